@@ -1,0 +1,33 @@
+# Every target does its own set-up in .venv; a second run skips it.
+PYTHON ?= python3
+STEPS ?= 100000
+LOGS ?= logs
+SEED ?= 1
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: pong test check setup clean
+
+pong: $(READY)
+	$(BIN)/sb3-stable-ppo train --env PongNoFrameskip-v4 -n $(STEPS) -f $(LOGS) --seed $(SEED)
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+setup: $(READY)
+
+# constraints.txt pins exact versions; they need Python 3.11 or newer (the package itself: 3.10).
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make needs Python 3.11 or newer, as the pinned versions do: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,201 @@
+"""
+Policies for SB3's PPO and A2C (and StablePPO) whose layers stay alive.
+
+SB3 re-initialises every extractor in ``ActorCriticPolicy._build`` (gain sqrt 2) and puts a 64x64 tanh MLP behind
+each extractor that is not exactly NatureCNN. :class:`StablePolicyMixin` applies its own init after ``_build`` and
+sets ``net_arch`` itself; all else is SB3's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+
+from sb3_stable_ppo.layers import (
+    Body,
+    StableCNN,
+    StableCombinedExtractor,
+    StableMlpExtractor,
+    batch_norms,
+    calibrating,
+    untracked,
+)
+
+NetArch = list[int] | dict[str, list[int]]
+
+# sb3-contrib's maskable policies have ActorCriticPolicy's methods but derive from BasePolicy alone.
+if TYPE_CHECKING:
+    _ActorCritic = ActorCriticPolicy
+else:
+    _ActorCritic = BasePolicy
+
+
+class StablePolicyMixin(_ActorCritic):
+    """
+    Norms, LeakyReLU and an init that stays, for any actor-critic policy of SB3.
+
+    All options are plain words and numbers, so that ``policy_kwargs`` can be written in YAML.
+
+    :param observation_space: the observation space
+    :param action_space: the action space
+    :param lr_schedule: learning rate as a function of the remaining progress
+    :param norm: ``batch``, ``layer`` or ``none``; None: the policy's default
+    :param norm_position: ``before`` or ``after`` the activation; None: the norm's own place
+    :param activation: ``leaky_relu``, ``relu``, ``elu``, ``gelu``, ``silu`` or ``tanh``
+    :param negative_slope: slope of ``leaky_relu`` below zero
+    :param norm_momentum: share of the newest batch in BatchNorm's running statistics
+    :param init_gain: gain of the orthogonal init of all layers but the last (0.01 for actions, 1 for the value);
+        ``ortho_init=False`` leaves torch's init
+    :param net_arch: hidden layers behind the extractor, in SB3's form; None: the policy's default
+    :param features_extractor_class: an extractor of your own in place of ours; norms are then its business
+    :param features_extractor_kwargs: further arguments of the extractor
+    :param kwargs: all other arguments of SB3's ``ActorCriticPolicy``
+    :raises ValueError: for an unknown word, or observations that the policy cannot take
+    """
+
+    default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    default_extractor_kwargs: ClassVar[dict[str, Any]] = {}
+    default_norm: ClassVar[str] = "layer"
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [], "vf": []}
+    norm_hidden_layers: ClassVar[bool] = False
+    """Whether the hidden layers behind the extractor have norms too; where there are convolutions, they suffice."""
+
+    body: Body
+    init_gain: float
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        *,
+        norm: str | None = None,
+        norm_position: str | None = None,
+        activation: str = "leaky_relu",
+        negative_slope: float = 0.01,
+        norm_momentum: float = 0.1,
+        init_gain: float = 0.8,
+        net_arch: NetArch | None = None,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "activation_fn" in kwargs:
+            raise ValueError(
+                "Our policies take the activation as a word: activation='relu', not activation_fn=nn.ReLU."
+            )
+        self._check_observations(observation_space)
+        body = Body(norm or self.default_norm, norm_position, activation, negative_slope, norm_momentum)
+        extractor_class = features_extractor_class or self.default_extractor
+        if issubclass(extractor_class, (StableCNN, StableCombinedExtractor)):
+            features_extractor_kwargs = {
+                **(self.default_extractor_kwargs if extractor_class is self.default_extractor else {}),
+                # SB3 passes this on to NatureCNN and CombinedExtractor alone (BaseModel.__init__)
+                "normalized_image": not kwargs.get("normalize_images", True),
+                **(features_extractor_kwargs or {}),
+                **asdict(body),
+            }
+        # Kept out of nn.Module's attributes until its __init__ has run, which is where SB3 calls _build.
+        self.__dict__.update(body=body, init_gain=float(init_gain))
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=self.default_net_arch if net_arch is None else net_arch,
+            features_extractor_class=extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
+            **kwargs,
+        )
+
+    def _check_observations(self, observation_space: spaces.Space[Any]) -> None:
+        """Reject observations that this policy cannot take; by default the extractor does."""
+
+    def _build_mlp_extractor(self) -> None:
+        body = self.body if self.norm_hidden_layers else replace(self.body, norm="none")
+        self.mlp_extractor = StableMlpExtractor(self.features_dim, self.net_arch, body, self.device)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Re-apply the init after SB3's own, in place: the optimizer holds these very parameters already."""
+        super()._build(lr_schedule)
+        if self.ortho_init:
+            for module, gain in self._init_gains().items():
+                for child in module.modules():
+                    self.init_weights(child, gain)
+        self._batch_norms = batch_norms(self)
+
+    def _init_gains(self) -> dict[nn.Module, float]:
+        body = (self.pi_features_extractor, self.vf_features_extractor, self.mlp_extractor)
+        return {**dict.fromkeys(body, self.init_gain), self.action_net: 0.01, self.value_net: 1.0}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        SB3's ``forward``, which only the collection of rollouts calls; in eval mode the first batch ever seen
+        calibrates BatchNorm, whose running mean 0 and variance 1 would otherwise act in the first rollout and
+        then differ from the update's batch statistics by any factor.
+        """
+        if self.training or not any(untracked(norm) for norm in self._batch_norms):
+            return super().forward(*args, **kwargs)
+        with calibrating(self._batch_norms):
+            return super().forward(*args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        del data["activation_fn"]
+        data.update(asdict(self.body), init_gain=self.init_gain, share_features_extractor=self.share_features_extractor)
+        return data
+
+
+class StablePongPolicy(StablePolicyMixin, ActorCriticPolicy):
+    """
+    For Pong and its kind: three convolutions with LeakyReLU(0.01) and BatchNorm, then an actor and a critic of one
+    hidden layer of 512 units each.
+
+    Plain BatchNorm raises the effective step of an update: keep its learning rate low (1e-4) or its updates guarded
+    (``StablePPO``); on stock PPO ``norm="layer"`` is the steadiest. Options: :class:`StablePolicyMixin`.
+    """
+
+    default_extractor = StableCNN
+    default_extractor_kwargs: ClassVar[dict[str, Any]] = {"features_dim": None}
+    default_norm = "batch"
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [512], "vf": [512]}
+
+
+class StableCnnPolicy(StablePolicyMixin, ActorCriticPolicy):
+    """
+    SB3's ``CnnPolicy`` with norms and LeakyReLU: one trunk of 512 units shared by actor and critic, as NatureCNN has,
+    so that comparisons with stock are like for like. Options: :class:`StablePolicyMixin`.
+    """
+
+    default_extractor = StableCNN
+    default_extractor_kwargs: ClassVar[dict[str, Any]] = {"features_dim": 512}
+
+
+class StableMlpPolicy(StablePolicyMixin, ActorCriticPolicy):
+    """
+    SB3's ``MlpPolicy`` (64x64 each for actor and critic) with norms and LeakyReLU in the hidden layers. ``batch``
+    needs at least two samples in each minibatch. Options: :class:`StablePolicyMixin`.
+    """
+
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
+    norm_hidden_layers = True
+
+    def _check_observations(self, observation_space: spaces.Space[Any]) -> None:
+        if isinstance(observation_space, spaces.Dict):
+            raise ValueError(f"StableMlpPolicy needs one vector, not {observation_space}. Use StableMultiInputPolicy.")
+
+
+class StableMultiInputPolicy(StablePolicyMixin, ActorCriticPolicy):
+    """
+    SB3's ``MultiInputPolicy`` for Dict observations: our convolutions for each image, norms in the hidden layers.
+    Options: :class:`StablePolicyMixin`.
+    """
+
+    default_extractor = StableCombinedExtractor
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
+    norm_hidden_layers = True
