@@ -1,0 +1,7 @@
+"""``python -m sb3_stable_ppo`` is ``sb3-stable-ppo``."""
+
+import sys
+
+from sb3_stable_ppo.cli import main
+
+sys.exit(main())

@@ -1,0 +1,300 @@
+"""
+Callbacks for any SB3 ``learn()``: learning-rate schedules that count, activation snapshots, the layers' health.
+
+Those that observe change nothing: a run with them ends in the very weights of a run without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor
+
+from sb3_stable_ppo.metrics import dormant_fraction, live_units
+from sb3_stable_ppo.pictures import central_motion, channel_grid, colour_scale
+from sb3_stable_ppo.probes import ActivationProbe
+from sb3_stable_ppo.runs import Array, RunReader, RunWriter
+from sb3_stable_ppo.schedules import CountingSchedule, counting_schedule, make_schedule
+
+ONE = "observation"
+"""The name under which an observation that is no Dict is stored."""
+
+
+class LRSchedulerCallback(BaseCallback):
+    """
+    Counts updates for a :class:`~sb3_stable_ppo.schedules.CountingSchedule` in any SB3 algorithm. ``StablePPO`` counts
+    by itself and needs no such callback; with it, the callback only sets the schedule.
+
+    >>> PPO("MlpPolicy", "CartPole-v1").learn(10_000, callback=LRSchedulerCallback("step", step_size=2))
+
+    SB3 has no hook behind ``train()``: a changed ``_n_updates`` at the start of the next rollout tells that one was.
+
+    :param schedule: a schedule, its name (``step``, ``linear``, ``cosine``, ``warmup``), or None: the model's own
+        ``learning_rate``
+    :param verbose: SB3's verbosity
+    :param options: the arguments of a schedule given by name
+    :raises ValueError: if there is no schedule, or its name or arguments are unknown
+    """
+
+    def __init__(self, schedule: CountingSchedule | str | None = None, verbose: int = 0, **options: Any) -> None:
+        super().__init__(verbose)
+        if isinstance(schedule, str):
+            schedule = make_schedule(schedule, **options)
+        elif options:
+            raise ValueError(f"{', '.join(options)}: such options go with a schedule's name, as in schedule='step'.")
+        self.schedule = schedule
+
+    def _on_training_start(self) -> None:
+        model = self.model
+        restart = bool(self.locals.get("reset_num_timesteps", True))
+        own = counting_schedule(model.learning_rate)
+        # A resumed model brings its count with it: go on from there, not from the start of an equal schedule.
+        goes_on = own is not None and not restart and repr(own) == repr(self.schedule)
+        schedule = own if self.schedule is None or goes_on else self.schedule
+        if schedule is None:
+            raise ValueError(
+                f"LRSchedulerCallback has nothing to count: learning_rate is {model.learning_rate!r}. "
+                "Give the callback a schedule, or the algorithm learning_rate=StepLR(...)."
+            )
+        self.schedule = schedule
+        # Both: SB3 rebuilds lr_schedule from learning_rate when a model is loaded.
+        model.learning_rate = schedule
+        model.lr_schedule = FloatSchedule(schedule)
+        self._n_updates = model._n_updates
+        if schedule is not own or not getattr(model, "counts_updates", False):
+            schedule.begin(model._total_timesteps, self._steps_per_update(), restart)
+
+    def _steps_per_update(self) -> int:
+        if hasattr(self.model, "n_steps"):
+            return int(self.model.n_steps) * self.model.n_envs
+        train_freq = getattr(self.model, "train_freq", 1)
+        return int(getattr(train_freq, "frequency", train_freq)) * self.model.n_envs
+
+    def _on_rollout_start(self) -> None:
+        self._count()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._count()
+
+    def _count(self) -> None:
+        if self.model._n_updates == self._n_updates or getattr(self.model, "counts_updates", False):
+            return
+        self._n_updates = self.model._n_updates
+        assert self.schedule is not None
+        self.schedule.advance(self.model.num_timesteps)
+
+
+class RunCallback(BaseCallback):
+    """
+    Base of the callbacks that write to a run folder.
+
+    :param folder: the run folder; None: the logger's (``tensorboard_log``, or the run's own under our command line)
+    :param max_snapshots: when there are more, every second is dropped
+    :param verbose: SB3's verbosity
+    """
+
+    def __init__(self, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self.folder = folder
+        self.max_snapshots = max_snapshots
+
+    def _on_training_start(self) -> None:
+        folder = self.folder or self.logger.get_dir()
+        if folder is None:
+            name = type(self).__name__
+            raise ValueError(
+                f"{name} has no folder to write to: give it one, {name}(folder=...), "
+                "or give the algorithm a tensorboard_log."
+            )
+        self.writer = RunWriter(folder, self.max_snapshots)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class ActivationSnapshotCallback(RunCallback):
+    """
+    Every 1000 steps the activations of each convolution, for one fixed observation, go to ``snapshots/`` of the run
+    folder and as pictures to TensorBoard (``activations/<layer>``).
+
+    The observation is the first in whose whole frame stack something moves in the middle of the picture (in Pong: the
+    ball is in play). Each layer keeps the colour scale of its first snapshot, so that a dying layer goes dark. Old
+    snapshots are thinned: beyond ``max_snapshots`` every second is dropped and the interval doubles; 500 of Pong's
+    take about 20 MB.
+
+    :param every: environment steps between two snapshots
+    :param folder: see :class:`RunCallback`
+    :param max_snapshots: how many are kept
+    :param verbose: SB3's verbosity
+    :raises ValueError: if ``every`` is below 1, or the policy has no convolutions
+    """
+
+    def __init__(
+        self, every: int = 1000, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0
+    ) -> None:
+        super().__init__(folder, max_snapshots, verbose)
+        if int(every) < 1:
+            raise ValueError(f"every must be at least 1 step, not {every!r}.")
+        self.every = int(every)
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self.probe = ActivationProbe(self.model.policy, kinds=("conv",))
+        if not self.probe.layers:
+            raise ValueError(
+                f"ActivationSnapshotCallback draws convolutional layers; {type(self.model.policy).__name__} has none. "
+                "Leave the callback out, or use a Cnn policy."
+            )
+        reader = RunReader(self.writer.folder)
+        steps = reader.snapshot_steps()
+        self.last_step = steps[-1] if steps else -1
+        self.scales = {name: colour_scale(array) for name, array in reader.snapshot(steps[0]).items()} if steps else {}
+        self.observation = reader.observation() if steps else None
+        self.motion = -1.0
+        self._plan_next()
+
+    def _on_step(self) -> bool:
+        due = self.num_timesteps >= self.next_step
+        if self.observation is None:
+            self._look_for_observation(settle=due)
+        if due:
+            self._take()
+            self._plan_next()
+        return True
+
+    def _on_training_end(self) -> None:
+        if self.observation is not None and self.num_timesteps > self.last_step:
+            self._take()
+
+    def _plan_next(self) -> None:
+        self.next_step = self.num_timesteps + self.every - self.num_timesteps % self.every
+
+    def _look_for_observation(self, settle: bool) -> None:
+        """Take the first observation with motion throughout; failing that, the liveliest when one is due."""
+        new_obs = self.locals["new_obs"]
+        observations = new_obs if isinstance(new_obs, dict) else {ONE: new_obs}
+        frames = observations[_image_key(self.model.observation_space)]
+        motions = [central_motion(stack) for stack in frames]
+        liveliest = int(np.argmax(motions))
+        if motions[liveliest] > self.motion:
+            self.motion = motions[liveliest]
+            self.candidate = {key: np.array(array[liveliest]) for key, array in observations.items()}
+        if settle or self.motion > 0:
+            self.observation = self.candidate
+            self.writer.observation(self.observation)
+
+    def _take(self) -> None:
+        assert self.observation is not None
+        batch = {key: array[None] for key, array in self.observation.items()}
+        observation = obs_as_tensor(batch.get(ONE, batch), self.model.device)
+        activations = {name: tensor[0].float().cpu().numpy() for name, tensor in self.probe(observation).items()}
+        self.last_step = self.num_timesteps
+        dropped = self.writer.snapshot(self.num_timesteps, activations)
+        if dropped:
+            self.every *= 2
+        for name, array in activations.items():
+            self.scales.setdefault(name, colour_scale(array))
+            log_picture(self.logger, f"activations/{name}", channel_grid(array, self.scales[name]), self.num_timesteps)
+
+
+class HealthCallback(RunCallback):
+    """
+    After each rollout, how alive each layer is on 64 of its observations: live units and the dormant fraction, logged
+    under ``health/`` and appended to ``health.jsonl`` in the run folder.
+
+    :param every: rollouts between two measurements
+    :param rows: observations per measurement, spread evenly over steps and envs
+    :param folder: see :class:`RunCallback`
+    :param verbose: SB3's verbosity
+    :raises ValueError: if the algorithm collects no rollouts (off-policy), or a number is below 1
+    """
+
+    def __init__(self, every: int = 1, rows: int = 64, folder: str | Path | None = None, verbose: int = 0) -> None:
+        super().__init__(folder, verbose=verbose)
+        if int(every) < 1 or int(rows) < 1:
+            raise ValueError(f"every and rows must be at least 1, not {every!r} and {rows!r}.")
+        self.every, self.rows = int(every), int(rows)
+        self.n_rollouts = 0
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        if not hasattr(self.model, "rollout_buffer"):
+            raise ValueError(f"HealthCallback reads rollouts; {type(self.model).__name__} is off-policy and has none.")
+        self.probe = ActivationProbe(self.model.policy)
+
+    def _on_rollout_end(self) -> None:
+        self.n_rollouts += 1
+        if (self.n_rollouts - 1) % self.every:
+            return
+        rows = strided_observations(self.model.rollout_buffer, self.rows)  # type: ignore[attr-defined]
+        figures = layer_figures(self.probe(obs_as_tensor(rows, self.model.device)))
+        for layer, values in figures.items():
+            self.logger.record(f"health/{layer}/live_fraction", values["live"] / values["units"])
+            self.logger.record(f"health/{layer}/dormant_fraction", values["dormant_fraction"])
+        self.writer.health(self.num_timesteps, figures)
+
+
+def layer_figures(activations: Mapping[str, th.Tensor]) -> dict[str, dict[str, float]]:
+    """
+    The figures of ``health.jsonl``.
+
+    :param activations: by layer, shape (batch, units, ...)
+    :return: by layer: ``units``, ``live`` (units) and ``dormant_fraction``
+    """
+    return {
+        layer: {
+            "units": tensor.shape[1],
+            "live": live_units(tensor),
+            "dormant_fraction": round(dormant_fraction(tensor), 6),
+        }
+        for layer, tensor in activations.items()
+    }
+
+
+def strided_observations(buffer: RolloutBuffer, rows: int) -> Any:
+    """
+    Some observations of a full rollout, evenly spread over steps and envs.
+
+    :param buffer: before ``train()``, which flattens its arrays in place
+    :param rows: how many; fewer if the rollout is shorter
+    :return: an array, or for Dict observations one per key, shape (rows, ...)
+    """
+    size = buffer.buffer_size * buffer.n_envs
+    chosen = np.linspace(0, size - 1, min(rows, size)).astype(int)
+    steps, envs = np.divmod(chosen, buffer.n_envs)
+    observations: Any = buffer.observations
+    if isinstance(observations, dict):
+        return {key: array[steps, envs] for key, array in observations.items()}
+    return observations[steps, envs]
+
+
+def log_picture(logger: Logger, name: str, picture: Array, step: int) -> None:
+    """
+    Send a picture to TensorBoard, if the logger has it, at its very step (SB3's own way waits for the next dump).
+
+    :param logger: SB3's logger
+    :param name: the picture's tag
+    :param picture: shape (height, width, 3), uint8
+    :param step: environment steps so far
+    """
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            output.writer.add_image(name, picture, step, dataformats="HWC")
+
+
+def _image_key(observation_space: spaces.Space[Any]) -> str:
+    """The key of the first image in Dict observations."""
+    if isinstance(observation_space, spaces.Dict):
+        return next(key for key, space in observation_space.spaces.items() if len(space.shape or ()) == 3)
+    return ONE

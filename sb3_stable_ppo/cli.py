@@ -1,0 +1,133 @@
+"""
+The command line: ``sb3-stable-ppo train``. Exit status 0: done; 1: training collapsed; 2: a mistake in the call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sb3_stable_ppo import __version__
+from sb3_stable_ppo.guards import CollapseError
+from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.patching import replaced
+from sb3_stable_ppo.runs import RunReader
+
+PROGRAM = "sb3-stable-ppo"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    :param argv: the arguments; None: those of the process
+    :return: the exit status
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Keeps PPO's networks alive. Each command takes --help.",
+        epilog="\n".join(f"  {name:8}{command.__doc__}" for name, command in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("command", choices=list(COMMANDS), metavar="command", help=", ".join(COMMANDS))
+    args = parser.parse_args(argv[:1])
+    try:
+        return COMMANDS[args.command](argv[1:])
+    except UsageError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
+    except CollapseError as error:
+        print(f"{PROGRAM}: training collapsed: {error}", file=sys.stderr)
+        return 1
+
+
+def train(argv: list[str]) -> int:
+    """train an agent through rl_zoo3; all flags of rl_zoo3's train work"""
+    if importlib.util.find_spec("rl_zoo3") is None:
+        raise UsageError("train needs rl_zoo3: pip install 'sb3-stable-ppo[zoo]'.")
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--algo", default="stable_ppo")
+    own.add_argument("--env", default="CartPole-v1")
+    own.add_argument("--gym-packages", nargs="+", default=[])
+    own.add_argument("-i", "--trained-agent", default="")
+    own.add_argument("--no-progress", action="store_true")
+    own.add_argument("-h", "--help", action="store_true")
+    args, _ = own.parse_known_args(argv)
+    if args.help:
+        print(
+            "Beside rl_zoo3's own flags below: --no-progress (tables instead of a progress bar).\n"
+            "Defaults that differ: --algo stable_ppo, its --conf-file from this package, --progress.\n"
+        )
+
+    import rl_zoo3.train
+
+    from sb3_stable_ppo import zoo
+
+    zoo.register()
+    if not args.help:
+        for package in args.gym_packages:
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                raise UsageError(f"--gym-packages {package}: {error}.") from error
+        zoo.check_env(args.env)
+        if args.trained_agent and not (args.trained_agent.endswith(".zip") and Path(args.trained_agent).is_file()):
+            raise UsageError(f"--trained-agent {args.trained_agent}: no such .zip file.")
+    defaults = ["--algo", args.algo]
+    if args.algo in zoo.ALGORITHMS:
+        defaults += ["--conf-file", str(zoo.config_file(args.algo))]
+    if not args.no_progress:
+        defaults += ["--progress"]
+    flags = [flag for flag in argv if flag != "--no-progress"]
+    managers: list[zoo.StableExperimentManager] = []
+
+    def make_manager(*args: object, **kwargs: object) -> zoo.StableExperimentManager:
+        managers.append(zoo.StableExperimentManager(*args, **kwargs))  # type: ignore[arg-type]
+        return managers[-1]
+
+    with (
+        replaced(rl_zoo3.train, "ExperimentManager", make_manager),
+        replaced(sys, "argv", [f"{PROGRAM} train", *defaults, *flags]),
+    ):
+        try:
+            rl_zoo3.train.train()
+        finally:
+            for manager in managers:
+                print_results(Path(manager.save_path))
+    return 0
+
+
+def print_results(folder: Path) -> None:
+    """
+    Where a run's results are, and how its layers fared.
+
+    :param folder: the run folder; nothing is printed if there is none
+    """
+    if not folder.is_dir():
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    reader = RunReader(folder)
+    console = Console()
+    console.print(f"\nResults ({reader.facts.get('status', 'unknown')}): [bold]{folder}[/bold]")
+    health = list(reader.health())
+    if not health:
+        return
+    first, last = health[0], health[-1]
+    table = Table(title="Live units per layer (a positive output on some of 64 observations)")
+    table.add_column("layer")
+    table.add_column("units", justify="right")
+    table.add_column(f"step {first['step']:,}", justify="right")
+    table.add_column(f"step {last['step']:,}", justify="right")
+    for layer, figures in last["layers"].items():
+        before = first["layers"].get(layer, figures)
+        table.add_row(layer, *(str(int(n)) for n in (figures["units"], before["live"], figures["live"])))
+    console.print(table)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train}

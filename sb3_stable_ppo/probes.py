@@ -1,0 +1,169 @@
+"""
+Reading the activations of a policy's layers, without leaving a trace.
+
+A probe runs the policy in eval mode, under ``no_grad``, samples nothing, and on its way out, whatever happened, puts
+back each module's mode and removes its hooks: a run with probes ends in the very weights of a run without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from sb3_stable_ppo.layers import ACTIVATIONS
+
+Observations = th.Tensor | dict[str, th.Tensor]
+
+_BRANCHES = {
+    "features_extractor": "",
+    "pi_features_extractor": "pi",
+    "vf_features_extractor": "vf",
+    "mlp_extractor.policy_net": "pi",
+    "mlp_extractor.value_net": "vf",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """
+    A layer that a probe reads.
+
+    :param name: short and readable: ``conv1``, ``fc1``, ``pi.fc1`` (actor), ``camera.conv1`` (a key of a Dict)
+    :param path: where its convolution or linear layer is in the policy, as in the state dict
+    :param kind: ``conv`` or ``fc``
+    :param tap: the module whose output is the layer's activation
+    """
+
+    name: str
+    path: str
+    kind: str
+    tap: nn.Module
+
+
+def find_layers(policy: BasePolicy) -> list[Layer]:
+    """
+    The convolutional and linear layers of a policy, each with the activation module that follows it. Output layers,
+    which no activation follows, are left out; a convolution without one (its activation is a function, not a module)
+    is read itself.
+
+    :param policy: any SB3 policy
+    """
+    found: list[Layer] = []
+    counts: dict[tuple[str, str], int] = {}
+    pending: tuple[str, nn.Module] | None = None
+
+    def add(path: str, layer: nn.Module, tap: Any) -> None:
+        branch, kind = _branch(path), "conv" if isinstance(layer, nn.Conv2d) else "fc"
+        counts[branch, kind] = counts.get((branch, kind), 0) + 1
+        found.append(Layer(f"{branch}{kind}{counts[branch, kind]}", path, kind, tap))
+
+    def settle() -> None:
+        if pending is not None and isinstance(pending[1], nn.Conv2d):
+            add(pending[0], pending[1], pending[1])
+
+    is_activation = tuple(ACTIVATIONS.values())
+    for path, module in policy.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            settle()
+            pending = (path, module)
+        elif pending is not None and isinstance(module, is_activation):
+            add(pending[0], pending[1], module)
+            pending = None
+    settle()
+    return found
+
+
+def _branch(path: str) -> str:
+    """The part of a layer's name that tells actor from critic and one Dict key from another."""
+    for prefix, branch in _BRANCHES.items():
+        if path.startswith(f"{prefix}."):
+            rest = path[len(prefix) + 1 :]
+            if rest.startswith("extractors."):
+                branch = ".".join(filter(None, (branch, rest.split(".")[1])))
+            return f"{branch}." if branch else ""
+    return f"{path.split('.')[0]}."
+
+
+class ActivationProbe:
+    """
+    Reads the activations of a policy's layers for given observations.
+
+    >>> probe = ActivationProbe(model.policy, kinds=("conv",))
+    >>> probe(observations)["conv1"].shape
+    torch.Size([8, 32, 20, 20])
+
+    :param policy: any SB3 policy. Extractors are always read; hidden layers behind them only of actor-critic
+        policies without recurrence
+    :param kinds: which layers: ``conv``, ``fc``
+    """
+
+    def __init__(self, policy: BasePolicy, kinds: tuple[str, ...] = ("conv", "fc")) -> None:
+        self.policy = policy
+        self.layers = [layer for layer in find_layers(policy) if layer.kind in kinds]
+
+    def __call__(self, observations: Observations) -> dict[str, th.Tensor]:
+        """
+        :param observations: a batch as the policy gets it, on the policy's device, images not yet scaled
+        :return: for each layer that was reached, by name, its activation, shape (batch, units, ...)
+        """
+        activations: dict[str, th.Tensor] = {}
+
+        def store(name: str, module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
+            activations[name] = output.detach()
+
+        handles = [layer.tap.register_forward_hook(partial(store, layer.name)) for layer in self.layers]
+        try:
+            with evaluating(self.policy), th.no_grad():
+                self._run(observations)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return activations
+
+    def _run(self, observations: Observations) -> None:
+        policy = self.policy
+        needs_hidden = any(layer.path.startswith("mlp_extractor") for layer in self.layers)
+        if needs_hidden and isinstance(policy, ActorCriticPolicy) and not hasattr(policy, "lstm_actor"):
+            features = policy.extract_features(observations)
+            actor, critic = features if isinstance(features, tuple) else (features, features)
+            policy.mlp_extractor.forward_actor(actor)
+            policy.mlp_extractor.forward_critic(critic)
+            return
+        preprocessed = preprocess_obs(observations, policy.observation_space, policy.normalize_images)
+        for extractor in _outermost_extractors(policy):
+            extractor(preprocessed)
+
+
+def _outermost_extractors(policy: nn.Module) -> list[BaseFeaturesExtractor]:
+    """Each features extractor once, without those inside another (they take a part of the observation)."""
+    extractors: dict[str, BaseFeaturesExtractor] = {}
+    for path, module in policy.named_modules():
+        inside = any(path.startswith(f"{outer}.") for outer in extractors)
+        if isinstance(module, BaseFeaturesExtractor) and not inside:
+            extractors[path] = module
+    return list(extractors.values())
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """
+    Eval mode within, and each submodule's own mode again afterwards.
+
+    :param module: a policy
+    """
+    training = [child for child in module.modules() if child.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child in training:
+            child.training = True

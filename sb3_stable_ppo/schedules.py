@@ -1,0 +1,339 @@
+"""
+Learning-rate schedules that count, in the forms of torch's StepLR and its kin, as SB3 schedules.
+
+SB3 sets the optimizer's learning rate anew on each ``train()`` from ``schedule(progress_remaining)``, and calls the
+schedule twice to do so, so a torch scheduler on the optimizer is undone and a count inside ``__call__`` runs at
+double speed. Here ``__call__`` is pure: the count lives in the schedule, advances once per ``train()``, is saved with
+the model, and goes on exactly after ``load`` and ``learn(reset_num_timesteps=False)``.
+
+Stock algorithms pass a schedule nothing but the remaining progress, so something has to count: ``StablePPO`` does it
+by itself, ``LRSchedulerCallback`` does it for every other SB3 algorithm, and without either the first ``train()``
+says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from typing import Any, ClassVar
+
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import FloatSchedule
+
+UNITS = ("updates", "steps")
+
+
+class CountingSchedule:
+    """
+    Base of the schedules: a value that depends on how many updates (or environment steps) have been done.
+
+    :param initial: the learning rate at the start, or at the end of the warm-up
+    :param warmup: this many counts at the start rise in equal steps towards ``initial``
+    :param unit: what is counted: ``updates`` (one is one ``train()``) or environment ``steps``
+    :raises ValueError: for an unknown unit or a number outside its range
+    """
+
+    def __init__(self, initial: float = 1e-4, *, warmup: int = 0, unit: str = "updates") -> None:
+        if unit not in UNITS:
+            raise ValueError(f"Unknown unit {unit!r}: choose one of {', '.join(UNITS)}.")
+        self.initial = _number("initial", initial)
+        self.warmup = int(_number("warmup", warmup))
+        self.unit = unit
+        self.count = 0
+        self.counted = False
+        """Whether something advances the count in this process; not saved."""
+
+    def decay(self, count: int) -> float:
+        """
+        The value ``count`` updates (or steps) after the warm-up, without side effects.
+
+        :param count: 0 for the first update after the warm-up
+        """
+        raise NotImplementedError
+
+    def value_at(self, count: int) -> float:
+        """
+        The value used in the update that comes after ``count`` others, without side effects.
+
+        :param count: updates (or steps) done before
+        """
+        if count < self.warmup:
+            return self.initial * (count + 1) / (self.warmup + 1)
+        return max(self.decay(count - self.warmup), 0.0)
+
+    def __call__(self, progress_remaining: float) -> float:
+        """
+        The learning rate now. ``progress_remaining`` is not used: it overshoots below zero in a run's last rollout and
+        jumps when ``learn`` is called again.
+
+        :param progress_remaining: SB3's progress, 1 before training
+        :raises RuntimeError: in training, if nothing counts the updates
+        """
+        if progress_remaining < 1.0 and not self.counted:
+            raise RuntimeError(
+                f"{self!r} counts {self.unit}, but nothing counts them here: SB3 passes a schedule only the remaining "
+                "progress. Train with StablePPO, or add LRSchedulerCallback() to the callbacks of learn()."
+            )
+        return self.value_at(self.count)
+
+    def begin(self, total_timesteps: int, steps_per_update: int, restart: bool) -> None:
+        """
+        Called at the start of ``learn()``, before the first rollout.
+
+        :param total_timesteps: the timestep at which this ``learn()`` ends
+        :param steps_per_update: environment steps between two updates, over all envs
+        :param restart: a new run (``reset_num_timesteps=True``): the count starts at 0
+        """
+        self.counted = True
+        if restart:
+            self.count = 0
+        self.fix_length(math.ceil(total_timesteps / (steps_per_update if self.unit == "updates" else 1)), restart)
+        early_end = self.early_end(total_timesteps, steps_per_update)
+        if early_end is not None:
+            warnings.warn(
+                f"{self!r} falls below a thousandth of its start after {early_end:,} of {total_timesteps:,} steps and "
+                "learns next to nothing from there on. Raise step_size or gamma, or the length of the schedule.",
+                stacklevel=2,
+            )
+
+    def fix_length(self, length: int, restart: bool) -> None:
+        """
+        Learn how long the run is; for schedules that end with it.
+
+        :param length: updates (or steps) of the whole run
+        :param restart: whether a new run starts
+        """
+
+    def early_end(self, total_timesteps: int, steps_per_update: int) -> int | None:
+        """
+        The step from which the value stays below a thousandth of ``initial``, if more than the last hundredth of the
+        run comes after it (each schedule that ends at zero crosses that line at its very end).
+
+        :param total_timesteps: the timestep at which the run ends
+        :param steps_per_update: environment steps between two updates
+        """
+        per_count = steps_per_update if self.unit == "updates" else 1
+        low, high = self.warmup, math.ceil(total_timesteps / per_count)
+        if high <= low or self.value_at(high - 1) >= self.initial / 1000:
+            return None
+        while low < high:  # the value does not rise after the warm-up, so bisection finds the crossing
+            middle = (low + high) // 2
+            if self.value_at(middle) < self.initial / 1000:
+                high = middle
+            else:
+                low = middle + 1
+        step = low * per_count
+        return step if step < 0.99 * total_timesteps else None
+
+    def advance(self, num_timesteps: int) -> None:
+        """
+        Count one update. Called once after each ``train()``.
+
+        :param num_timesteps: the model's environment steps so far
+        """
+        self.count = self.count + 1 if self.unit == "updates" else num_timesteps
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "counted": False}
+
+    def __repr__(self) -> str:
+        hidden = {"count", "counted", "length"}
+        words = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items() if name not in hidden)
+        return f"{type(self).__name__}({words})"
+
+
+class StepLR(CountingSchedule):
+    """
+    ``initial * gamma ** (count // step_size)``, as ``torch.optim.lr_scheduler.StepLR``.
+
+    Mind the arithmetic: with the defaults and 1,024 steps an update, 1% of the learning rate is left after 500,000
+    steps. To end at a tenth of the start, ``step_size`` is about a twenty-second of the run's updates.
+
+    >>> schedule = StepLR(initial=1e-4, step_size=12, gamma=0.9)
+    >>> [schedule.value_at(count) for count in (0, 11, 12, 24)]
+    [0.0001, 0.0001, 9e-05, 8.1e-05]
+
+    :param initial: the learning rate at the start
+    :param step_size: updates (or steps) between two decays
+    :param gamma: factor of each decay, in (0, 1]
+    :param warmup: see :class:`CountingSchedule`
+    :param unit: ``updates`` or ``steps``
+    """
+
+    def __init__(
+        self,
+        initial: float = 1e-4,
+        step_size: int = 12,
+        gamma: float = 0.9,
+        *,
+        warmup: int = 0,
+        unit: str = "updates",
+    ) -> None:
+        super().__init__(initial, warmup=warmup, unit=unit)
+        self.step_size = int(_number("step_size", step_size, low=1))
+        self.gamma = _number("gamma", gamma, high=1.0)
+
+    def decay(self, count: int) -> float:
+        return self.initial * self.gamma ** (count // self.step_size)
+
+
+class WarmupLR(CountingSchedule):
+    """
+    Rises in ``warmup`` equal steps to ``initial`` and stays there.
+
+    :param initial: the learning rate after the warm-up
+    :param warmup: updates (or steps) of the rise
+    :param unit: ``updates`` or ``steps``
+    """
+
+    def __init__(self, initial: float = 1e-4, warmup: int = 10, *, unit: str = "updates") -> None:
+        super().__init__(initial, warmup=warmup, unit=unit)
+
+    def decay(self, count: int) -> float:  # noqa: ARG002
+        return self.initial
+
+
+class _ToFinal(CountingSchedule):
+    """
+    Base of the schedules that go from ``initial`` to ``final`` over ``total`` counts and stay there.
+
+    :param initial: the learning rate at the start
+    :param final: the learning rate at the end
+    :param total: length in updates (or steps), warm-up included; None: that of the first ``learn()``, which a later
+        ``learn(reset_num_timesteps=False)`` does not stretch
+    :param warmup: see :class:`CountingSchedule`
+    :param unit: ``updates`` or ``steps``
+    """
+
+    def __init__(
+        self,
+        initial: float = 1e-4,
+        final: float = 0.0,
+        total: int | None = None,
+        *,
+        warmup: int = 0,
+        unit: str = "updates",
+    ) -> None:
+        super().__init__(initial, warmup=warmup, unit=unit)
+        self.final = _number("final", final)
+        self.total = None if total is None else int(_number("total", total, low=1))
+        self.length = self.total
+
+    def fix_length(self, length: int, restart: bool) -> None:
+        if self.total is None and (self.length is None or restart):
+            self.length = length
+
+    def share_done(self, count: int) -> float:
+        """From 0 to 1 over the schedule's length."""
+        if self.length is None:
+            return 0.0
+        return min(count / max(self.length - self.warmup, 1), 1.0)
+
+
+class LinearLR(_ToFinal):
+    """
+    From ``initial`` to ``final`` in a straight line. Arguments: :class:`_ToFinal`.
+
+    >>> schedule = LinearLR(initial=1.0, final=0.5, total=10)
+    >>> [schedule.value_at(count) for count in (0, 5, 10, 99)]
+    [1.0, 0.75, 0.5, 0.5]
+    """
+
+    def decay(self, count: int) -> float:
+        return self.initial + (self.final - self.initial) * self.share_done(count)
+
+
+class CosineLR(_ToFinal):
+    """
+    From ``initial`` to ``final`` along half a cosine (https://arxiv.org/abs/1608.03983, without its restarts).
+    Arguments: :class:`_ToFinal`.
+
+    >>> schedule = CosineLR(initial=1.0, final=0.0, total=10)
+    >>> [round(schedule.value_at(count), 3) for count in (0, 5, 10)]
+    [1.0, 0.5, 0.0]
+    """
+
+    def decay(self, count: int) -> float:
+        return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * self.share_done(count))) / 2
+
+
+SCHEDULES: dict[str, type[CountingSchedule]] = {
+    "step": StepLR,
+    "linear": LinearLR,
+    "cosine": CosineLR,
+    "warmup": WarmupLR,
+}
+
+
+def make_schedule(schedule: str, **options: Any) -> CountingSchedule:
+    """
+    A schedule by its name, as YAML gives it.
+
+    >>> make_schedule("step", initial="1e-4", step_size=12)
+    StepLR(initial=0.0001, warmup=0, unit='updates', step_size=12, gamma=0.9)
+
+    :param schedule: ``step``, ``linear``, ``cosine`` or ``warmup``
+    :param options: the arguments of its class
+    :raises ValueError: for an unknown name or argument, listing the choices
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"Unknown schedule {schedule!r}: choose one of {', '.join(SCHEDULES)}.")
+    try:
+        return SCHEDULES[schedule](**options)
+    except TypeError as error:
+        raise ValueError(f"Schedule {schedule!r}: {error}.") from error
+
+
+def counting_schedule(learning_rate: Any) -> CountingSchedule | None:
+    """The counting schedule within ``learning_rate``, if it is one, bare or as SB3 wraps it."""
+    if isinstance(learning_rate, FloatSchedule):
+        learning_rate = learning_rate.value_schedule
+    return learning_rate if isinstance(learning_rate, CountingSchedule) else None
+
+
+class CountsUpdates(OnPolicyAlgorithm):
+    """
+    Mixin: an on-policy algorithm that counts its updates for a :class:`CountingSchedule` given as ``learning_rate``.
+
+    Relies on SB3 to call ``_setup_lr_schedule`` once on construction and on load, ``_setup_learn`` at the start of
+    ``learn`` and ``train`` once per update.
+    """
+
+    counts_updates: ClassVar[bool] = True
+
+    def _setup_lr_schedule(self) -> None:
+        schedule = counting_schedule(self.learning_rate)
+        if schedule is not None:  # a copy, so that two models built from one object do not share a count
+            self.learning_rate = copy.copy(schedule)
+        super()._setup_lr_schedule()
+
+    def _setup_learn(
+        self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
+    ) -> Any:
+        total_timesteps, callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, *args, **kwargs
+        )
+        schedule = counting_schedule(self.learning_rate)
+        if schedule is not None:
+            schedule.begin(total_timesteps, self.n_steps * self.n_envs, reset_num_timesteps)
+        return total_timesteps, callback
+
+    def train(self) -> None:
+        super().train()
+        schedule = counting_schedule(self.learning_rate)
+        if schedule is not None:
+            schedule.advance(self.num_timesteps)
+
+
+def _number(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
+    """``value`` as a number; YAML reads ``1e-4`` as a string."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, not {value!r}.") from None
+    if not low <= number <= high or math.isinf(number):
+        raise ValueError(
+            f"{name} must be {f'in [{low}, {high}]' if math.isfinite(high) else f'at least {low}'}, not {value!r}."
+        )
+    return number
