@@ -16,6 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
+from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
 from sb3_stable_ppo.layers import (
     Body,
@@ -128,6 +129,7 @@ class StablePolicyMixin(_ActorCritic):
                 for child in module.modules():
                     self.init_weights(child, gain)
         self._batch_norms = batch_norms(self)
+        self._calibrates = bool(self._batch_norms)
 
     def _init_gains(self) -> dict[nn.Module, float]:
         body = (self.pi_features_extractor, self.vf_features_extractor, self.mlp_extractor)
@@ -135,14 +137,27 @@ class StablePolicyMixin(_ActorCritic):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """
-        SB3's ``forward``, which only the collection of rollouts calls; in eval mode the first batch ever seen
-        calibrates BatchNorm, whose running mean 0 and variance 1 would otherwise act in the first rollout and
-        then differ from the update's batch statistics by any factor.
+        SB3's ``forward``, which only the collection of rollouts calls. Until the first update, BatchNorm learns its
+        statistics from the observations that pass here, the first rollout's, in place of the mean 0 and variance 1 it
+        is born with. (From its first batch alone it would not do: a few frames just after the reset hardly differ, and
+        what comes later is then divided by next to nothing. docs/batchnorm.md has the figures.)
         """
-        if self.training or not any(untracked(norm) for norm in self._batch_norms):
+        if self.training or not self._calibrates:
             return super().forward(*args, **kwargs)
         with calibrating(self._batch_norms):
             return super().forward(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """SB3 sets train mode when an update begins: there the calibration ends."""
+        if mode:
+            self._calibrates = False
+        return super().train(mode)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Statistics that were learnt before stay as they were saved."""
+        result = super().load_state_dict(*args, **kwargs)
+        self._calibrates = any(untracked(norm) for norm in self._batch_norms)
+        return result
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
