@@ -7,9 +7,9 @@ from typing import ClassVar
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_stable_ppo.counting import CountsUpdates
 from sb3_stable_ppo.guards import GuardMixin
 from sb3_stable_ppo.policies import StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy, StablePongPolicy
-from sb3_stable_ppo.schedules import CountsUpdates
 
 
 class StablePPO(CountsUpdates, GuardMixin, PPO):

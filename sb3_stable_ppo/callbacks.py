@@ -110,7 +110,9 @@ class RunCallback(BaseCallback):
         self.max_snapshots = max_snapshots
 
     def _on_training_start(self) -> None:
-        folder = self.folder or self.logger.get_dir()
+        # A logger that nobody asked for has a temporary folder, in which nobody would look.
+        asked_for = self.model.tensorboard_log is not None or self.model._custom_logger
+        folder = self.folder or (self.logger.get_dir() if asked_for else None)
         if folder is None:
             name = type(self).__name__
             raise ValueError(

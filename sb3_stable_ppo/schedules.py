@@ -13,12 +13,10 @@ says so.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from typing import Any, ClassVar
+from typing import Any
 
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import FloatSchedule
 
 UNITS = ("updates", "steps")
@@ -290,40 +288,6 @@ def counting_schedule(learning_rate: Any) -> CountingSchedule | None:
     if isinstance(learning_rate, FloatSchedule):
         learning_rate = learning_rate.value_schedule
     return learning_rate if isinstance(learning_rate, CountingSchedule) else None
-
-
-class CountsUpdates(OnPolicyAlgorithm):
-    """
-    Mixin: an on-policy algorithm that counts its updates for a :class:`CountingSchedule` given as ``learning_rate``.
-
-    Relies on SB3 to call ``_setup_lr_schedule`` once on construction and on load, ``_setup_learn`` at the start of
-    ``learn`` and ``train`` once per update.
-    """
-
-    counts_updates: ClassVar[bool] = True
-
-    def _setup_lr_schedule(self) -> None:
-        schedule = counting_schedule(self.learning_rate)
-        if schedule is not None:  # a copy, so that two models built from one object do not share a count
-            self.learning_rate = copy.copy(schedule)
-        super()._setup_lr_schedule()
-
-    def _setup_learn(
-        self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
-    ) -> Any:
-        total_timesteps, callback = super()._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, *args, **kwargs
-        )
-        schedule = counting_schedule(self.learning_rate)
-        if schedule is not None:
-            schedule.begin(total_timesteps, self.n_steps * self.n_envs, reset_num_timesteps)
-        return total_timesteps, callback
-
-    def train(self) -> None:
-        super().train()
-        schedule = counting_schedule(self.learning_rate)
-        if schedule is not None:
-            schedule.advance(self.num_timesteps)
 
 
 def _number(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
