@@ -11,6 +11,7 @@ import platform
 import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,9 @@ class StableExperimentManager(ExperimentManager):
             if isinstance(error, UsageError):
                 raise
             kind = "" if isinstance(error, (ValueError, AssertionError)) else f"{type(error).__name__}: "
-            raise UsageError(f"{self.algo} on {self.env_name.gym_id} cannot be set up: {kind}{error}") from error
+            raise UsageError(
+                f"{self.algo} on {self.env_name.gym_id} cannot be set up: {kind}{' '.join(str(error).split())}"
+            ) from error
         return results
 
     def _set_up_run(self, model: BaseAlgorithm) -> None:
@@ -207,7 +210,7 @@ def check_env(env_id: str) -> None:
     """
     if env_id in gym.envs.registry:
         return
-    if ("NoFrameskip" in env_id or env_id.startswith("ALE/")) and _version("ale-py") is None:
+    if ("NoFrameskip" in env_id or env_id.startswith("ALE/")) and find_spec("ale_py") is None:
         raise UsageError(f"{env_id} needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'.")
     nearest = difflib.get_close_matches(env_id, gym.envs.registry, n=1)
     raise UsageError(f"Unknown env {env_id!r}{f' (did you mean {nearest[0]}?)' if nearest else ''}.")
