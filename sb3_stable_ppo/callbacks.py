@@ -133,7 +133,7 @@ class ActivationSnapshotCallback(RunCallback):
     The observation is the first in whose whole frame stack something moves in the middle of the picture (in Pong: the
     ball is in play). Each layer keeps the colour scale of its first snapshot, so that a dying layer goes dark. Old
     snapshots are thinned: beyond ``max_snapshots`` every second is dropped and the interval doubles; 500 of Pong's
-    take about 20 MB.
+    take about 9 MB.
 
     :param every: environment steps between two snapshots
     :param folder: see :class:`RunCallback`

@@ -1,0 +1,26 @@
+"""Pong as zoo_configs/stable_ppo.yml has it, for the benchmarks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ale_py
+import gymnasium as gym
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
+
+gym.register_envs(ale_py)
+
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "n_steps": 128,
+    "batch_size": 256,
+    "n_epochs": 4,
+    "clip_range": 0.1,
+    "ent_coef": 0.01,
+}
+
+
+def make_pong(seed: int, n_envs: int = 8) -> VecEnv:
+    """SB3's own envs and wrappers."""
+    return VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=n_envs, seed=seed), 4)

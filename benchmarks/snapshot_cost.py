@@ -1,0 +1,110 @@
+"""
+What activation snapshots cost: Pong as in zoo_configs/stable_ppo.yml, with and without the callbacks in turn.
+
+    python benchmarks/snapshot_cost.py --steps 16384 --pairs 3     # about 6 minutes on two cores
+
+The time spent in each callback is clocked inside the run that pays for it, which resolves far less than a percent; the
+steps per second of the pairs stand beside it. Each finished run is a line in results/snapshot_cost.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pong import SETTINGS, make_pong
+from record import finished, is_done, record
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_stable_ppo import ActivationSnapshotCallback, HealthCallback, StablePPO
+
+NAME = "snapshot_cost"
+
+
+class Clocked(BaseCallback):
+    """Adds up the time that another callback takes."""
+
+    def __init__(self, callback: BaseCallback) -> None:
+        super().__init__()
+        self.callback, self.seconds = callback, 0.0
+
+    def _timed(self, call: Any, *args: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return call(*args)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def _init_callback(self) -> None:
+        self.callback.init_callback(self.model)
+
+    def _on_training_start(self) -> None:
+        self._timed(self.callback.on_training_start, self.locals, self.globals)
+
+    def _on_rollout_start(self) -> None:
+        self._timed(self.callback.on_rollout_start)
+
+    def _on_step(self) -> bool:
+        return bool(self._timed(self.callback.on_step))
+
+    def _on_rollout_end(self) -> None:
+        self._timed(self.callback.on_rollout_end)
+
+    def _on_training_end(self) -> None:
+        self._timed(self.callback.on_training_end)
+
+    def update_child_locals(self, locals_: dict[str, Any]) -> None:
+        self.callback.update_locals(locals_)
+
+
+def run(steps: int, watched: bool, seed: int) -> dict[str, float]:
+    """Train once; seconds in all and in each callback."""
+    env = make_pong(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        model = StablePPO(
+            "StablePongPolicy",
+            env,
+            **SETTINGS,
+            tensorboard_log=folder,
+            seed=seed,
+        )
+        snapshots, health = Clocked(ActivationSnapshotCallback(1000)), Clocked(HealthCallback())
+        start = time.perf_counter()
+        model.learn(steps, callback=[snapshots, health] if watched else None)
+        seconds = time.perf_counter() - start
+        disk = sum(file.stat().st_size for file in Path(folder).rglob("snapshots/*.npz"))
+    env.close()
+    return {
+        "seconds": seconds,
+        "steps_per_s": steps / seconds,
+        "snapshot_share": snapshots.seconds / seconds,
+        "health_share": health.seconds / seconds,
+        "snapshot_bytes": disk,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=16384)
+    parser.add_argument("--pairs", type=int, default=3)
+    args = parser.parse_args()
+    for seed in range(args.pairs):
+        for watched in (False, True) if seed % 2 else (True, False):
+            cell = {"steps": args.steps, "watched": watched, "seed": seed}
+            if not is_done(NAME, cell):
+                record(NAME, cell, run(**cell))
+    rows = [row for row in finished(NAME) if row["cell"]["steps"] == args.steps]
+    for watched in (False, True):
+        speeds = sorted(row["steps_per_s"] for row in rows if row["cell"]["watched"] is watched)
+        print(f"watched={watched}: median {median(speeds):.0f} steps/s, {speeds[0]:.0f} to {speeds[-1]:.0f}")
+    for share in ("snapshot_share", "health_share"):
+        shares = sorted(row[share] for row in rows if row["cell"]["watched"])
+        print(f"{share}: median {median(shares):.4%}, {shares[0]:.4%} to {shares[-1]:.4%}")
+
+
+if __name__ == "__main__":
+    main()

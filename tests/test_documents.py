@@ -1,0 +1,140 @@
+"""Every command and code block in the README and docs/ runs as it stands, but for fewer steps."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+STEPS = 2048
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(page, code) of each fenced block in a language."""
+    return [
+        (page.name, code)
+        for page in PAGES
+        for code in re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+
+
+def shorter(code: str) -> str:
+    """The same code with runs of 2048 steps."""
+    code = re.sub(r"\.learn\(\d[\d_]*", f".learn({STEPS}", code)
+    return re.sub(r"-n \d+", f"-n {STEPS}", code)
+
+
+def identify(block: tuple[str, str]) -> str:
+    return f"{block[0]}-{block[1].splitlines()[-1][:40]}"
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a real run in it, as the pages' examples expect."""
+    folder = tmp_path_factory.mktemp("workplace")
+    command = [sys.executable, "-m", "sb3_stable_ppo", "train", "--env", "PongNoFrameskip-v4", "-n", str(STEPS)]
+    subprocess.run([*command, "--eval-freq", "-1", "--seed", "1"], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", blocks("python"), ids=identify)
+def test_a_python_block_runs(block: tuple[str, str], workplace: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", shorter(block[1])],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def copy_of_the_tree(folder: Path) -> Path:
+    """The files that git tracks or would, without .venv and what was built."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fresh_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_the_tree(tmp_path_factory.mktemp("fresh"))
+
+
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for _, code in blocks("bash")
+    for line in code.splitlines()
+    if not line.startswith("make ")
+]
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_run_one_after_the_other_in_a_fresh_copy(fresh_copy: Path) -> None:
+    """Plain pip and python, without make; the new virtual environment is the copy's own."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    assert COMMANDS[0] == "python3 -m venv .venv"
+    for command in [c.replace("python3 -m venv", f"{sys.executable} -m venv") for c in COMMANDS]:
+        done = subprocess.run(
+            ["bash", "-c", shorter(command)], cwd=fresh_copy, capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert (fresh_copy / "logs/stable_ppo/PongNoFrameskip-v4_1/PongNoFrameskip-v4.zip").is_file()
+    assert (fresh_copy / "logs/stable_ppo/CartPole-v1_2/health.jsonl").is_file()
+    assert (fresh_copy / "logs/ppo/CartPole-v1_1/CartPole-v1.zip").is_file()
+
+
+@pytest.mark.slow
+def test_make_pong_trains_and_tells_how_the_layers_fared(tmp_path: Path) -> None:
+    subprocess.run(["make", "setup", f"PYTHON={sys.executable}"], cwd=ROOT, check=True, capture_output=True)
+    done = subprocess.run(
+        ["make", "pong", f"STEPS={STEPS}", f"LOGS={tmp_path}", f"PYTHON={sys.executable}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pip install" not in done.stdout  # the second run skips the set-up
+    printed = done.stdout.replace("\n", "")
+    assert f"Results (finished): {tmp_path}/stable_ppo/PongNoFrameskip-v4_1" in printed
+    for layer in ("conv1", "conv2", "conv3"):
+        assert layer in printed
+
+
+def test_the_readmes_yaml_is_accepted() -> None:
+    from sb3_stable_ppo import StablePPO
+    from sb3_stable_ppo.hyperparams import check_hyperparams, with_numbers
+
+    (block,) = blocks("yaml")
+    for env, hyperparams in yaml.safe_load(block[1]).items():
+        check_hyperparams(with_numbers(hyperparams), StablePPO, env)
+
+
+def test_the_readmes_example_has_no_more_than_eight_lines() -> None:
+    assert len([line for line in blocks("python")[0][1].splitlines() if line]) <= 8
+
+
+def test_every_linked_file_exists() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_tables_of_choices_are_those_of_the_code() -> None:
+    from sb3_stable_ppo.layers import ACTIVATIONS, NORMS
+
+    readme = (ROOT / "README.md").read_text()
+    for word in (*NORMS, *ACTIVATIONS):
+        assert f"`{word}`" in readme
