@@ -4,10 +4,23 @@ sb3_stable_ppo: a Stable-Baselines3 plugin that keeps PPO's networks alive.
 Importing it needs SB3 and torch alone; what needs rl_zoo3, Optuna or an emulator is in modules of its own.
 """
 
-from sb3_stable_ppo.algorithms import StablePPO
+from sb3_stable_ppo.algorithms import StableMaskablePPO, StablePPO, StableRecurrentPPO
 from sb3_stable_ppo.callbacks import ActivationSnapshotCallback, HealthCallback, LRSchedulerCallback
-from sb3_stable_ppo.guards import CollapseError, GuardConfig
-from sb3_stable_ppo.policies import StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy, StablePongPolicy
+from sb3_stable_ppo.guard_config import CollapseError, GuardConfig
+from sb3_stable_ppo.policies import (
+    StableCnnPolicy,
+    StableMaskableCnnPolicy,
+    StableMaskableMlpPolicy,
+    StableMaskableMultiInputPolicy,
+    StableMaskablePongPolicy,
+    StableMlpPolicy,
+    StableMultiInputPolicy,
+    StablePongPolicy,
+    StableRecurrentCnnPolicy,
+    StableRecurrentMlpPolicy,
+    StableRecurrentMultiInputPolicy,
+    StableRecurrentPongPolicy,
+)
 from sb3_stable_ppo.schedules import CosineLR, LinearLR, StepLR, WarmupLR
 
 __version__ = "0.1.0"
@@ -21,10 +34,20 @@ __all__ = [
     "LRSchedulerCallback",
     "LinearLR",
     "StableCnnPolicy",
+    "StableMaskableCnnPolicy",
+    "StableMaskableMlpPolicy",
+    "StableMaskableMultiInputPolicy",
+    "StableMaskablePPO",
+    "StableMaskablePongPolicy",
     "StableMlpPolicy",
     "StableMultiInputPolicy",
     "StablePPO",
     "StablePongPolicy",
+    "StableRecurrentCnnPolicy",
+    "StableRecurrentMlpPolicy",
+    "StableRecurrentMultiInputPolicy",
+    "StableRecurrentPPO",
+    "StableRecurrentPongPolicy",
     "StepLR",
     "WarmupLR",
 ]

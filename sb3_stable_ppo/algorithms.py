@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_stable_ppo import policies
 from sb3_stable_ppo.counting import CountsUpdates
 from sb3_stable_ppo.guards import GuardMixin
-from sb3_stable_ppo.policies import StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy, StablePongPolicy
 
 
 class StablePPO(CountsUpdates, GuardMixin, PPO):
@@ -23,8 +24,32 @@ class StablePPO(CountsUpdates, GuardMixin, PPO):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         **PPO.policy_aliases,
-        "StablePongPolicy": StablePongPolicy,
-        "StableCnnPolicy": StableCnnPolicy,
-        "StableMlpPolicy": StableMlpPolicy,
-        "StableMultiInputPolicy": StableMultiInputPolicy,
+        "StablePongPolicy": policies.StablePongPolicy,
+        "StableCnnPolicy": policies.StableCnnPolicy,
+        "StableMlpPolicy": policies.StableMlpPolicy,
+        "StableMultiInputPolicy": policies.StableMultiInputPolicy,
+    }
+
+
+class StableMaskablePPO(CountsUpdates, GuardMixin, MaskablePPO):
+    """sb3-contrib's MaskablePPO, guarded as :class:`StablePPO`; the same aliases mean its maskable policies."""
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        **MaskablePPO.policy_aliases,
+        "StablePongPolicy": policies.StableMaskablePongPolicy,
+        "StableCnnPolicy": policies.StableMaskableCnnPolicy,
+        "StableMlpPolicy": policies.StableMaskableMlpPolicy,
+        "StableMultiInputPolicy": policies.StableMaskableMultiInputPolicy,
+    }
+
+
+class StableRecurrentPPO(CountsUpdates, GuardMixin, RecurrentPPO):
+    """sb3-contrib's RecurrentPPO, guarded as :class:`StablePPO`; the same aliases mean its recurrent policies."""
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        **RecurrentPPO.policy_aliases,
+        "StablePongPolicy": policies.StableRecurrentPongPolicy,
+        "StableCnnPolicy": policies.StableRecurrentCnnPolicy,
+        "StableMlpPolicy": policies.StableRecurrentMlpPolicy,
+        "StableMultiInputPolicy": policies.StableRecurrentMultiInputPolicy,
     }

@@ -6,9 +6,13 @@ Those that observe change nothing: a run with them ends in the very weights of a
 
 from __future__ import annotations
 
+import copy
+import inspect
+import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -16,13 +20,15 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor
 
 from sb3_stable_ppo.metrics import dormant_fraction, live_units
 from sb3_stable_ppo.pictures import central_motion, channel_grid, colour_scale
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.runs import Array, RunReader, RunWriter
-from sb3_stable_ppo.schedules import CountingSchedule, counting_schedule, make_schedule
+from sb3_stable_ppo.schedules import SCHEDULES, CountingSchedule, counting_schedule, make_schedule
 
 ONE = "observation"
 """The name under which an observation that is no Dict is stored."""
@@ -44,39 +50,55 @@ class LRSchedulerCallback(BaseCallback):
     :raises ValueError: if there is no schedule, or its name or arguments are unknown
     """
 
+    extra_keywords = frozenset(name for cls in SCHEDULES.values() for name in inspect.signature(cls).parameters)
+
     def __init__(self, schedule: CountingSchedule | str | None = None, verbose: int = 0, **options: Any) -> None:
         super().__init__(verbose)
         if isinstance(schedule, str):
             schedule = make_schedule(schedule, **options)
         elif options:
             raise ValueError(f"{', '.join(options)}: such options go with a schedule's name, as in schedule='step'.")
-        self.schedule = schedule
+        self.given = schedule
+        self.schedule: CountingSchedule | None = None
 
     def _on_training_start(self) -> None:
         model = self.model
         restart = bool(self.locals.get("reset_num_timesteps", True))
         own = counting_schedule(model.learning_rate)
         # A resumed model brings its count with it: go on from there, not from the start of an equal schedule.
-        goes_on = own is not None and not restart and repr(own) == repr(self.schedule)
-        schedule = own if self.schedule is None or goes_on else self.schedule
-        if schedule is None:
+        goes_on = own is not None and not restart and repr(own) == repr(self.given)
+        self.schedule = own if self.given is None or goes_on else copy.copy(self.given)
+        if self.schedule is None:
             raise ValueError(
                 f"LRSchedulerCallback has nothing to count: learning_rate is {model.learning_rate!r}. "
                 "Give the callback a schedule, or the algorithm learning_rate=StepLR(...)."
             )
-        self.schedule = schedule
         # Both: SB3 rebuilds lr_schedule from learning_rate when a model is loaded.
-        model.learning_rate = schedule
-        model.lr_schedule = FloatSchedule(schedule)
+        model.learning_rate = self.schedule
+        model.lr_schedule = FloatSchedule(self.schedule)
         self._n_updates = model._n_updates
-        if schedule is not own or not getattr(model, "counts_updates", False):
-            schedule.begin(model._total_timesteps, self._steps_per_update(), restart)
+        if self.schedule is not own or not getattr(model, "counts_updates", False):
+            total = model._total_timesteps
+            self.schedule.begin(model.num_timesteps, total, self._updates_until(total), restart)
 
-    def _steps_per_update(self) -> int:
-        if hasattr(self.model, "n_steps"):
-            return int(self.model.n_steps) * self.model.n_envs
-        train_freq = getattr(self.model, "train_freq", 1)
-        return int(getattr(train_freq, "frequency", train_freq)) * self.model.n_envs
+    def _updates_until(self, total_timesteps: int) -> int:
+        """How many updates a run of that length has, or as good as: an off-policy one begins after learning_starts."""
+        model = self.model
+        if isinstance(model, OffPolicyAlgorithm):
+            total_timesteps -= model.learning_starts
+            train_freq: Any = model.train_freq  # SB3 turns the number given into a TrainFreq when it sets up
+            if isinstance(train_freq, TrainFreq) and train_freq.unit is TrainFrequencyUnit.EPISODE:
+                assert self.schedule is not None
+                if self.schedule.unit == "updates" and getattr(self.schedule, "length", 0) is None:
+                    raise ValueError(
+                        "train_freq counts episodes, so nobody knows how many updates the run will have: "
+                        f"give {type(self.schedule).__name__} a total=, or unit='steps'."
+                    )
+                return max(total_timesteps, 1)
+            steps = train_freq.frequency if isinstance(train_freq, TrainFreq) else int(train_freq)
+        else:
+            steps = int(getattr(model, "n_steps", 1))
+        return max(math.ceil(total_timesteps / (steps * model.n_envs)), 1)
 
     def _on_rollout_start(self) -> None:
         self._count()
@@ -88,26 +110,34 @@ class LRSchedulerCallback(BaseCallback):
         self._count()
 
     def _count(self) -> None:
-        if self.model._n_updates == self._n_updates or getattr(self.model, "counts_updates", False):
+        if self.schedule is None or getattr(self.model, "counts_updates", False):
             return
-        self._n_updates = self.model._n_updates
-        assert self.schedule is not None
-        self.schedule.advance(self.model.num_timesteps)
+        if self.model._n_updates != self._n_updates:
+            self._n_updates = self.model._n_updates
+            self.schedule.advance(self.model.num_timesteps)
 
 
 class RunCallback(BaseCallback):
     """
     Base of the callbacks that write to a run folder.
 
+    What an earlier run left in the folder is set aside (``snapshots.1``), unless this one goes on with it
+    (``reset_num_timesteps=False``).
+
     :param folder: the run folder; None: the logger's (``tensorboard_log``, or the run's own under our command line)
     :param max_snapshots: when there are more, every second is dropped
     :param verbose: SB3's verbosity
     """
 
+    part: ClassVar[str]
+    """The file or folder within the run folder that is this callback's own."""
+
     def __init__(self, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0) -> None:
         super().__init__(verbose)
+        if int(max_snapshots) < 1:
+            raise ValueError(f"max_snapshots must be at least 1, not {max_snapshots!r}.")
         self.folder = folder
-        self.max_snapshots = max_snapshots
+        self.max_snapshots = int(max_snapshots)
 
     def _on_training_start(self) -> None:
         # A logger that nobody asked for has a temporary folder, in which nobody would look.
@@ -120,6 +150,8 @@ class RunCallback(BaseCallback):
                 "or give the algorithm a tensorboard_log."
             )
         self.writer = RunWriter(folder, self.max_snapshots)
+        if self.locals.get("reset_num_timesteps", True):
+            self.writer.set_aside(self.part)
 
     def _on_step(self) -> bool:
         return True
@@ -139,8 +171,10 @@ class ActivationSnapshotCallback(RunCallback):
     :param folder: see :class:`RunCallback`
     :param max_snapshots: how many are kept
     :param verbose: SB3's verbosity
-    :raises ValueError: if ``every`` is below 1, or the policy has no convolutions
+    :raises ValueError: if a number is below 1, or the policy has no convolutions
     """
+
+    part = "snapshots"
 
     def __init__(
         self, every: int = 1000, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0
@@ -149,6 +183,7 @@ class ActivationSnapshotCallback(RunCallback):
         if int(every) < 1:
             raise ValueError(f"every must be at least 1 step, not {every!r}.")
         self.every = int(every)
+        self.observation: dict[str, Array] | None = None
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -163,6 +198,7 @@ class ActivationSnapshotCallback(RunCallback):
         self.last_step = steps[-1] if steps else -1
         self.scales = {name: colour_scale(array) for name, array in reader.snapshot(steps[0]).items()} if steps else {}
         self.observation = reader.observation() if steps else None
+        self._check_stored_observation()
         self.motion = -1.0
         self._plan_next()
 
@@ -179,6 +215,16 @@ class ActivationSnapshotCallback(RunCallback):
         if self.observation is not None and self.num_timesteps > self.last_step:
             self._take()
 
+    def _check_stored_observation(self) -> None:
+        space = self.model.observation_space
+        spaces_by_key = space.spaces if isinstance(space, spaces.Dict) else {ONE: space}
+        for key, array in (self.observation or {}).items():
+            if key not in spaces_by_key or array.shape != spaces_by_key[key].shape:
+                raise ValueError(
+                    f"{self.writer.folder} holds snapshots of another env, whose observation {key!r} has shape "
+                    f"{array.shape}. Give this run a folder of its own."
+                )
+
     def _plan_next(self) -> None:
         self.next_step = self.num_timesteps + self.every - self.num_timesteps % self.every
 
@@ -186,8 +232,9 @@ class ActivationSnapshotCallback(RunCallback):
         """Take the first observation with motion throughout; failing that, the liveliest when one is due."""
         new_obs = self.locals["new_obs"]
         observations = new_obs if isinstance(new_obs, dict) else {ONE: new_obs}
-        frames = observations[_image_key(self.model.observation_space)]
-        motions = [central_motion(stack) for stack in frames]
+        key = _image_key(self.model.observation_space)
+        rows = next(iter(observations.values())) if key is None else observations[key]
+        motions = [0.0 if key is None else central_motion(frames) for frames in rows]
         liveliest = int(np.argmax(motions))
         if motions[liveliest] > self.motion:
             self.motion = motions[liveliest]
@@ -199,7 +246,8 @@ class ActivationSnapshotCallback(RunCallback):
     def _take(self) -> None:
         assert self.observation is not None
         batch = {key: array[None] for key, array in self.observation.items()}
-        observation = obs_as_tensor(batch.get(ONE, batch), self.model.device)
+        is_dict = isinstance(self.model.observation_space, spaces.Dict)
+        observation = obs_as_tensor(batch if is_dict else batch[ONE], self.model.device)
         activations = {name: tensor[0].float().cpu().numpy() for name, tensor in self.probe(observation).items()}
         self.last_step = self.num_timesteps
         dropped = self.writer.snapshot(self.num_timesteps, activations)
@@ -222,6 +270,8 @@ class HealthCallback(RunCallback):
     :raises ValueError: if the algorithm collects no rollouts (off-policy), or a number is below 1
     """
 
+    part = "health.jsonl"
+
     def __init__(self, every: int = 1, rows: int = 64, folder: str | Path | None = None, verbose: int = 0) -> None:
         super().__init__(folder, verbose=verbose)
         if int(every) < 1 or int(rows) < 1:
@@ -241,6 +291,12 @@ class HealthCallback(RunCallback):
             return
         rows = strided_observations(self.model.rollout_buffer, self.rows)  # type: ignore[attr-defined]
         figures = layer_figures(self.probe(obs_as_tensor(rows, self.model.device)))
+        if not figures and self.n_rollouts == 1:
+            warnings.warn(
+                f"HealthCallback finds no layer with an activation in {type(self.model.policy).__name__} that it can "
+                "read (behind an LSTM it reads the features extractor only).",
+                stacklevel=2,
+            )
         for layer, values in figures.items():
             self.logger.record(f"health/{layer}/live_fraction", values["live"] / values["units"])
             self.logger.record(f"health/{layer}/dormant_fraction", values["dormant_fraction"])
@@ -295,8 +351,7 @@ def log_picture(logger: Logger, name: str, picture: Array, step: int) -> None:
             output.writer.add_image(name, picture, step, dataformats="HWC")
 
 
-def _image_key(observation_space: spaces.Space[Any]) -> str:
-    """The key of the first image in Dict observations."""
-    if isinstance(observation_space, spaces.Dict):
-        return next(key for key, space in observation_space.spaces.items() if len(space.shape or ()) == 3)
-    return ONE
+def _image_key(observation_space: spaces.Space[Any]) -> str | None:
+    """The key of the first image (``ONE`` where observations are no Dict), None where there is none."""
+    by_key = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {ONE: observation_space}
+    return next((key for key, space in by_key.items() if len(space.shape or ()) == 3), None)

@@ -1,5 +1,6 @@
 """
-The command line: ``sb3-stable-ppo train``. Exit status 0: done; 1: training collapsed; 2: a mistake in the call.
+The command line: ``sb3-stable-ppo train``. Exit status 0: done; 1: training collapsed; 2: a mistake in the
+call; 130: interrupted before training began.
 """
 
 from __future__ import annotations
@@ -7,12 +8,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sb3_stable_ppo import __version__
-from sb3_stable_ppo.guards import CollapseError
+from sb3_stable_ppo.guard_config import CollapseError
 from sb3_stable_ppo.hyperparams import UsageError
 from sb3_stable_ppo.patching import replaced
 from sb3_stable_ppo.runs import RunReader
@@ -43,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CollapseError as error:
         print(f"{PROGRAM}: training collapsed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
 
 
 def train(argv: list[str]) -> int:
@@ -89,16 +96,42 @@ def train(argv: list[str]) -> int:
         managers.append(zoo.StableExperimentManager(*args, **kwargs))  # type: ignore[arg-type]
         return managers[-1]
 
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
     with (
         replaced(rl_zoo3.train, "ExperimentManager", make_manager),
         replaced(sys, "argv", [f"{PROGRAM} train", *defaults, *flags]),
+        handled(signal.SIGTERM, stop),  # a scheduler's polite end of a job saves the model as Ctrl-C does
     ):
         try:
             rl_zoo3.train.train()
+        except Exception as error:
+            if isinstance(error, UsageError) or any(manager.is_set_up for manager in managers):
+                raise
+            raise UsageError(f"train: {type(error).__name__}: {' '.join(str(error).split())}") from error
         finally:
             for manager in managers:
                 print_results(Path(manager.save_path))
     return 0
+
+
+@contextmanager
+def handled(number: signal.Signals, handler: Callable[..., None]) -> Iterator[None]:
+    """
+    Handle a signal, in the main thread, and hand it back.
+
+    :param number: the signal
+    :param handler: what is called
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def print_results(folder: Path) -> None:

@@ -5,6 +5,7 @@ An on-policy algorithm that counts its own updates, so that a schedule needs no 
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, ClassVar
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -36,7 +37,8 @@ class CountsUpdates(OnPolicyAlgorithm):
         )
         schedule = counting_schedule(self.learning_rate)
         if schedule is not None:
-            schedule.begin(total_timesteps, self.n_steps * self.n_envs, reset_num_timesteps)
+            total_updates = math.ceil(total_timesteps / (self.n_steps * self.n_envs))
+            schedule.begin(self.num_timesteps, total_timesteps, total_updates, reset_num_timesteps)
         return total_timesteps, callback
 
     def train(self) -> None:

@@ -40,12 +40,13 @@ def with_numbers(value: Any) -> Any:
     ``1e-4`` is a string to YAML 1.1, which wants ``1.0e-4``: turn such strings into numbers, at any depth.
 
     >>> with_numbers({"ent_coef": "1e-2", "clip_range": "lin_0.1", "guards": {"max_log_ratio": "2e1"}})
-    {'ent_coef': 0.01, 'clip_range': 'lin_0.1', 'guards': {'max_log_ratio': 20.0}}
+    {'ent_coef': 0.01, 'clip_range': 'lin_0.1', 'guards': {'max_log_ratio': 20}}
 
     :param value: what YAML gave
     """
     if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
-        return float(value)
+        number = float(value)
+        return int(number) if number.is_integer() else number  # n_steps: 1e2
     if isinstance(value, Mapping):
         return {key: with_numbers(child) for key, child in value.items()}
     if isinstance(value, list):
@@ -73,6 +74,8 @@ def check_hyperparams(hyperparams: Mapping[str, Any], algorithm: type[BaseAlgori
         _check_keys(policy_kwargs, keywords_of(policy), f"{source}: {policy.__name__} has no policy_kwargs key")
     for name, options in callback_entries(hyperparams.get("callback")):
         callback = find_class(name, f"{source}: callback")
+        if not isinstance(options, Mapping):
+            raise UsageError(f"{source}: callback {name} is followed by a colon but by no arguments.")
         _check_keys(options, keywords_of(callback), f"{source}: {callback.__name__} has no argument")
 
 
@@ -105,6 +108,8 @@ def find_class(path: str, what: str) -> type:
     :raises UsageError: if the module or the class does not exist
     """
     module_name, _, name = str(path).rpartition(".")
+    if not module_name:
+        raise UsageError(f"{what} {path!r} is no dotted path, such as sb3_stable_ppo.HealthCallback.")
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -116,11 +121,12 @@ def find_class(path: str, what: str) -> type:
 
 def keywords_of(cls: type) -> set[str]:
     """
-    The keyword arguments that a class takes; ``**kwargs`` is followed to the parent classes.
+    The keyword arguments that a class takes; ``**kwargs`` is followed to the parent classes, and what a class hands on
+    to others stands in its ``extra_keywords``.
 
     :param cls: any class
     """
-    names: set[str] = set()
+    names: set[str] = set(getattr(cls, "extra_keywords", ()))
     for base in cls.__mro__:
         init = base.__dict__.get("__init__")
         if init is None:

@@ -50,6 +50,21 @@ def one_of(value: Any, choices: Sequence[str], what: str) -> str:
     return str(value)
 
 
+def number_in(value: Any, low: float, high: float, what: str) -> float:
+    """
+    Return ``value`` as a number if it lies within bounds.
+
+    :param value: what the user wrote
+    :param low: the least value
+    :param high: the largest value
+    :param what: the option's name, for the error
+    :raises ValueError: naming the option, the value and the bounds
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(f"{what} must be a number from {low:g} to {high:g}, not {value!r}.")
+    return float(value)
+
+
 @dataclass(frozen=True)
 class Body:
     """
@@ -60,7 +75,7 @@ class Body:
     :param activation: one of ``ACTIVATIONS``
     :param negative_slope: the slope below zero; only ``leaky_relu`` has one
     :param norm_momentum: share of the newest batch in BatchNorm's running statistics
-    :raises ValueError: for an unknown word, listing the choices
+    :raises ValueError: for an unknown word, listing the choices, or a number outside its range
     """
 
     norm: str = "layer"
@@ -74,6 +89,8 @@ class Body:
         one_of(self.activation, tuple(ACTIVATIONS), "activation")
         if self.norm_position is not None:
             one_of(self.norm_position, NORM_POSITIONS, "norm_position")
+        number_in(self.negative_slope, 0.0, 1.0, "negative_slope")
+        number_in(self.norm_momentum, 0.0, 1.0, "norm_momentum")
 
     @property
     def position(self) -> str:

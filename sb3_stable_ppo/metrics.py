@@ -47,4 +47,4 @@ def dormant_fraction(activations: th.Tensor, tau: float = 0.025) -> float:
     :param tau: dormancy threshold
     """
     means = activations.abs().movedim(1, 0).flatten(1).mean(dim=1)
-    return float((means / (means.mean() + 1e-9) <= tau).float().mean())
+    return float(1 - (means / (means.mean() + 1e-9) > tau).float().mean())  # a unit that is not a number is dormant

@@ -1,5 +1,5 @@
 """
-Policies for SB3's PPO and A2C (and StablePPO) whose layers stay alive.
+Policies whose layers stay alive: for PPO and A2C, for MaskablePPO and for RecurrentPPO.
 
 SB3 re-initialises every extractor in ``ActorCriticPolicy._build`` (gain sqrt 2) and puts a 64x64 tanh MLP behind
 each extractor that is not exactly NatureCNN. :class:`StablePolicyMixin` applies its own init after ``_build`` and
@@ -12,6 +12,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
@@ -25,6 +27,7 @@ from sb3_stable_ppo.layers import (
     StableMlpExtractor,
     batch_norms,
     calibrating,
+    number_in,
     untracked,
 )
 
@@ -92,18 +95,20 @@ class StablePolicyMixin(_ActorCritic):
                 "Our policies take the activation as a word: activation='relu', not activation_fn=nn.ReLU."
             )
         self._check_observations(observation_space)
-        body = Body(norm or self.default_norm, norm_position, activation, negative_slope, norm_momentum)
+        body = Body(
+            self.default_norm if norm is None else norm, norm_position, activation, negative_slope, norm_momentum
+        )
         extractor_class = features_extractor_class or self.default_extractor
         if issubclass(extractor_class, (StableCNN, StableCombinedExtractor)):
             features_extractor_kwargs = {
                 **(self.default_extractor_kwargs if extractor_class is self.default_extractor else {}),
                 # SB3 passes this on to NatureCNN and CombinedExtractor alone (BaseModel.__init__)
                 "normalized_image": not kwargs.get("normalize_images", True),
-                **(features_extractor_kwargs or {}),
                 **asdict(body),
+                **(features_extractor_kwargs or {}),
             }
         # Kept out of nn.Module's attributes until its __init__ has run, which is where SB3 calls _build.
-        self.__dict__.update(body=body, init_gain=float(init_gain))
+        self.__dict__.update(body=body, init_gain=number_in(init_gain, 0.0, 100.0, "init_gain"))
         super().__init__(
             observation_space,
             action_space,
@@ -119,7 +124,9 @@ class StablePolicyMixin(_ActorCritic):
 
     def _build_mlp_extractor(self) -> None:
         body = self.body if self.norm_hidden_layers else replace(self.body, norm="none")
-        self.mlp_extractor = StableMlpExtractor(self.features_dim, self.net_arch, body, self.device)
+        # Behind an LSTM the hidden layers get its output (RecurrentActorCriticPolicy._build_mlp_extractor)
+        features_dim = getattr(self, "lstm_output_dim", self.features_dim)
+        self.mlp_extractor = StableMlpExtractor(features_dim, self.net_arch, body, self.device)
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Re-apply the init after SB3's own, in place: the optimizer holds these very parameters already."""
@@ -128,7 +135,9 @@ class StablePolicyMixin(_ActorCritic):
             for module, gain in self._init_gains().items():
                 for child in module.modules():
                     self.init_weights(child, gain)
-        self._batch_norms = batch_norms(self)
+        # Ours alone: what a features extractor of the user's own does with its norms is its business.
+        ours = [child for child in self.modules() if isinstance(child, (StableCNN, StableMlpExtractor))]
+        self._batch_norms = tuple(dict.fromkeys(norm for child in ours for norm in batch_norms(child)))
         self._calibrates = bool(self._batch_norms)
 
     def _init_gains(self) -> dict[nn.Module, float]:
@@ -137,9 +146,9 @@ class StablePolicyMixin(_ActorCritic):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """
-        SB3's ``forward``, which only the collection of rollouts calls. Until the first update, BatchNorm learns its
-        statistics from the observations that pass here, the first rollout's, in place of the mean 0 and variance 1 it
-        is born with. (From its first batch alone it would not do: a few frames just after the reset hardly differ, and
+        SB3's ``forward``, with which algorithms collect rollouts. In eval mode and until the first update, BatchNorm
+        learns its statistics from the observations that pass here, in place of the mean 0 and variance 1 it is born
+        with. (From its first batch alone it would not do: a few frames just after the reset hardly differ, and
         what comes later is then divided by next to nothing. docs/batchnorm.md has the figures.)
         """
         if self.training or not self._calibrates:
@@ -166,7 +175,57 @@ class StablePolicyMixin(_ActorCritic):
         return data
 
 
-class StablePongPolicy(StablePolicyMixin, ActorCriticPolicy):
+class StableRecurrentMixin(RecurrentActorCriticPolicy):
+    """sb3-contrib's recurrent policy, which forgets its LSTM's options when a policy is saved by itself."""
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        data.update(
+            lstm_hidden_size=self.lstm_actor.hidden_size,
+            n_lstm_layers=self.lstm_actor.num_layers,
+            shared_lstm=self.shared_lstm,
+            enable_critic_lstm=self.enable_critic_lstm,
+            lstm_kwargs=self.lstm_kwargs,
+        )
+        return data
+
+
+class PongBody(StablePolicyMixin):
+    """Three convolutions, then an actor and a critic of one hidden layer of 512 units each."""
+
+    default_extractor = StableCNN
+    default_extractor_kwargs: ClassVar[dict[str, Any]] = {"features_dim": None}
+    default_norm = "batch"
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [512], "vf": [512]}
+
+
+class CnnBody(StablePolicyMixin):
+    """Three convolutions and one trunk of 512 units, shared by actor and critic."""
+
+    default_extractor = StableCNN
+    default_extractor_kwargs: ClassVar[dict[str, Any]] = {"features_dim": 512}
+
+
+class MlpBody(StablePolicyMixin):
+    """Two hidden layers of 64 units each for actor and critic, with norms."""
+
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
+    norm_hidden_layers = True
+
+    def _check_observations(self, observation_space: spaces.Space[Any]) -> None:
+        if isinstance(observation_space, spaces.Dict):
+            raise ValueError(f"An Mlp policy needs one vector, not {observation_space}. Use StableMultiInputPolicy.")
+
+
+class MultiInputBody(StablePolicyMixin):
+    """Convolutions for each image of a Dict, then two hidden layers of 64 units each, with norms."""
+
+    default_extractor = StableCombinedExtractor
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
+    norm_hidden_layers = True
+
+
+class StablePongPolicy(PongBody, ActorCriticPolicy):
     """
     For Pong and its kind: three convolutions with LeakyReLU(0.01) and BatchNorm, then an actor and a critic of one
     hidden layer of 512 units each.
@@ -175,42 +234,55 @@ class StablePongPolicy(StablePolicyMixin, ActorCriticPolicy):
     (``StablePPO``); on stock PPO ``norm="layer"`` is the steadiest. Options: :class:`StablePolicyMixin`.
     """
 
-    default_extractor = StableCNN
-    default_extractor_kwargs: ClassVar[dict[str, Any]] = {"features_dim": None}
-    default_norm = "batch"
-    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [512], "vf": [512]}
 
-
-class StableCnnPolicy(StablePolicyMixin, ActorCriticPolicy):
+class StableCnnPolicy(CnnBody, ActorCriticPolicy):
     """
     SB3's ``CnnPolicy`` with norms and LeakyReLU: one trunk of 512 units shared by actor and critic, as NatureCNN has,
     so that comparisons with stock are like for like. Options: :class:`StablePolicyMixin`.
     """
 
-    default_extractor = StableCNN
-    default_extractor_kwargs: ClassVar[dict[str, Any]] = {"features_dim": 512}
 
-
-class StableMlpPolicy(StablePolicyMixin, ActorCriticPolicy):
+class StableMlpPolicy(MlpBody, ActorCriticPolicy):
     """
     SB3's ``MlpPolicy`` (64x64 each for actor and critic) with norms and LeakyReLU in the hidden layers. ``batch``
     needs at least two samples in each minibatch. Options: :class:`StablePolicyMixin`.
     """
 
-    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
-    norm_hidden_layers = True
 
-    def _check_observations(self, observation_space: spaces.Space[Any]) -> None:
-        if isinstance(observation_space, spaces.Dict):
-            raise ValueError(f"StableMlpPolicy needs one vector, not {observation_space}. Use StableMultiInputPolicy.")
-
-
-class StableMultiInputPolicy(StablePolicyMixin, ActorCriticPolicy):
+class StableMultiInputPolicy(MultiInputBody, ActorCriticPolicy):
     """
     SB3's ``MultiInputPolicy`` for Dict observations: our convolutions for each image, norms in the hidden layers.
     Options: :class:`StablePolicyMixin`.
     """
 
-    default_extractor = StableCombinedExtractor
-    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
-    norm_hidden_layers = True
+
+class StableMaskablePongPolicy(PongBody, MaskableActorCriticPolicy):  # type: ignore[misc]  # see _ActorCritic
+    """:class:`StablePongPolicy` for MaskablePPO."""
+
+
+class StableMaskableCnnPolicy(CnnBody, MaskableActorCriticPolicy):  # type: ignore[misc]  # see _ActorCritic
+    """:class:`StableCnnPolicy` for MaskablePPO."""
+
+
+class StableMaskableMlpPolicy(MlpBody, MaskableActorCriticPolicy):  # type: ignore[misc]  # see _ActorCritic
+    """:class:`StableMlpPolicy` for MaskablePPO."""
+
+
+class StableMaskableMultiInputPolicy(MultiInputBody, MaskableActorCriticPolicy):  # type: ignore[misc]  # see _ActorCritic
+    """:class:`StableMultiInputPolicy` for MaskablePPO."""
+
+
+class StableRecurrentPongPolicy(PongBody, StableRecurrentMixin):
+    """:class:`StablePongPolicy` with sb3-contrib's LSTMs between extractor and heads, for RecurrentPPO."""
+
+
+class StableRecurrentCnnPolicy(CnnBody, StableRecurrentMixin):
+    """:class:`StableCnnPolicy` with LSTMs, for RecurrentPPO."""
+
+
+class StableRecurrentMlpPolicy(MlpBody, StableRecurrentMixin):
+    """:class:`StableMlpPolicy` with LSTMs, for RecurrentPPO."""
+
+
+class StableRecurrentMultiInputPolicy(MultiInputBody, StableRecurrentMixin):
+    """:class:`StableMultiInputPolicy` with LSTMs, for RecurrentPPO."""

@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
-
-from sb3_stable_ppo.layers import ACTIVATIONS
 
 Observations = th.Tensor | dict[str, th.Tensor]
 
@@ -38,48 +36,36 @@ class Layer:
     A layer that a probe reads.
 
     :param name: short and readable: ``conv1``, ``fc1``, ``pi.fc1`` (actor), ``camera.conv1`` (a key of a Dict)
-    :param path: where its convolution or linear layer is in the policy, as in the state dict
+    :param path: where it is in the policy, as in the state dict
     :param kind: ``conv`` or ``fc``
-    :param tap: the module whose output is the layer's activation
+    :param module: the convolution or linear layer itself
     """
 
     name: str
     path: str
     kind: str
-    tap: nn.Module
+    module: nn.Module
 
 
 def find_layers(policy: BasePolicy) -> list[Layer]:
     """
-    The convolutional and linear layers of a policy, each with the activation module that follows it. Output layers,
-    which no activation follows, are left out; a convolution without one (its activation is a function, not a module)
-    is read itself.
+    The convolutional and linear layers of a policy, but for its output layers.
 
     :param policy: any SB3 policy
     """
     found: list[Layer] = []
     counts: dict[tuple[str, str], int] = {}
-    pending: tuple[str, nn.Module] | None = None
-
-    def add(path: str, layer: nn.Module, tap: Any) -> None:
-        branch, kind = _branch(path), "conv" if isinstance(layer, nn.Conv2d) else "fc"
-        counts[branch, kind] = counts.get((branch, kind), 0) + 1
-        found.append(Layer(f"{branch}{kind}{counts[branch, kind]}", path, kind, tap))
-
-    def settle() -> None:
-        if pending is not None and isinstance(pending[1], nn.Conv2d):
-            add(pending[0], pending[1], pending[1])
-
-    is_activation = tuple(ACTIVATIONS.values())
     for path, module in policy.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            settle()
-            pending = (path, module)
-        elif pending is not None and isinstance(module, is_activation):
-            add(pending[0], pending[1], module)
-            pending = None
-    settle()
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and path not in ("action_net", "value_net"):
+            branch, kind = _branch(path), "conv" if isinstance(module, nn.Conv2d) else "fc"
+            counts[branch, kind] = counts.get((branch, kind), 0) + 1
+            found.append(Layer(f"{branch}{kind}{counts[branch, kind]}", path, kind, module))
     return found
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is one of torch's activations."""
+    return type(module).__module__ == "torch.nn.modules.activation"
 
 
 def _branch(path: str) -> str:
@@ -95,7 +81,8 @@ def _branch(path: str) -> str:
 
 class ActivationProbe:
     """
-    Reads the activations of a policy's layers for given observations.
+    Reads the activations of a policy's layers for given observations: what the first activation module puts out that
+    runs after the layer, with whatever norm lies between.
 
     >>> probe = ActivationProbe(model.policy, kinds=("conv",))
     >>> probe(observations)["conv1"].shape
@@ -108,35 +95,59 @@ class ActivationProbe:
 
     def __init__(self, policy: BasePolicy, kinds: tuple[str, ...] = ("conv", "fc")) -> None:
         self.policy = policy
-        self.layers = [layer for layer in find_layers(policy) if layer.kind in kinds]
+        self.all_layers = find_layers(policy)
+        self.layers = [layer for layer in self.all_layers if layer.kind in kinds]
 
     def __call__(self, observations: Observations) -> dict[str, th.Tensor]:
         """
         :param observations: a batch as the policy gets it, on the policy's device, images not yet scaled
         :return: for each layer that was reached, by name, its activation, shape (batch, units, ...)
         """
+        with self.listening() as activations:
+            self._run(observations)
+        return activations
+
+    @contextmanager
+    def listening(self) -> Iterator[dict[str, th.Tensor]]:
+        """
+        Within this context the policy is in eval mode, without gradients, and whatever is run on it leaves the
+        activations of the layers it reaches in the dict that the context gives.
+        """
         activations: dict[str, th.Tensor] = {}
+        current: Layer | None = None
 
-        def store(name: str, module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
-            activations[name] = output.detach()
+        def enter(layer: Layer, module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
+            nonlocal current
+            current = layer if layer in self.layers else None
+            if (
+                current is not None and layer.kind == "conv"
+            ):  # in case no module follows: its activation may be a function
+                activations[layer.name] = output.detach()
 
-        handles = [layer.tap.register_forward_hook(partial(store, layer.name)) for layer in self.layers]
+        def activate(module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
+            nonlocal current
+            if current is not None:
+                activations[current.name] = output.detach()
+                current = None
+
+        handles = [layer.module.register_forward_hook(partial(enter, layer)) for layer in self.all_layers]
+        handles += [module.register_forward_hook(activate) for module in self.policy.modules() if is_activation(module)]
         try:
             with evaluating(self.policy), th.no_grad():
-                self._run(observations)
+                yield activations
         finally:
             for handle in handles:
                 handle.remove()
-        return activations
 
     def _run(self, observations: Observations) -> None:
         policy = self.policy
         needs_hidden = any(layer.path.startswith("mlp_extractor") for layer in self.layers)
-        if needs_hidden and isinstance(policy, ActorCriticPolicy) and not hasattr(policy, "lstm_actor"):
-            features = policy.extract_features(observations)
+        if needs_hidden and not hasattr(policy, "lstm_actor"):
+            actor_critic = cast("ActorCriticPolicy", policy)  # or MaskableActorCriticPolicy, which has the same methods
+            features = actor_critic.extract_features(observations)
             actor, critic = features if isinstance(features, tuple) else (features, features)
-            policy.mlp_extractor.forward_actor(actor)
-            policy.mlp_extractor.forward_critic(critic)
+            actor_critic.mlp_extractor.forward_actor(actor)
+            actor_critic.mlp_extractor.forward_critic(critic)
             return
         preprocessed = preprocess_obs(observations, policy.observation_space, policy.normalize_images)
         for extractor in _outermost_extractors(policy):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def packed(arrays: Mapping[str, Array]) -> bytes:
+    """
+    An npz file. (numpy's own ``savez`` takes the names as keywords, so that no array can be called ``file``.)
+
+    :param arrays: by any name
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+    return buffer.getvalue()
 
 
 def thinned(steps: list[int], keep: int) -> list[int]:
@@ -72,6 +87,19 @@ class RunWriter:
         self.folder = Path(folder)
         self.max_snapshots = max_snapshots
 
+    def set_aside(self, name: str) -> None:
+        """
+        Give a file or folder of an earlier run another name, ``<name>.1`` or the next that is free.
+
+        :param name: ``health.jsonl`` or ``snapshots``
+        """
+        path = self.folder / name
+        if path.exists():
+            number = 1
+            while (self.folder / f"{name}.{number}").exists():
+                number += 1
+            path.rename(self.folder / f"{name}.{number}")
+
     @property
     def snapshots(self) -> Path:
         return self.folder / "snapshots"
@@ -96,8 +124,10 @@ class RunWriter:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"step": step, "layers": layers}) + "\n"
-        with (self.folder / "health.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line)
+        path = self.folder / "health.jsonl"
+        cut_short = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" + line if cut_short else line)
 
     def observation(self, observation: Mapping[str, Array]) -> None:
         """
@@ -126,9 +156,7 @@ class RunWriter:
 
     def _savez(self, path: Path, arrays: Mapping[str, Array]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its keywords are the arrays' names
-        write_atomically(path, buffer.getvalue())
+        write_atomically(path, packed(arrays))
 
 
 class RunReader:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 from stable_baselines3.common.utils import FloatSchedule
 
@@ -41,6 +41,9 @@ class CountingSchedule:
         self.count = 0
         self.counted = False
         """Whether something advances the count in this process; not saved."""
+
+    advice: ClassVar[str] = "Raise step_size or gamma."
+    """What to do when the value comes to nothing too early."""
 
     def decay(self, count: int) -> float:
         """
@@ -71,48 +74,55 @@ class CountingSchedule:
         if progress_remaining < 1.0 and not self.counted:
             raise RuntimeError(
                 f"{self!r} counts {self.unit}, but nothing counts them here: SB3 passes a schedule only the remaining "
-                "progress. Train with StablePPO, or add LRSchedulerCallback() to the callbacks of learn()."
+                "progress. Use it as learning_rate of StablePPO, or of any algorithm with LRSchedulerCallback() among "
+                "the callbacks of learn()."
             )
         return self.value_at(self.count)
 
-    def begin(self, total_timesteps: int, steps_per_update: int, restart: bool) -> None:
+    def begin(self, start: int, total_timesteps: int, total_updates: int, restart: bool) -> None:
         """
         Called at the start of ``learn()``, before the first rollout.
 
+        :param start: the model's environment steps so far
         :param total_timesteps: the timestep at which this ``learn()`` ends
-        :param steps_per_update: environment steps between two updates, over all envs
+        :param total_updates: how many updates the model will have done by then
         :param restart: a new run (``reset_num_timesteps=True``): the count starts at 0
         """
         self.counted = True
         if restart:
             self.count = 0
-        self.fix_length(math.ceil(total_timesteps / (steps_per_update if self.unit == "updates" else 1)), restart)
-        early_end = self.early_end(total_timesteps, steps_per_update)
+        elif self.unit == "steps":
+            self.count = start
+        total = total_updates if self.unit == "updates" else total_timesteps
+        self.fix_length(total, restart)
+        if self.value_at(self.count) == 0.0:
+            warnings.warn(f"{self!r} is at its end: the learning rate is 0. {self.advice}", stacklevel=2)
+            return
+        early_end = self.early_end(total)
         if early_end is not None:
+            step = round(early_end * total_timesteps / total)
             warnings.warn(
-                f"{self!r} falls below a thousandth of its start after {early_end:,} of {total_timesteps:,} steps and "
-                "learns next to nothing from there on. Raise step_size or gamma, or the length of the schedule.",
+                f"{self!r} falls below a thousandth of its start after {step:,} of {total_timesteps:,} steps and "
+                f"learns next to nothing from there on. {self.advice}",
                 stacklevel=2,
             )
 
-    def fix_length(self, length: int, restart: bool) -> None:
+    def fix_length(self, total: int, restart: bool) -> None:
         """
         Learn how long the run is; for schedules that end with it.
 
-        :param length: updates (or steps) of the whole run
+        :param total: updates (or steps) of the whole run
         :param restart: whether a new run starts
         """
 
-    def early_end(self, total_timesteps: int, steps_per_update: int) -> int | None:
+    def early_end(self, total: int) -> int | None:
         """
-        The step from which the value stays below a thousandth of ``initial``, if more than the last hundredth of the
+        The count from which the value stays below a thousandth of ``initial``, if more than the last hundredth of the
         run comes after it (each schedule that ends at zero crosses that line at its very end).
 
-        :param total_timesteps: the timestep at which the run ends
-        :param steps_per_update: environment steps between two updates
+        :param total: updates (or steps) of the whole run
         """
-        per_count = steps_per_update if self.unit == "updates" else 1
-        low, high = self.warmup, math.ceil(total_timesteps / per_count)
+        low, high = self.warmup, total
         if high <= low or self.value_at(high - 1) >= self.initial / 1000:
             return None
         while low < high:  # the value does not rise after the warm-up, so bisection finds the crossing
@@ -121,8 +131,7 @@ class CountingSchedule:
                 high = middle
             else:
                 low = middle + 1
-        step = low * per_count
-        return step if step < 0.99 * total_timesteps else None
+        return low if low < 0.99 * total else None
 
     def advance(self, num_timesteps: int) -> None:
         """
@@ -218,9 +227,11 @@ class _ToFinal(CountingSchedule):
         self.total = None if total is None else int(_number("total", total, low=1))
         self.length = self.total
 
-    def fix_length(self, length: int, restart: bool) -> None:
+    advice = "Give it a longer total=, or a final= above 0."
+
+    def fix_length(self, total: int, restart: bool) -> None:
         if self.total is None and (self.length is None or restart):
-            self.length = length
+            self.length = total
 
     def share_done(self, count: int) -> float:
         """From 0 to 1 over the schedule's length."""

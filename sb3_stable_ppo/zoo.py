@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import LinearSchedule, get_latest_run_id
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.callbacks import RunCallback
-from sb3_stable_ppo.guards import CollapseError
+from sb3_stable_ppo.guard_config import CollapseError
 from sb3_stable_ppo.hyperparams import UsageError, callback_entries, check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.runs import RunWriter
 from sb3_stable_ppo.schedules import counting_schedule, make_schedule
@@ -51,17 +53,31 @@ def register() -> None:
     """Put our algorithms beside the stock ones, in the very dicts that all of rl_zoo3's modules share."""
     ALGOS.update(ALGORITHMS)
     for name in ALGORITHMS:
-        HYPERPARAMS_SAMPLER[name] = _without_policy_kwargs(HYPERPARAMS_SAMPLER["ppo"])
-        HYPERPARAMS_CONVERTER[name] = _without_policy_kwargs(HYPERPARAMS_CONVERTER["ppo"])
+        HYPERPARAMS_SAMPLER[name] = _sample_without_policy_kwargs  # type: ignore[assignment]
+        HYPERPARAMS_CONVERTER[name] = _convert_without_policy_kwargs  # type: ignore[assignment]
 
 
-def _without_policy_kwargs(sample: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """The zoo's search for PPO, but for policy_kwargs, with which it would replace those of the YAML file (zoo#431)."""
+class _FixedNetwork:
+    """A trial that suggests everything but the network, which the YAML file has (zoo#431: a trial replaces it)."""
 
-    def sample_without(*args: Any) -> dict[str, Any]:
-        return {key: value for key, value in sample(*args).items() if key != "policy_kwargs"}
+    def __init__(self, trial: Any) -> None:
+        self._trial = trial
 
-    return sample_without
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return choices[0] if name in ("net_arch", "activation_fn") else self._trial.suggest_categorical(name, choices)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+
+def _sample_without_policy_kwargs(trial: Any, *args: Any) -> dict[str, Any]:
+    sampled = HYPERPARAMS_SAMPLER["ppo"](_FixedNetwork(trial), *args)  # type: ignore[arg-type]
+    return {name: value for name, value in sampled.items() if name != "policy_kwargs"}
+
+
+def _convert_without_policy_kwargs(params: dict[str, Any]) -> dict[str, Any]:
+    converted = HYPERPARAMS_CONVERTER["ppo"]({"net_arch": "small", "activation_fn": "tanh", **params})
+    return {name: value for name, value in converted.items() if name != "policy_kwargs"}
 
 
 class StableExperimentManager(ExperimentManager):
@@ -70,10 +86,19 @@ class StableExperimentManager(ExperimentManager):
     read back, saves whatever happens, and resumes where a model stopped.
     """
 
+    is_set_up = False
+    """Whether training was about to begin: what goes wrong before is a mistake in the call."""
+
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        source = f"{self.config}, {self.env_name.gym_id}"
+        if self.config.endswith((".yml", ".yaml")):
+            content = yaml.safe_load(Path(self.config).read_text())
+            entry = content.get(self.env_name.gym_id, {}) if isinstance(content, dict) else None
+            if not isinstance(entry, dict):
+                raise UsageError(f"{source}: not a mapping of names to values.")
         hyperparams, saved = super().read_hyperparameters()
         hyperparams = with_numbers(hyperparams)
-        check_hyperparams(hyperparams, ALGOS[self.algo], f"{self.config}, {self.env_name.gym_id}")
+        check_hyperparams(hyperparams, ALGOS[self.algo], source)
         return hyperparams, saved
 
     @staticmethod
@@ -109,21 +134,44 @@ class StableExperimentManager(ExperimentManager):
 
         :raises UsageError: for whatever keeps the experiment from being set up
         """
-        folder = Path(self.save_path)
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        self._new_parents = [path for path in Path(self.save_path).parents if not path.exists()]
+        try:
+            self._claim_folder()
+        except OSError as error:
+            _remove_empty(self._new_parents)
+            raise UsageError(f"--log-folder {self.log_folder}: {error}") from error
         try:
             results = super().setup_experiment()
             if results is not None:
                 self._set_up_run(results[0])
-        except Exception as error:
-            _remove(missing)
-            if isinstance(error, UsageError):
+        except BaseException as error:
+            self._give_up_folder()
+            if isinstance(error, UsageError) or not isinstance(error, Exception):
                 raise
             kind = "" if isinstance(error, (ValueError, AssertionError)) else f"{type(error).__name__}: "
-            raise UsageError(
-                f"{self.algo} on {self.env_name.gym_id} cannot be set up: {kind}{' '.join(str(error).split())}"
-            ) from error
+            what = f"{self.algo} on {self.env_name.gym_id} cannot be set up"
+            raise UsageError(f"{what}: {kind}{' '.join(str(error).split())}") from error
+        if results is None:  # hyperparameters are optimised: rl_zoo3 keeps its report elsewhere
+            shutil.rmtree(self.save_path)
+        self.is_set_up = True
         return results
+
+    def _claim_folder(self) -> None:
+        """Make the run's folder, under the next number if another process was faster."""
+        while True:
+            try:
+                Path(self.save_path).mkdir(parents=True)
+                return
+            except FileExistsError:
+                stem, _, number = Path(self.save_path).name.rpartition("_")
+                if not number.isdigit():  # with --uuid no other run can have it
+                    raise
+                self.save_path = str(Path(self.save_path).with_name(f"{stem}_{int(number) + 1}"))
+                self.params_path = f"{self.save_path}/{self.env_name}"
+
+    def _give_up_folder(self) -> None:
+        shutil.rmtree(self.save_path, ignore_errors=True)
+        _remove_empty(self._new_parents)
 
     def _set_up_run(self, model: BaseAlgorithm) -> None:
         """Log to the run folder: SB3's progress.csv and TensorBoard; tables on the terminal if no bar is there."""
@@ -150,9 +198,10 @@ class StableExperimentManager(ExperimentManager):
         )
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
-        """A schedule that counts goes on with the count in the zip, unless the command line gives another."""
-        overridden = "learning_rate" in (self.custom_hyperparams or {})
-        if counting_schedule(hyperparams.get("learning_rate")) is not None and not overridden:
+        """A schedule equal to that in the zip goes on with the zip's count; any other one begins."""
+        saved, _, _ = load_from_zip_file(self.trained_agent, load_data=True)
+        before = counting_schedule((saved or {}).get("learning_rate"))
+        if before is not None and repr(before) == repr(hyperparams.get("learning_rate")):
             del hyperparams["learning_rate"]
         return super()._load_pretrained_agent(hyperparams, env)
 
@@ -162,19 +211,30 @@ class StableExperimentManager(ExperimentManager):
 
         :param model: the model to train
         :raises CollapseError: when training cannot go on; the model is saved before
+        :raises UsageError: if it cannot even begin
         """
-        status = "failed"
+        status, steps_before = "failed", model.num_timesteps
         try:
             super().learn(_Resuming(model) if self.continue_training else model)  # type: ignore[arg-type]
             status = "finished" if model.num_timesteps >= model._total_timesteps else "stopped"
         except CollapseError:
             status = "collapsed"
             raise
+        except (BrokenPipeError, ConnectionResetError, EOFError):
+            status = "stopped"  # Ctrl-C reaches the envs' processes too, and they are gone when they are closed
+        except (ValueError, AssertionError) as error:
+            if model.num_timesteps > steps_before:
+                raise
+            status = ""
+            raise UsageError(f"{self.algo} on {self.env_name.gym_id} cannot begin: {error}") from error
         finally:
+            model.logger.close()
             if status in ("failed", "collapsed"):
                 self.save_trained_model(model)
-            self.run.describe(status=status, num_timesteps=model.num_timesteps)
-            model.logger.close()
+            if status:
+                self.run.describe(status=status, num_timesteps=model.num_timesteps)
+            else:
+                self._give_up_folder()
 
 
 def without_run_callbacks(specified: Any) -> list[Any]:
@@ -223,13 +283,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _remove(created: list[Path]) -> None:
-    """Remove a run folder made in vain, and those of its parents that are empty (another run may have moved in)."""
-    if not created:
-        return
-    shutil.rmtree(created[0], ignore_errors=True)
-    for parent in created[1:]:
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders made in vain, innermost first, up to the first that is not empty: another run may be in it."""
+    for folder in folders:
         try:
-            parent.rmdir()
+            folder.rmdir()
         except OSError:
             return

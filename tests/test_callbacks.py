@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch as th
 from conftest import SceneEnv, assert_same_weights, make_cartpole, make_pong
+from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from sb3_stable_ppo import (
     ActivationSnapshotCallback,
@@ -115,6 +118,73 @@ def test_dict_observations_are_drawn_by_their_image(tmp_path: Path) -> None:
     assert "pi.fc2" in next(reader.health())["layers"]
 
 
+def test_a_dict_key_may_have_any_name(tmp_path: Path) -> None:
+    class Renamed(SceneEnv):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = spaces.Dict(
+                {"observation": self.observation_space["speed"], "file": self.observation_space["camera"]}
+            )
+
+        def _observe(self) -> dict[str, np.ndarray]:
+            return dict(zip(("file", "observation"), super()._observe().values(), strict=True))
+
+    model = PPO(StableMultiInputPolicy, Renamed(), n_steps=16, batch_size=16, n_epochs=1, seed=0)
+    model.learn(32, callback=ActivationSnapshotCallback(16, tmp_path))
+    assert set(RunReader(tmp_path).observation() or ()) == {"observation", "file"}
+    assert "file.conv1" in RunReader(tmp_path).snapshot(16)
+
+
+def test_a_second_run_into_the_same_folder_sets_the_first_aside(tmp_path: Path) -> None:
+    for steps in (128, 64):
+        callbacks = [ActivationSnapshotCallback(64, tmp_path), HealthCallback(folder=tmp_path)]
+        pong_model().learn(steps, callback=callbacks)
+    assert RunReader(tmp_path).snapshot_steps() == [64]
+    assert len(list(RunReader(tmp_path).health())) == 1
+    assert len(list((tmp_path / "snapshots.1").glob("0*.npz"))) == 2
+    assert len((tmp_path / "health.jsonl.1").read_text().splitlines()) == 2
+
+
+def test_going_on_in_a_folder_of_another_env_is_an_error(tmp_path: Path) -> None:
+    pong_model().learn(64, callback=ActivationSnapshotCallback(64, tmp_path))
+    model = PPO(StableMultiInputPolicy, SceneEnv(), n_steps=16, batch_size=16, n_epochs=1, seed=0)
+    with pytest.raises(ValueError, match="holds snapshots of another env, whose observation 'observation' has shape"):
+        model.learn(32, callback=ActivationSnapshotCallback(16, tmp_path), reset_num_timesteps=False)
+
+
+class SharedActivation(BaseFeaturesExtractor):
+    """One ReLU module behind three layers, and one activation that is a function."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 16)
+        self.conv1, self.conv2, self.conv3 = nn.Conv2d(4, 8, 8, 8), nn.Conv2d(8, 8, 3, 3), nn.Conv2d(8, 8, 3)
+        self.act, self.out = nn.ReLU(), nn.Linear(8, 16)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        hidden = self.act(self.conv2(self.act(self.conv1(observations))))
+        return self.act(self.out(th.relu(self.conv3(hidden)).flatten(1)))
+
+
+def test_layers_that_share_one_activation_module_are_each_read(tmp_path: Path) -> None:
+    policy_kwargs = {"features_extractor_class": SharedActivation}
+    model = PPO("CnnPolicy", make_pong(), policy_kwargs=policy_kwargs, **SMALL)
+    model.learn(64, callback=[ActivationSnapshotCallback(64, tmp_path), HealthCallback(folder=tmp_path)])
+    snapshot = RunReader(tmp_path).snapshot(64)
+    assert {name: array.shape for name, array in snapshot.items()} == {
+        "conv1": (8, 10, 10),
+        "conv2": (8, 3, 3),
+        "conv3": (8, 1, 1),
+    }
+    assert snapshot["conv1"].min() == 0.0
+    assert {"fc1", "pi.fc1", "vf.fc2"} < set(next(RunReader(tmp_path).health())["layers"])
+
+
+def test_a_policy_without_any_layer_that_can_be_read_is_said_so(tmp_path: Path) -> None:
+    model = RecurrentPPO("MlpLstmPolicy", make_cartpole(), **SMALL)
+    with pytest.warns(UserWarning, match="HealthCallback finds no layer"):
+        model.learn(64, callback=HealthCallback(folder=tmp_path))
+
+
 def test_snapshots_of_a_policy_without_convolutions_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ActorCriticPolicy has none\. Leave the callback out"):
         PPO("MlpPolicy", make_cartpole(), **SMALL).learn(64, callback=ActivationSnapshotCallback(folder=tmp_path))
@@ -126,21 +196,25 @@ def test_without_any_folder_the_error_says_how_to_give_one() -> None:
 
 
 @pytest.mark.parametrize("callback", [ActivationSnapshotCallback, HealthCallback])
+def test_keeping_no_snapshot_is_an_error(callback: type) -> None:
+    with pytest.raises(ValueError, match="must be at least 1"):
+        callback(**({"max_snapshots": 0} if callback is ActivationSnapshotCallback else {"rows": 0}))
+
+
+@pytest.mark.parametrize("callback", [ActivationSnapshotCallback, HealthCallback])
 def test_an_interval_below_one_is_an_error(callback: type) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         callback(every=0)
 
 
-@pytest.mark.parametrize("algorithm", [PPO, A2C, RecurrentPPO])
+@pytest.mark.parametrize("algorithm", [PPO, A2C])
 def test_health_has_a_line_per_rollout_with_the_figures_of_each_layer(algorithm: Any, tmp_path: Path) -> None:
-    policy = "MlpLstmPolicy" if algorithm is RecurrentPPO else "MlpPolicy"
     options = {"n_steps": 32, "seed": 0} if algorithm is A2C else SMALL
-    algorithm(policy, make_cartpole(), **options).learn(128, callback=HealthCallback(folder=tmp_path))
+    algorithm("MlpPolicy", make_cartpole(), **options).learn(128, callback=HealthCallback(folder=tmp_path))
     lines = list(RunReader(tmp_path).health())
     assert [line["step"] for line in lines] == [64, 128]
-    if algorithm is not RecurrentPPO:  # behind an LSTM only the extractor is read, and this one has no layers
-        assert lines[0]["layers"]["pi.fc1"].keys() == {"units", "live", "dormant_fraction"}
-        assert lines[0]["layers"]["vf.fc2"]["units"] == 64
+    assert lines[0]["layers"]["pi.fc1"].keys() == {"units", "live", "dormant_fraction"}
+    assert lines[0]["layers"]["vf.fc2"]["units"] == 64
 
 
 def test_health_counts_units_that_were_killed(tmp_path: Path) -> None:

@@ -213,6 +213,33 @@ def test_python_m_is_the_same_program() -> None:
     assert "stable_ppo" in done.stdout
 
 
+def test_runs_started_at_the_same_time_have_folders_of_their_own(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    command = [sys.executable, "-m", "sb3_stable_ppo", "train", "--env", "CartPole-v1", "-conf", config]
+    flags = ["-f", str(tmp_path / "logs"), "--eval-freq", "-1"]
+    runs = [subprocess.Popen([*command, *flags, "--seed", str(seed)], stdout=subprocess.DEVNULL) for seed in (1, 2, 3)]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0, 0]
+    readers = [RunReader(run_folder(tmp_path, number)) for number in (1, 2, 3)]
+    assert sorted(reader.facts["seed"] for reader in readers) == [1, 2, 3]
+    assert [len(list(reader.health())) for reader in readers] == [2, 2, 2]
+
+
+def test_another_schedule_in_the_yaml_begins_when_a_run_is_resumed(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1", learning_rate="lin_0.001") == 0
+    zipped = str(run_folder(tmp_path) / "CartPole-v1.zip")
+    assert train(tmp_path, "--eval-freq", "-1", "-i", zipped, learning_rate={"schedule": "step", "initial": 0.5}) == 0
+    schedule = counting_schedule(StablePPO.load(run_folder(tmp_path, 2) / "CartPole-v1.zip").learning_rate)
+    assert schedule is not None
+    assert (schedule.initial, schedule.count) == (0.5, 2)
+
+
+def test_our_configuration_for_stock_ppo_works_through_our_command_too(tmp_path: Path) -> None:
+    callback = [{"sb3_stable_ppo.LRSchedulerCallback": {"schedule": "step", "initial": 1e-3, "step_size": 1}}]
+    flags = ["--algo", "ppo", "--eval-freq", "-1"]
+    assert train(tmp_path, *flags, policy="sb3_stable_ppo.StableMlpPolicy", learning_rate=1e-3, callback=callback) == 0
+    assert (tmp_path / "logs" / "ppo" / "CartPole-v1_1" / "CartPole-v1.zip").is_file()
+
+
 # -- mistakes ----------------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +263,14 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     ([], {"callback": "sb3_stable_ppo.NoCallback"}, "callback 'sb3_stable_ppo.NoCallback' cannot be imported"),
     ([], {"callback": [{"sb3_stable_ppo.HealthCallback": {"evry": 1}}]}, "HealthCallback has no argument 'evry'"),
     ([], {"callback": "sb3_stable_ppo.HealthCallback", "batch_size": 1}, "`batch_size` must be greater than 1"),
+    ([], {"callback": "HealthCallback"}, "callback 'HealthCallback' is no dotted path"),
+    ([], {"callback": [{"sb3_stable_ppo.HealthCallback": None}]}, "is followed by a colon but by no arguments"),
+    ([], {"callback": "sb3_stable_ppo.ActivationSnapshotCallback"}, "draws convolutional layers"),
+    ([], {"policy_kwargs": {"negative_slope": "big"}}, "negative_slope must be a number from 0 to 1, not 'big'"),
+    ([], {"policy_kwargs": {"norm": False}}, "Unknown norm False: choose one of batch, layer, none"),
+    ([], {"guards": {"fallback_ratio": 3}}, "fallback_ratio must be two bounds around 1, not 3"),
+    (["-params", "foo"], {}, "train: SyntaxError"),
+    (["--seed", "99999999999"], {}, "train: ValueError: Seed must be"),
 ]
 
 
@@ -280,6 +315,16 @@ def test_yaml_that_cannot_be_read_is_one_sentence(tmp_path: Path, capsys: pytest
     assert train(tmp_path, "-conf", str(tmp_path / "broken.yml")) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("sb3-stable-ppo: error: stable_ppo on CartPole-v1 cannot be set up: ParserError")
+
+
+@pytest.mark.parametrize("content", ["", "- CartPole-v1", "CartPole-v1:"])
+def test_a_configuration_that_is_no_mapping_is_one_sentence(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.yml").write_text(content)
+    assert train(tmp_path, "-conf", str(tmp_path / "odd.yml")) == 2
+    assert "odd.yml, CartPole-v1: not a mapping of names to values." in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
 
 
 def test_an_earlier_run_beside_a_failed_one_is_kept(tmp_path: Path) -> None:
@@ -363,8 +408,17 @@ def test_what_we_override_in_the_zoo_is_still_there() -> None:
     """The canary: a method that upstream renames would silently no longer be ours."""
     from rl_zoo3.exp_manager import ExperimentManager
 
-    ours = {name for name in vars(StableExperimentManager) if not name.startswith("__")} - {"_set_up_run"}
-    assert ours - {name for name in ours if hasattr(ExperimentManager, name)} == set()
+    for name in (
+        "read_hyperparameters",
+        "_preprocess_schedules",
+        "_preprocess_hyperparams",
+        "setup_experiment",
+        "_load_pretrained_agent",
+        "learn",
+        "save_trained_model",
+    ):
+        assert name == "save_trained_model" or name in vars(StableExperimentManager)
+        assert hasattr(ExperimentManager, name), name
 
 
 def test_run_json_is_json(tmp_path: Path) -> None:

@@ -48,8 +48,10 @@ def test_dormant_fraction_divides_by_the_mean_of_the_layer() -> None:
     assert dormant_fraction(th.tensor([[0.03, -1.0, 1.97]])) == 0.0
 
 
-def test_a_layer_of_zeros_is_wholly_dormant() -> None:
-    assert dormant_fraction(th.zeros(3, 5, 2, 2)) == 1.0
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_a_layer_of_zeros_or_of_no_numbers_is_wholly_dormant(value: float) -> None:
+    assert dormant_fraction(th.full((3, 5, 2, 2), value)) == 1.0
+    assert live_units(th.full((3, 5, 2, 2), value)) == 0
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
@@ -235,6 +237,13 @@ def test_a_line_cut_short_by_a_kill_is_passed_over(tmp_path: Path) -> None:
     with (tmp_path / "health.jsonl").open("a") as file:
         file.write(json.dumps({"step": 2, "layers": {}})[:9])
     assert [line["step"] for line in RunReader(tmp_path).health()] == [1]
+
+
+def test_a_line_after_one_cut_short_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "health.jsonl").write_text('{"step": 1, "layers": {}}\n{"ste')
+    for step in (3, 4):
+        RunWriter(tmp_path).health(step, {})
+    assert [line["step"] for line in RunReader(tmp_path).health()] == [1, 3, 4]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

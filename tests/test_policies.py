@@ -11,6 +11,7 @@ from conftest import SceneEnv, assert_same_weights, make_cartpole, make_pong, ru
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_stable_ppo import StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy, StablePongPolicy, StablePPO
@@ -174,6 +175,41 @@ def test_the_calibrated_policy_acts_as_it_will_in_the_update() -> None:
     model.policy.set_training_mode(True)
     _, log_prob, _ = model.policy.evaluate_actions(data.observations, data.actions.long().flatten())
     assert float((log_prob.detach() - data.old_log_prob).exp().sub(1).abs().max()) < 0.05
+
+
+class NormedExtractor(BaseFeaturesExtractor):
+    """A user's own extractor, with a norm that has no statistics and one that must stay as it is."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 4)
+        self.loose, self.frozen = nn.BatchNorm1d(4, track_running_stats=False), nn.BatchNorm1d(4)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.frozen(self.loose(observations))
+
+
+def test_the_norms_of_an_extractor_of_the_users_own_are_not_calibrated() -> None:
+    policy_kwargs = {"features_extractor_class": NormedExtractor, "norm": "batch"}
+    model = PPO(StableMlpPolicy, make_cartpole(), n_steps=8, batch_size=16, n_epochs=1, policy_kwargs=policy_kwargs)
+    model.policy.set_training_mode(False)
+    model.policy(th.ones(3, 4))
+    assert int(model.policy.features_extractor.frozen.num_batches_tracked) == 0
+    assert int(model.policy.mlp_extractor.policy_net.norm1.num_batches_tracked) == 1
+    model.learn(16)
+
+
+@pytest.mark.parametrize(
+    "options", [{"init_gain": -1}, {"init_gain": float("nan")}, {"norm_momentum": 7}, {"negative_slope": "big"}]
+)
+def test_a_number_outside_its_range_is_an_error_that_names_it(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be a number from"):
+        build(StableMlpPolicy, **options)
+
+
+def test_words_for_the_extractor_alone_are_not_overwritten() -> None:
+    built = build(StableCnnPolicy, features_extractor_kwargs={"norm": "batch", "features_dim": 64})
+    assert built.features_extractor.body.norm == "batch"
+    assert built.features_dim == 64
 
 
 def test_predict_and_evaluate_actions_never_calibrate() -> None:

@@ -9,7 +9,7 @@ import torch as th
 from conftest import make_cartpole
 from hypothesis import given
 from hypothesis import strategies as st
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 
 from sb3_stable_ppo import CosineLR, LinearLR, LRSchedulerCallback, StablePPO, StepLR, WarmupLR
@@ -90,7 +90,7 @@ def test_no_value_is_ever_negative_or_above_the_start(name: str, initial: float,
 @pytest.mark.parametrize("progress", [1.0, 0.5, 0.0, -0.28])
 def test_calling_a_schedule_is_pure_and_ignores_progress(progress: float) -> None:
     schedule = StepLR(step_size=1)
-    schedule.begin(100, 10, restart=True)
+    schedule.begin(0, 100, 10, restart=True)
     schedule.advance(10)
     assert [schedule(progress) for _ in range(3)] == [9e-5] * 3
     assert schedule.count == 1
@@ -141,6 +141,41 @@ def test_the_callback_counts_train_calls_of_an_off_policy_algorithm() -> None:
     assert counting_schedule(model.learning_rate).count == 4  # after steps 30, 40, 50, 60; none at 10 and 20
 
 
+@pytest.mark.parametrize(("train_freq", "updates"), [(4, 75), (10, 30)])
+def test_the_length_of_an_off_policy_run_is_that_of_its_updates(train_freq: int, updates: int) -> None:
+    model = SAC("MlpPolicy", "Pendulum-v1", learning_starts=100, train_freq=train_freq, policy_kwargs={"net_arch": [8]})
+    model.learn(400, callback=LRSchedulerCallback(LinearLR(1e-3)))
+    schedule = counting_schedule(model.learning_rate)
+    assert schedule is not None
+    assert schedule.value_at(updates) == 0.0
+    assert updates - 1 <= schedule.count <= updates
+
+
+def test_a_callback_used_twice_gives_each_model_a_count_of_its_own() -> None:
+    callback = LRSchedulerCallback(StepLR(1e-3))
+    models = [PPO("MlpPolicy", make_cartpole(), **SMALL).learn(n * UPDATE, callback=callback) for n in (3, 2)]
+    assert [counting_schedule(model.learning_rate).count for model in models] == [3, 2]
+    own = LRSchedulerCallback()
+    first = PPO("MlpPolicy", make_cartpole(), learning_rate=StepLR(1e-3), **SMALL).learn(UPDATE, callback=own)
+    other = PPO("MlpPolicy", make_cartpole(), learning_rate=LinearLR(5e-2), **SMALL).learn(UPDATE, callback=own)
+    assert [type(counting_schedule(m.learning_rate)) for m in (first, other)] == [StepLR, LinearLR]
+
+
+def test_a_new_schedule_in_steps_on_a_resumed_model_starts_where_the_model_is() -> None:
+    model = StablePPO("MlpPolicy", make_cartpole(), learning_rate=1e-3, **SMALL).learn(4 * UPDATE)
+    model.learning_rate = LinearLR(1e-3, total=10 * UPDATE, unit="steps")
+    model._setup_lr_schedule()
+    rates = RateRecorder()
+    model.learn(2 * UPDATE, callback=rates, reset_num_timesteps=False)
+    assert rates.used == pytest.approx([6e-4, 5e-4])
+
+
+def test_a_schedule_that_has_ended_warns_that_nothing_will_be_learnt() -> None:
+    model = StablePPO("MlpPolicy", make_cartpole(), learning_rate=LinearLR(1e-3), **SMALL).learn(2 * UPDATE)
+    with pytest.warns(UserWarning, match=r"is at its end: the learning rate is 0\. Give it a longer total="):
+        model.learn(2 * UPDATE, reset_num_timesteps=False)
+
+
 def test_the_callback_leaves_counting_to_stable_ppo() -> None:
     model = StablePPO("MlpPolicy", make_cartpole(), **SMALL)
     model.learn(4 * UPDATE, callback=LRSchedulerCallback("step", initial=1e-3))
@@ -149,7 +184,7 @@ def test_the_callback_leaves_counting_to_stable_ppo() -> None:
 
 def test_stock_ppo_without_the_callback_says_that_nothing_counts() -> None:
     model = PPO("MlpPolicy", make_cartpole(), learning_rate=StepLR(), **SMALL)
-    with pytest.raises(RuntimeError, match=r"nothing counts them here.*StablePPO, or add LRSchedulerCallback"):
+    with pytest.raises(RuntimeError, match=r"nothing counts them here.*any algorithm with LRSchedulerCallback"):
         model.learn(2 * UPDATE)
 
 
@@ -230,8 +265,10 @@ def test_12_and_09_at_1024_steps_leave_one_percent_after_500_000_steps() -> None
 
 def test_a_schedule_that_dies_early_warns_at_the_start_with_the_step() -> None:
     schedule = StepLR()  # 0.9**66 < 0.001: after 66 * 12 updates of 1,024 steps
-    with pytest.warns(UserWarning, match=r"below a thousandth of its start after 811,008 of 10,000,000 steps"):
-        schedule.begin(10_000_000, 1024, restart=True)
+    with pytest.warns(
+        UserWarning, match=r"a thousandth of its start after 810,977 of 10,000,000 steps.*Raise step_size"
+    ):
+        schedule.begin(0, 10_000_000, 9766, restart=True)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +278,7 @@ def test_a_schedule_that_dies_early_warns_at_the_start_with_the_step() -> None:
 def test_a_schedule_that_ends_with_the_run_does_not_warn(schedule: CountingSchedule, total: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        schedule.begin(total, 1024, restart=True)
+        schedule.begin(0, total, -(-total // 1024), restart=True)
 
 
 def test_pongs_configuration_ends_at_about_a_tenth() -> None:

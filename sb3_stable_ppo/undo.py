@@ -1,0 +1,141 @@
+"""
+Undoing an update: a copy of what an update changes, and a reading of the policy before and after it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.policies import BasePolicy
+
+from sb3_stable_ppo.probes import ActivationProbe
+from sb3_stable_ppo.runs import packed, write_atomically
+
+
+class Backup:
+    """
+    The policy with its buffers (BatchNorm's too) and its optimizer, kept in memory.
+
+    :param policy: the policy that is about to be updated
+    """
+
+    def __init__(self, policy: BasePolicy) -> None:
+        self.policy = policy
+        self.tensors = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+        self.optimizer = copy.deepcopy(policy.optimizer.state_dict())
+
+    def restore(self) -> None:
+        """Put everything back in place; can be done more than once."""
+        with th.no_grad():
+            for name, tensor in self.policy.state_dict().items():
+                tensor.copy_(self.tensors[name])
+        # load_state_dict keeps the tensors it is given, and the next attempt would write into the backup
+        self.policy.optimizer.load_state_dict(copy.deepcopy(self.optimizer))
+
+
+class Reading(NamedTuple):
+    """What a policy does on some rows: its action distributions, and by layer how much each unit varies."""
+
+    distributions: list[th.distributions.Distribution]
+    spread: dict[str, th.Tensor]
+
+
+def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space: spaces.Space[Any]) -> Reading:
+    """
+    Run a policy on rows of a rollout, in eval mode, without a trace.
+
+    :param policy: of PPO, MaskablePPO or RecurrentPPO
+    :param probe: for that policy
+    :param samples: a minibatch of its rollout buffer
+    :param action_space: the action space
+    """
+    actions = samples.actions.long().flatten() if isinstance(action_space, spaces.Discrete) else samples.actions
+    extra = {
+        name: getattr(samples, name)
+        for name in ("action_masks", "lstm_states", "episode_starts")
+        if hasattr(samples, name)
+    }
+    with probe.listening() as activations:
+        policy.evaluate_actions(samples.observations, actions, **extra)  # type: ignore[operator]
+    # SB3 keeps one distribution object per policy; what is in it is made anew with every evaluation
+    kept: Any = policy.action_dist
+    parts = getattr(kept, "distributions", None) or kept.distribution
+    mask = row_mask(samples)
+    spread = {
+        name: (tensor if mask is None else tensor[mask]).movedim(1, 0).flatten(1).std(dim=1, correction=0)
+        for name, tensor in activations.items()
+    }
+    return Reading(list(parts) if isinstance(parts, (list, tuple)) else [parts], spread)
+
+
+def row_mask(samples: Any) -> th.Tensor | None:
+    """Which rows of a minibatch hold data; None where none is padded (all but RecurrentPPO's)."""
+    return samples.mask > 1e-8 if hasattr(samples, "mask") else None
+
+
+def peek(buffer: RolloutBuffer, rows: int) -> Any:
+    """
+    A minibatch as ``train()`` would draw it, without moving the random state.
+
+    :param buffer: a full rollout buffer
+    :param rows: size of the minibatch
+    """
+    state = np.random.get_state()  # noqa: NPY002  # SB3's buffers draw from the global generator
+    try:
+        return next(iter(buffer.get(rows)))
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def first_nonfinite(tensors: Mapping[str, th.Tensor]) -> str | None:
+    """
+    The first tensor that is not finite, in words.
+
+    :param tensors: by name
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(th.isfinite(tensor).all()):
+            return f"{name}: {int((~th.isfinite(tensor)).sum())} of {tensor.numel()} values are not finite"
+    return None
+
+
+def all_finite(tensors: list[th.Tensor]) -> bool:
+    """Whether all values of all tensors are finite: one fused norm each, one look at their sum."""
+    if not tensors:
+        return True
+    total = th.stack(th._foreach_norm(tensors, 1)).sum()
+    return bool(th.isfinite(total)) or all(bool(th.isfinite(tensor).all()) for tensor in tensors)
+
+
+def dump_minibatch(samples: Any, folder: Path) -> Path:
+    """
+    Keep a minibatch for whoever has to find out what broke.
+
+    :param samples: a NamedTuple of a rollout buffer
+    :param folder: where to
+    :return: the file
+    """
+    arrays: dict[str, Any] = {}
+
+    def flatten(name: str, value: Any) -> None:
+        if isinstance(value, th.Tensor):
+            arrays[name] = value.detach().cpu().numpy()
+        elif isinstance(value, Mapping):
+            for key, child in value.items():
+                flatten(f"{name}.{key}", child)
+        elif isinstance(value, tuple):
+            for key, child in zip(getattr(value, "_fields", range(len(value))), value, strict=True):
+                flatten(f"{name}.{key}" if name else str(key), child)
+
+    flatten("", samples)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "collapse_minibatch.npz"
+    write_atomically(path, packed(arrays))
+    return path
