@@ -119,9 +119,7 @@ class ActivationProbe:
         def enter(layer: Layer, module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
             nonlocal current
             current = layer if layer in self.layers else None
-            if (
-                current is not None and layer.kind == "conv"
-            ):  # in case no module follows: its activation may be a function
+            if current is not None and layer.kind == "conv":  # its activation may be a function, which no hook sees
                 activations[layer.name] = output.detach()
 
         def activate(module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
