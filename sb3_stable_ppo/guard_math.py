@@ -25,9 +25,10 @@ FEW_UNITS = 8
 
 
 class GuardedLogProb(NamedTuple):
-    """What :func:`guard_log_prob` returns: the log-probabilities and how many rows it had to change."""
+    """What :func:`guard_log_prob` returns, with the log-ratio as it was and how many rows had to change."""
 
     log_prob: th.Tensor
+    raw_log_ratio: th.Tensor
     clamped: int
     nonfinite: int
 
@@ -43,10 +44,10 @@ def guard_log_prob(log_prob: th.Tensor, old_log_prob: th.Tensor, guards: GuardCo
     :param old_log_prob: those under the policy that collected the data, shape (batch,)
     :param guards: the bounds
     """
-    log_ratio = (log_prob - old_log_prob).detach()
+    log_ratio = log_prob.detach() - old_log_prob
     limit = guards.max_log_ratio
-    if bool((log_ratio.abs() <= limit).all()):
-        return GuardedLogProb(log_prob, 0, 0)
+    if float(th.linalg.vector_norm(log_ratio, math.inf)) <= limit:  # one look at the largest; False if any is no number
+        return GuardedLogProb(log_prob, log_ratio, 0, 0)
     finite = th.isfinite(log_ratio)
     low, high = -limit, limit
     if not bool(finite.all()):
@@ -58,7 +59,8 @@ def guard_log_prob(log_prob: th.Tensor, old_log_prob: th.Tensor, guards: GuardCo
         bounded = log_prob + (bounded - log_prob).detach()
     bounded = th.where(finite, bounded, old_log_prob)
     n_nonfinite = int((~finite).sum())
-    return GuardedLogProb(th.where(within, log_prob, bounded), int((~within).sum()) - n_nonfinite, n_nonfinite)
+    n_clamped = int((~within).sum()) - n_nonfinite
+    return GuardedLogProb(th.where(within, log_prob, bounded), log_ratio, n_clamped, n_nonfinite)
 
 
 def finite_or_zero(values: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:

@@ -38,9 +38,12 @@ class GuardedUpdate:
     :param model: PPO, MaskablePPO or RecurrentPPO
     :param guards: the bounds
     :param say_once: takes a kind of event and a sentence about it, for the user
+    :param check_gradients: look at each gradient before its step, which small networks feel. A step on a gradient that
+        is not finite leaves weights that are not, so where an update can be undone it is enough to look at those
     """
 
-    def __init__(self, model: Any, guards: GuardConfig, say_once: SayOnce) -> None:
+    def __init__(self, model: Any, guards: GuardConfig, say_once: SayOnce, check_gradients: bool = True) -> None:
+        self.check_gradients = check_gradients
         self.model, self.guards, self.say_once = model, guards, say_once
         self.normalize = model.normalize_advantage
         self.parameters = dict(model.policy.named_parameters())
@@ -51,8 +54,9 @@ class GuardedUpdate:
         self.first_bad = ""
         self.samples: Any = None
         """The last minibatch, or the first in which something was not finite."""
-        self._raw_kls: list[th.Tensor] = []
+        self._raw_log_ratios: list[th.Tensor] = []
         self._old_log_prob = th.empty(0)
+        self._all_old_finite = bool(th.isfinite(th.as_tensor(model.rollout_buffer.log_probs)).all())
         self._broken: th.Tensor | None = None
         self._mask: th.Tensor | None = None
 
@@ -61,7 +65,8 @@ class GuardedUpdate:
         self._undo.enter_context(replaced(self.model, "normalize_advantage", False))
         self._undo.enter_context(replaced(self.model.rollout_buffer, "get", self.get))
         self._undo.enter_context(replaced(self.model.policy, "evaluate_actions", self.evaluate_actions))
-        self._undo.callback(self.model.policy.optimizer.register_step_pre_hook(self.before_step).remove)
+        if self.check_gradients:
+            self._undo.callback(self.model.policy.optimizer.register_step_pre_hook(self.before_step).remove)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -70,11 +75,13 @@ class GuardedUpdate:
     @property
     def raw_approx_kl(self) -> float:
         """``approx_kl`` of the last epoch, as SB3 logs it, but from log-ratios that were not clamped."""
-        return float(th.stack(self._raw_kls).mean()) if self._raw_kls else 0.0
+        finite = [log_ratio[th.isfinite(log_ratio)] for log_ratio in self._raw_log_ratios]
+        kls = [approx_kl(log_ratio) for log_ratio in finite if log_ratio.numel()]
+        return float(th.stack(kls).mean()) if kls else 0.0
 
     def get(self, batch_size: int | None = None) -> Iterator[Any]:
         """In place of ``rollout_buffer.get``."""
-        self._raw_kls.clear()  # each epoch calls get once
+        self._raw_log_ratios.clear()  # each epoch calls get once
         for samples in self.original_get(batch_size):
             if not self.first_bad:
                 self.samples = samples
@@ -88,8 +95,9 @@ class GuardedUpdate:
                     self._leave_advantages()
                 else:
                     changes["advantages"] = advantages
-            self._old_log_prob, self._broken = finite_or_zero(samples.old_log_prob)
-            if self._broken is not None:
+            self._old_log_prob = samples.old_log_prob
+            if not self._all_old_finite:
+                self._old_log_prob, self._broken = finite_or_zero(samples.old_log_prob)
                 changes["old_log_prob"] = self._old_log_prob
             yield samples._replace(**changes) if changes else samples
 
@@ -104,12 +112,10 @@ class GuardedUpdate:
         self.rows += log_prob.numel()
         self.clamped += guarded.clamped
         self.nonfinite += guarded.nonfinite
-        log_ratio = (log_prob.detach() - self._old_log_prob)[... if self._mask is None else self._mask]
+        log_ratio = guarded.raw_log_ratio
+        self._raw_log_ratios.append(log_ratio if self._mask is None else log_ratio[self._mask])
         if guarded.nonfinite:
             self._note(f"log-ratios: {guarded.nonfinite} of {log_prob.numel()} are not finite")
-            log_ratio = log_ratio[th.isfinite(log_ratio)]
-        if log_ratio.numel():
-            self._raw_kls.append(approx_kl(log_ratio))
         if entropy is None and guarded.log_prob is not log_prob:
             # PPO estimates a missing entropy by -log_prob: the clamp must not change that estimate
             entropy = -th.where(th.isfinite(log_prob), log_prob, guarded.log_prob)

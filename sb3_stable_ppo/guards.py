@@ -58,10 +58,11 @@ class GuardMixin(OnPolicyAlgorithm):
         self._said: set[str] = set()
         self._nonfinite_rewards = 0
         self._observations = ObservationGuard()
+        self._check_gradients = False
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_said", "_nonfinite_rewards", "_observations"]
+        return [*super()._excluded_save_params(), "_said", "_nonfinite_rewards", "_observations", "_check_gradients"]
 
     # -- while collecting ----------------------------------------------------------------------------------------------
 
@@ -120,9 +121,15 @@ class GuardMixin(OnPolicyAlgorithm):
         before = read(self.policy, probe, rows, self.action_space)
         backup, n_updates = Backup(self.policy), self._n_updates
         for _ in range(guards.max_retries + 1):
-            update = GuardedUpdate(self, guards, self._say_once)
-            problem = self._attempt(update)
-            kl = math.nan
+            update = GuardedUpdate(self, guards, self._say_once, self._check_gradients)
+            problem, kl = self._attempt(update), math.nan
+            if problem is not None and not self._check_gradients:
+                # It may have been one gradient: from here on each is looked at, and its step skipped in time
+                self._check_gradients = True
+                backup.restore()
+                self._n_updates = n_updates
+                update = GuardedUpdate(self, guards, self._say_once)
+                problem = self._attempt(update)
             if problem is None:
                 after = read(self.policy, probe, rows, self.action_space)
                 kl = mean_kl(before.distributions, after.distributions, row_mask(rows))
