@@ -40,13 +40,16 @@ class ObservationGuard:
         if not has_floats(env.observation_space):
             yield
             return
-        step, last = env.step, model._last_obs
+        step = env.step
+        last: Observations = self._checked(model._last_obs, None, rule, model.num_timesteps)
+        model._last_obs = last
 
         def guarded_step(actions: Any) -> Any:
             nonlocal last
             observations, rewards, dones, infos = step(actions)
-            observations = self._checked(observations, last, rule, model.num_timesteps)
-            for index in map(int, np.flatnonzero(dones)):
+            if not seems_finite(observations):
+                observations = self._checked(observations, last, rule, model.num_timesteps)
+            for index in np.flatnonzero(dones).tolist() if dones.any() else ():
                 terminal = infos[index].get("terminal_observation")
                 if terminal is not None:
                     before = None if last is None else _row(last, index)
@@ -55,7 +58,6 @@ class ObservationGuard:
             last = observations
             return observations, rewards, dones, infos
 
-        model._last_obs = last = self._checked(last, None, rule, model.num_timesteps)
         with replaced(env, "step", guarded_step):
             yield
 
@@ -64,8 +66,7 @@ class ObservationGuard:
     ) -> Observations:
         fields = observations if isinstance(observations, dict) else {"observation": observations}
         for name, array in fields.items():
-            # The sum is not finite if any value is not; it can overflow too, so ask again before saying so.
-            if not np.issubdtype(array.dtype, np.floating) or math.isfinite(float(array.sum())):
+            if not np.issubdtype(array.dtype, np.floating) or seems_finite(array):
                 continue
             for row in map(int, np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))):
                 bad = int((~np.isfinite(array[row])).sum())
@@ -78,6 +79,16 @@ class ObservationGuard:
                 before = None if last is None else (last[name] if isinstance(last, dict) else last)[row]
                 array[row] = np.nan_to_num(array[row], nan=0, posinf=0, neginf=0) if before is None else before
         return observations
+
+
+def seems_finite(observations: Observations) -> bool:
+    """
+    A quick look, which each step pays for: the sum is not finite if any value is not. It can overflow too, so a False
+    asks for a closer look.
+    """
+    if isinstance(observations, dict):
+        return all(seems_finite(array) for array in observations.values())
+    return math.isfinite(np.add.reduce(observations, axis=None))
 
 
 def has_floats(space: spaces.Space[Any]) -> bool:
