@@ -32,7 +32,9 @@ class GuardConfig:
         ``repeat_last``
     :param undo: whether updates that collapse the network are undone and tried again at a lower learning rate
     :param max_kl: an update that moves the policy further than this from the one that collected the data is undone
-    :param max_unit_loss: so is one after which this share of the live units of a layer is no longer live
+    :param max_unit_loss: so is one after which more than this share of the live units of a layer hardly vary any more
+    :param max_silenced: so is one after which more than this share of a layer's units, positive on some row before, is
+        positive on none: ReLU units that died, LeakyReLU units that turned linear
     :param max_retries: how often an update is tried again before it is dropped
     :param probe_rows: observations of the rollout on which both are measured
     :param max_consecutive_skips: after so many updates in a row that were dropped, or whose every optimizer step was
@@ -48,12 +50,13 @@ class GuardConfig:
     undo: bool = True
     max_kl: float = 1.0
     max_unit_loss: float = 0.5
+    max_silenced: float = 0.85
     max_retries: int = 3
     probe_rows: int = 64
     max_consecutive_skips: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("max_log_ratio", "min_advantage_std", "max_kl", "max_unit_loss"):
+        for name in ("max_log_ratio", "min_advantage_std", "max_kl", "max_unit_loss", "max_silenced"):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
         for name in ("max_retries", "probe_rows", "max_consecutive_skips"):
             object.__setattr__(self, name, int(_number(name, getattr(self, name))))
@@ -65,8 +68,9 @@ class GuardConfig:
             raise ValueError(f"max_log_ratio must be in (0, 80] (exp overflows beyond), not {self.max_log_ratio}.")
         if not 0 < low <= 1 <= high < math.inf:
             raise ValueError(f"fallback_ratio must be two bounds around 1, such as [0.05, 20], not {[low, high]}.")
-        if not 0 < self.max_unit_loss <= 1:
-            raise ValueError(f"max_unit_loss must be in (0, 1], not {self.max_unit_loss}.")
+        for name in ("max_unit_loss", "max_silenced"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in (0, 1], not {getattr(self, name)}.")
         if self.max_kl == 0:
             raise ValueError("max_kl must be above 0: no update leaves the policy where it was.")
         if self.probe_rows < 2:

@@ -87,7 +87,7 @@ def normalize_advantages(advantages: th.Tensor, min_std: float, mask: th.Tensor 
     """
     chosen = advantages if mask is None else advantages[mask]
     std = chosen.std()
-    if bool(std < min_std):
+    if std.item() < min_std:
         return None
     return (advantages - chosen.mean()) / (std + 1e-8)
 
@@ -141,7 +141,7 @@ def unit_loss(before: Mapping[str, th.Tensor], after: Mapping[str, th.Tensor]) -
 
     Here a unit is live if its activation varies over the rows, by more than a thousandth of what the layer's units vary
     on average before the update: a saturated tanh is as dead as a ReLU at zero, and a LeakyReLU that has come to lie
-    below zero is still live. Layers with fewer than eight live units are passed over.
+    below zero is still live (:func:`worst_loss` of what is positive counts that one).
 
     >>> unit_loss({"conv1": th.ones(8)}, {"conv1": th.tensor([0.0, 0.0005] + [0.5] * 6)})
     (0.25, 'conv1')
@@ -149,12 +149,28 @@ def unit_loss(before: Mapping[str, th.Tensor], after: Mapping[str, th.Tensor]) -
     :param before: by layer, the standard deviation of each unit over the rows, shape (units,)
     :param after: the same after the update
     """
+    least = {layer: DORMANT_SPREAD * spread.mean() for layer, spread in before.items()}
+    return worst_loss(
+        {layer: spread > least[layer] for layer, spread in before.items()},
+        {layer: after[layer] > least[layer] for layer in before},
+    )
+
+
+def worst_loss(before: Mapping[str, th.Tensor], after: Mapping[str, th.Tensor]) -> tuple[float, str]:
+    """
+    The largest share of a layer's units that were something before an update and are not after it, and the layer.
+
+    >>> worst_loss({"fc1": th.ones(8) > 0}, {"fc1": th.arange(8) > 1})
+    (0.25, 'fc1')
+
+    :param before: by layer, whether each unit was it, shape (units,); layers with fewer than eight are passed over
+    :param after: the same after the update
+    """
     worst = (0.0, "")
-    for layer, spread in before.items():
-        least = DORMANT_SPREAD * spread.mean()
-        live = spread > least
-        if int(live.sum()) >= FEW_UNITS:
-            loss = float((live & ~(after[layer] > least)).sum() / live.sum())
+    for layer, was in before.items():
+        count = int(was.sum())
+        if count >= FEW_UNITS:
+            loss = float((was & ~after[layer]).sum()) / count
             if loss > worst[0]:  # of several, the first: where it goes dark, all behind it does
                 worst = (loss, layer)
     return worst

@@ -18,7 +18,7 @@ import numpy as np
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_stable_ppo.guard_config import CollapseError, GuardConfig
-from sb3_stable_ppo.guard_math import mean_kl, next_scale, unit_loss
+from sb3_stable_ppo.guard_math import mean_kl, next_scale, unit_loss, worst_loss
 from sb3_stable_ppo.guarded_update import GuardedUpdate
 from sb3_stable_ppo.observations import ObservationGuard
 from sb3_stable_ppo.patching import replaced
@@ -162,12 +162,19 @@ class GuardMixin(OnPolicyAlgorithm):
     def _judge(self, guards: GuardConfig, before: Reading, after: Reading, kl: float) -> str | None:
         """Whether an update went too far; how, in words, or None."""
         loss, layer = unit_loss(before.spread, after.spread)
+        silenced, silenced_layer = worst_loss(before.positive, after.positive)
         self.logger.record("guards/update_kl", kl)
         self.logger.record("guards/unit_loss", loss)
+        self.logger.record("guards/silenced", silenced)
         if not kl <= guards.max_kl:  # not "kl >": a KL that is no number is too large as well
             return f"it moved the policy by a KL of {kl:.3g}, more than max_kl {guards.max_kl:g}"
         if loss > guards.max_unit_loss:
             return f"{loss:.0%} of the live units of {layer} died, more than max_unit_loss {guards.max_unit_loss:.0%}"
+        if silenced > guards.max_silenced:
+            return (
+                f"{silenced:.0%} of the units of {silenced_layer} are positive on no row any more, more than "
+                f"max_silenced {guards.max_silenced:.0%}"
+            )
         return None
 
     def _finish(self, guards: GuardConfig, update: GuardedUpdate, problem: str | None) -> None:

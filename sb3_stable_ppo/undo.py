@@ -41,10 +41,14 @@ class Backup:
 
 
 class Reading(NamedTuple):
-    """What a policy does on some rows: its action distributions, and by layer how much each unit varies."""
+    """
+    What a policy does on some rows: its action distributions, and by layer how much each unit varies and whether it is
+    positive on any of them.
+    """
 
     distributions: list[th.distributions.Distribution]
     spread: dict[str, th.Tensor]
+    positive: dict[str, th.Tensor]
 
 
 def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space: spaces.Space[Any]) -> Reading:
@@ -68,11 +72,15 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
     kept: Any = policy.action_dist
     parts = getattr(kept, "distributions", None) or kept.distribution
     mask = row_mask(samples)
-    spread = {
-        name: (tensor if mask is None else tensor[mask]).movedim(1, 0).flatten(1).std(dim=1, correction=0)
+    by_unit = {
+        name: (tensor if mask is None else tensor[mask]).movedim(1, 0).flatten(1)
         for name, tensor in activations.items()
     }
-    return Reading(list(parts) if isinstance(parts, (list, tuple)) else [parts], spread)
+    return Reading(
+        list(parts) if isinstance(parts, (list, tuple)) else [parts],
+        {name: units.std(dim=1, correction=0) for name, units in by_unit.items()},
+        {name: (units > 0).any(dim=1) for name, units in by_unit.items()},
+    )
 
 
 def row_mask(samples: Any) -> th.Tensor | None:

@@ -145,6 +145,7 @@ def test_guards_may_be_a_dict_as_yaml_gives_it() -> None:
         ({"max_log_ration": 3}, "Unknown guard 'max_log_ration': did you mean max_log_ratio"),
         ({"max_log_ratio": 0}, r"max_log_ratio must be in \(0, 80\]"),
         ({"max_kl": -1}, "max_kl must be at least 0"),
+        ({"max_silenced": 1.5}, "max_silenced must be in"),
         ({"max_kl": "small"}, "max_kl must be a number, not 'small'"),
         ({"on_nonfinite_obs": "ignore"}, "Unknown on_nonfinite_obs 'ignore': choose one of raise, repeat_last"),
         ({"fallback_ratio": [2, 20]}, "two bounds around 1"),
