@@ -33,7 +33,7 @@ def test_an_update_that_makes_a_leaky_relu_layer_linear_is_undone_though_the_pol
 
     assert (model._undone_updates, model._dropped_updates) == (2, 1)
     assert model.logger.name_to_value["guards/update_kl"] == 0.0
-    assert model.logger.name_to_value["guards/unit_loss"] == 0.0  # it still varies over the rows
+    assert model.logger.name_to_value["guards/unit_loss"] < 0.5  # most of it still varies over the rows
     assert model.logger.name_to_value["guards/silenced"] == 1.0
     assert all(th.equal(before[name], value) for name, value in model.policy.state_dict().items())
 

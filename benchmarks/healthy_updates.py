@@ -1,0 +1,138 @@
+"""
+How far a single update of a healthy run goes: the figures that the undo guard bounds, with the bounds switched off.
+
+    python benchmarks/healthy_updates.py     # about 15 minutes on two cores; goes on where it stopped
+
+CartPole and Pendulum at SB3's defaults and at rl_zoo3's settings (CartPole at a constant learning rate, which is
+harsher than the zoo's decay), Pong at rl_zoo3's. Each finished run is a line in results/healthy_updates.jsonl; the end
+prints the table of docs/guards.md, the largest figure of a single update over all seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import warnings
+from collections.abc import Callable
+from statistics import mean
+from typing import Any
+
+import torch as th
+from pong import SETTINGS, make_pong
+from record import finished, is_done, record
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_stable_ppo import StablePPO
+
+NAME = "healthy_updates"
+FIGURES = ("update_kl", "unit_loss", "silenced")
+NO_BOUNDS = {"max_kl": 1e9, "max_unit_loss": 1.0, "max_silenced": 1.0}
+CARTPOLE: dict[str, Any] = {
+    "n_steps": 32,
+    "batch_size": 256,
+    "gae_lambda": 0.8,
+    "gamma": 0.98,
+    "n_epochs": 20,
+    "learning_rate": 1e-3,
+}
+PENDULUM: dict[str, Any] = {
+    "n_steps": 1024,
+    "gamma": 0.9,
+    "learning_rate": 1e-3,
+    "use_sde": True,
+    "sde_sample_freq": 4,
+}
+RUNS: dict[str, tuple[Callable[[int], VecEnv], int, dict[str, Any]]] = {
+    "cartpole-sb3": (lambda seed: make_vec_env("CartPole-v1", 1, seed=seed), 40_960, {}),
+    "cartpole-zoo": (lambda seed: make_vec_env("CartPole-v1", 8, seed=seed), 40_960, CARTPOLE),
+    "pendulum-sb3": (lambda seed: make_vec_env("Pendulum-v1", 1, seed=seed), 40_960, {}),
+    "pendulum-zoo": (lambda seed: make_vec_env("Pendulum-v1", 4, seed=seed), 61_440, PENDULUM),
+    "pong-zoo": (make_pong, 12_288, {**SETTINGS, "learning_rate": 2.5e-4}),
+    "pong-ours": (make_pong, 12_288, SETTINGS),
+}
+POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "MlpPolicy": ("MlpPolicy", {}),
+    "StableMlpPolicy": ("StableMlpPolicy", {}),
+    "ReLU, no norm": ("StableMlpPolicy", {"norm": "none", "activation": "relu"}),
+    "CnnPolicy": ("CnnPolicy", {}),
+    "StablePongPolicy": ("StablePongPolicy", {}),
+    "StablePongPolicy, layer": ("StablePongPolicy", {"norm": "layer"}),
+}
+
+
+class Largest(BaseCallback):
+    """The largest of each figure over all updates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.figures: dict[str, list[float]] = {name: [] for name in FIGURES}
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        for name, values in self.figures.items():
+            if f"guards/{name}" in self.logger.name_to_value:
+                values.append(float(self.logger.name_to_value[f"guards/{name}"]))
+
+    def _on_training_end(self) -> None:
+        self._on_rollout_start()
+
+
+def run(cell: dict[str, Any], threads: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train one cell; the three largest of each figure."""
+    warnings.simplefilter("ignore")
+    th.set_num_threads(threads)
+    make, steps, settings = RUNS[cell["run"]]
+    policy, policy_kwargs = POLICIES[cell["policy"]]
+    env, largest = make(cell["seed"]), Largest()
+    model = StablePPO(
+        policy, env, seed=cell["seed"], guards=NO_BOUNDS, policy_kwargs=policy_kwargs or None, **settings
+    ).learn(steps, callback=largest)
+    env.close()
+    return cell, {
+        **{name: sorted(values, reverse=True)[:3] for name, values in largest.figures.items()},
+        "updates": len(largest.figures["update_kl"]),
+        "return": mean(episode["r"] for episode in model.ep_info_buffer or [{"r": 0.0}]),
+    }
+
+
+def cells() -> list[dict[str, Any]]:
+    """All cells, the heavy ones last."""
+    small = [(run, policy, seed) for run in list(RUNS)[:4] for policy in list(POLICIES)[:3] for seed in range(3)]
+    pong = [("pong-zoo", policy, seed) for policy in list(POLICIES)[3:] for seed in range(2)]
+    pong += [("pong-ours", "StablePongPolicy", seed) for seed in range(2)]
+    return [{"run": run, "policy": policy, "seed": seed} for run, policy, seed in small + pong]
+
+
+def table() -> None:
+    """Print the table of docs/guards.md."""
+    print("| Run | Policy | update_kl | unit_loss | silenced | mean return |\n|---|---|---|---|---|---|")
+    rows = finished(NAME)
+    for name, policy in dict.fromkeys((cell["run"], cell["policy"]) for cell in cells()):
+        found = [row for row in rows if (row["cell"]["run"], row["cell"]["policy"]) == (name, policy)]
+        if found:
+            kl, loss, silenced = (max(row[figure][0] for row in found) for figure in FIGURES)
+            score = mean(row["return"] for row in found)
+            print(f"| {name} | {policy} | {kl:.3f} | {loss:.2f} | {silenced:.2f} | {score:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    todo = [cell for cell in cells() if not is_done(NAME, cell)]
+    small = [cell for cell in todo if not cell["run"].startswith("pong")]
+    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+        for cell, figures in pool.imap_unordered(run, small):
+            record(NAME, cell, figures)
+    for cell in todo:
+        if cell not in small:
+            record(NAME, *run(cell, threads=args.workers))
+    table()
+
+
+if __name__ == "__main__":
+    main()
