@@ -6,6 +6,7 @@ from stable_baselines3 import PPO
 
 from sb3_stable_ppo import StablePPO
 from sb3_stable_ppo.guard_math import unit_loss, worst_loss
+from sb3_stable_ppo.undo import spread
 
 SMALL = {"n_steps": 16, "batch_size": 8, "n_epochs": 1, "seed": 0}
 PLAIN = {"policy_kwargs": {"norm": "none"}}  # a LayerNorm would take the shift back
@@ -63,3 +64,10 @@ def test_unit_loss_measures_against_the_layers_mean_before_the_update() -> None:
     shrunk = {"fc1": th.full((8,), 0.002)}  # all units alike: nothing stands out after, all is small against before
     assert unit_loss({"fc1": th.ones(8)}, shrunk) == (0.0, "")
     assert unit_loss({"fc1": th.ones(8)}, {"fc1": th.full((8,), 0.0009)}) == (1.0, "fc1")
+
+
+def test_spread_is_the_standard_deviation_over_rows_and_places() -> None:
+    activations = th.randn(6, 3, 4, 5, generator=th.Generator().manual_seed(0)) + 1000.0
+    by_unit = activations.movedim(1, 0).flatten(1).double()
+    assert spread(activations).numpy() == pytest.approx(by_unit.std(dim=1, correction=0).numpy(), rel=1e-4)
+    assert spread(th.full((4, 2), 7.0)).tolist() == [0.0, 0.0]
