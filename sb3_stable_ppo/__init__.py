@@ -22,6 +22,7 @@ from sb3_stable_ppo.policies import (
     StableRecurrentMultiInputPolicy,
     StableRecurrentPongPolicy,
 )
+from sb3_stable_ppo.rollout_buffer import TorchRolloutBuffer
 from sb3_stable_ppo.schedules import CosineLR, LinearLR, StepLR, WarmupLR
 
 __version__ = "0.1.0"
@@ -50,5 +51,6 @@ __all__ = [
     "StableRecurrentPPO",
     "StableRecurrentPongPolicy",
     "StepLR",
+    "TorchRolloutBuffer",
     "WarmupLR",
 ]
