@@ -20,6 +20,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtr
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
+from sb3_stable_ppo.speed import FastPath, Speed
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "relu": nn.ReLU,
@@ -144,6 +146,7 @@ class StableCNN(BaseFeaturesExtractor):
     :param observation_space: channels-first images, uint8 in [0, 255]
     :param features_dim: width of a linear layer behind the convolutions; None: the flattened last map itself
     :param normalized_image: the images are scaled already: no check of dtype and bounds
+    :param speed: how the layers are run; None: as any module's
     :param body: the words of :class:`Body`
     :raises ValueError: for observations that are no image, an image below 36 pixels, or an unknown word
     """
@@ -153,6 +156,7 @@ class StableCNN(BaseFeaturesExtractor):
         observation_space: spaces.Space[Any],
         features_dim: int | None = 512,
         normalized_image: bool = False,
+        speed: Speed | None = None,
         **body: Any,
     ) -> None:
         if not is_image_space(observation_space, normalized_image=normalized_image):
@@ -186,9 +190,34 @@ class StableCNN(BaseFeaturesExtractor):
         if features_dim is not None:
             self.linear.add_module("fc", nn.Linear(n_flatten, features_dim))
             self.linear.add_module("act", self.body.activation_fn())
+        self.speed = speed or Speed()
+        self._fast_path = None if self.speed.is_plain else FastPath(self, self._plain, self._fast, self.speed)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: floats, or, on the fast path, bytes that are yet to be divided by 255
+        """
+        return self._plain(observations) if self._fast_path is None else self._fast_path(observations)
+
+    def _plain(self, observations: th.Tensor) -> th.Tensor:
+        if observations.dtype == th.uint8:
+            observations = observations.float() / 255.0
         features: th.Tensor = self.linear(self.cnn(observations))
+        return features
+
+    def _fast(self, observations: th.Tensor) -> th.Tensor:
+        """Bytes are exact in bfloat16 as they are; the division by 255 is the first convolution's."""
+        if observations.dtype != th.uint8:
+            return self._plain(observations)
+        device = observations.device.type
+        dtype = th.get_autocast_dtype(device) if th.is_autocast_enabled(device) else th.float32
+        first, *others = self.cnn
+        assert isinstance(first, nn.Conv2d)
+        maps = observations.to(dtype, memory_format=self.speed.torch_memory_format)
+        maps = nn.functional.conv2d(maps, first.weight / 255.0, first.bias, first.stride[0])
+        for module in others:
+            maps = module(maps)
+        features: th.Tensor = self.linear(maps)
         return features
 
 
@@ -199,6 +228,7 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
     :param observation_space: a Dict space, not nested
     :param cnn_output_dim: features of each image
     :param normalized_image: the images are scaled already
+    :param speed: how the layers are run; None: as any module's
     :param body: the words of :class:`Body`
     :raises ValueError: for observations that are no Dict, or an unknown word
     """
@@ -208,6 +238,7 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
         observation_space: spaces.Space[Any],
         cnn_output_dim: int = 256,
         normalized_image: bool = False,
+        speed: Speed | None = None,
         **body: Any,
     ) -> None:
         if not isinstance(observation_space, spaces.Dict):
@@ -220,7 +251,7 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
         total = 0
         for key, space in observation_space.spaces.items():
             if is_image_space(space, normalized_image=normalized_image):
-                extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, **body)
+                extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, speed, **body)
                 total += cnn_output_dim
             else:
                 extractors[key] = nn.Flatten()
@@ -240,6 +271,7 @@ class StableMlpExtractor(MlpExtractor):
     :param net_arch: hidden layers, in SB3's form
     :param body: norm and activation
     :param device: where the networks live
+    :param speed: how the layers are run; None: as any module's
     """
 
     def __init__(
@@ -248,11 +280,25 @@ class StableMlpExtractor(MlpExtractor):
         net_arch: list[int] | dict[str, list[int]],
         body: Body,
         device: th.device | str = "auto",
+        speed: Speed | None = None,
     ) -> None:
         # Only its Linear layers and widths are kept; SB3 calls activation_fn() and asks for no more of it.
         super().__init__(feature_dim, net_arch, body.activation_fn, device)  # type: ignore[arg-type]
         self.policy_net = self._hidden_layers(self.policy_net, body).to(get_device(device))
         self.value_net = self._hidden_layers(self.value_net, body).to(get_device(device))
+        self._fast_actor = self._fast_critic = None
+        if speed is not None and not speed.is_plain:
+            actor, critic = self.policy_net, self.value_net
+            if len(actor):
+                self._fast_actor = FastPath(actor, super().forward_actor, super().forward_actor, speed)
+            if len(critic):
+                self._fast_critic = FastPath(critic, super().forward_critic, super().forward_critic, speed)
+
+    def forward_actor(self, features: th.Tensor) -> th.Tensor:
+        return super().forward_actor(features) if self._fast_actor is None else self._fast_actor(features)
+
+    def forward_critic(self, features: th.Tensor) -> th.Tensor:
+        return super().forward_critic(features) if self._fast_critic is None else self._fast_critic(features)
 
     @staticmethod
     def _hidden_layers(net: nn.Sequential, body: Body) -> nn.Sequential:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
@@ -30,6 +31,7 @@ from sb3_stable_ppo.layers import (
     number_in,
     untracked,
 )
+from sb3_stable_ppo.speed import Speed
 
 NetArch = list[int] | dict[str, list[int]]
 
@@ -56,9 +58,13 @@ class StablePolicyMixin(_ActorCritic):
     :param norm_momentum: share of the newest batch in BatchNorm's running statistics
     :param init_gain: gain of the orthogonal init of all layers but the last (0.01 for actions, 1 for the value);
         ``ortho_init=False`` leaves torch's init
+    :param memory_format: ``contiguous`` or ``channels_last``; this and the next two make it faster (docs/fast_path.md)
+    :param precision: ``fp32``, ``bf16`` or ``auto``
+    :param compile: True, False or ``auto``
     :param net_arch: hidden layers behind the extractor, in SB3's form; None: the policy's default
     :param features_extractor_class: an extractor of your own in place of ours; norms are then its business
     :param features_extractor_kwargs: further arguments of the extractor
+    :param optimizer_kwargs: as SB3's, but Adam keeps SB3's eps of 1e-5 unless they say otherwise: ``{fused: true}``
     :param kwargs: all other arguments of SB3's ``ActorCriticPolicy``
     :raises ValueError: for an unknown word, or observations that the policy cannot take
     """
@@ -71,6 +77,7 @@ class StablePolicyMixin(_ActorCritic):
     """Whether the hidden layers behind the extractor have norms too; where there are convolutions, they suffice."""
 
     body: Body
+    speed: Speed
     init_gain: float
 
     def __init__(
@@ -85,9 +92,13 @@ class StablePolicyMixin(_ActorCritic):
         negative_slope: float = 0.01,
         norm_momentum: float = 0.1,
         init_gain: float = 0.8,
+        memory_format: str = "contiguous",
+        precision: str = "fp32",
+        compile: bool | str = False,  # torch's own word
         net_arch: NetArch | None = None,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
+        optimizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if "activation_fn" in kwargs:
@@ -98,17 +109,19 @@ class StablePolicyMixin(_ActorCritic):
         body = Body(
             self.default_norm if norm is None else norm, norm_position, activation, negative_slope, norm_momentum
         )
+        speed = Speed(memory_format, precision, compile)
         extractor_class = features_extractor_class or self.default_extractor
         if issubclass(extractor_class, (StableCNN, StableCombinedExtractor)):
             features_extractor_kwargs = {
                 **(self.default_extractor_kwargs if extractor_class is self.default_extractor else {}),
                 # SB3 passes this on to NatureCNN and CombinedExtractor alone (BaseModel.__init__)
                 "normalized_image": not kwargs.get("normalize_images", True),
+                "speed": speed,
                 **asdict(body),
                 **(features_extractor_kwargs or {}),
             }
         # Kept out of nn.Module's attributes until its __init__ has run, which is where SB3 calls _build.
-        self.__dict__.update(body=body, init_gain=number_in(init_gain, 0.0, 100.0, "init_gain"))
+        self.__dict__.update(body=body, speed=speed, init_gain=number_in(init_gain, 0.0, 100.0, "init_gain"))
         super().__init__(
             observation_space,
             action_space,
@@ -116,6 +129,7 @@ class StablePolicyMixin(_ActorCritic):
             net_arch=self.default_net_arch if net_arch is None else net_arch,
             features_extractor_class=extractor_class,
             features_extractor_kwargs=features_extractor_kwargs,
+            optimizer_kwargs=_with_eps(optimizer_kwargs, kwargs.get("optimizer_class", th.optim.Adam)),
             **kwargs,
         )
 
@@ -126,7 +140,7 @@ class StablePolicyMixin(_ActorCritic):
         body = self.body if self.norm_hidden_layers else replace(self.body, norm="none")
         # Behind an LSTM the hidden layers get its output (RecurrentActorCriticPolicy._build_mlp_extractor)
         features_dim = getattr(self, "lstm_output_dim", self.features_dim)
-        self.mlp_extractor = StableMlpExtractor(features_dim, self.net_arch, body, self.device)
+        self.mlp_extractor = StableMlpExtractor(features_dim, self.net_arch, body, self.device, self.speed)
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Re-apply the init after SB3's own, in place: the optimizer holds these very parameters already."""
@@ -139,6 +153,24 @@ class StablePolicyMixin(_ActorCritic):
         ours = [child for child in self.modules() if isinstance(child, (StableCNN, StableMlpExtractor))]
         self._batch_norms = tuple(dict.fromkeys(norm for child in ours for norm in batch_norms(child)))
         self._calibrates = bool(self._batch_norms)
+        for child in self.modules():  # after the init, which cannot fill weights that lie otherwise
+            if isinstance(child, StableCNN):
+                self.speed.lay_out(child)
+        self._is_checked = self.speed.is_plain
+        self._takes_bytes = (
+            not self.speed.is_plain and self.normalize_images and isinstance(self.features_extractor, StableCNN)
+        )
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        """
+        SB3's, but on the fast path without ``preprocess_obs``: bytes go to the extractor, which divides by 255. (What
+        SB3 evaluates without this method, ``predict_values`` and ``get_distribution``, arrives there as floats.)
+        """
+        if not self._takes_bytes:
+            return super().extract_features(obs, features_extractor)
+        if self.share_features_extractor:
+            return (features_extractor or self.features_extractor)(obs)
+        return self.pi_features_extractor(obs), self.vf_features_extractor(obs)
 
     def _init_gains(self) -> dict[nn.Module, float]:
         body = (self.pi_features_extractor, self.vf_features_extractor, self.mlp_extractor)
@@ -151,6 +183,9 @@ class StablePolicyMixin(_ActorCritic):
         with. (From its first batch alone it would not do: a few frames just after the reset hardly differ, and
         what comes later is then divided by next to nothing. docs/batchnorm.md has the figures.)
         """
+        if not self._is_checked:  # not before: a saved model can be loaded and used where it could not be trained
+            self.speed.check(self.device)
+            self._is_checked = True
         if self.training or not self._calibrates:
             return super().forward(*args, **kwargs)
         with calibrating(self._batch_norms):
@@ -171,8 +206,22 @@ class StablePolicyMixin(_ActorCritic):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         del data["activation_fn"]
-        data.update(asdict(self.body), init_gain=self.init_gain, share_features_extractor=self.share_features_extractor)
+        data.update(
+            **asdict(self.body),
+            **asdict(self.speed),
+            init_gain=self.init_gain,
+            share_features_extractor=self.share_features_extractor,
+        )
         return data
+
+
+def _with_eps(
+    optimizer_kwargs: dict[str, Any] | None, optimizer_class: type[th.optim.Optimizer]
+) -> dict[str, Any] | None:
+    """SB3 gives Adam its eps of 1e-5 only where there are no ``optimizer_kwargs`` at all."""
+    if optimizer_kwargs is None or not issubclass(optimizer_class, th.optim.Adam):
+        return optimizer_kwargs
+    return {"eps": 1e-5, **optimizer_kwargs}
 
 
 class StableRecurrentMixin(RecurrentActorCriticPolicy):

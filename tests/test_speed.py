@@ -1,0 +1,257 @@
+"""The fast path: the same mathematics, in rollout and update, under probes, and in saved models."""
+
+import copy
+import logging
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+import torch as th
+from conftest import assert_same_weights
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_stable_ppo import StableCnnPolicy, StablePongPolicy, StablePPO, speed
+from sb3_stable_ppo.layers import untracked
+from sb3_stable_ppo.probes import ActivationProbe
+
+IMAGE = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "channels_last": {"memory_format": "channels_last"},
+    "bf16": {"precision": "bf16"},
+    "compile": {"compile": True},
+    "all": {"memory_format": "channels_last", "precision": "bf16", "compile": True},
+}
+TOLERANCE = {"channels_last": 1e-5, "bf16": 2e-2, "compile": 1e-5, "all": 2e-2}
+"""Of log-probabilities and values, whose size is about 1."""
+ON = pytest.mark.parametrize("name", OPTIONS)
+
+
+@pytest.fixture(autouse=True)
+def any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 is right everywhere, if slow where it is emulated: these tests are of what it computes."""
+    monkeypatch.setattr(speed, "why_no_bf16", lambda _: None)
+
+
+def policy_with(cls: Any = StableCnnPolicy, **options: Any) -> Any:
+    """A policy; the same seed gives the same weights whatever the options."""
+    th.manual_seed(0)
+    return cls(IMAGE, spaces.Discrete(6), lambda _: 1e-3, norm="batch", **options)
+
+
+def settled(policy: Any) -> Any:
+    """In eval mode, past the first rollout, in which BatchNorm is calibrated layer by layer."""
+    policy.set_training_mode(True)
+    policy.set_training_mode(False)
+    return policy
+
+
+def images(rows: int, seed: int = 0) -> th.Tensor:
+    """Random bytes."""
+    return th.from_numpy(np.random.default_rng(seed).integers(0, 256, (rows, *IMAGE.shape), dtype=np.uint8))
+
+
+class Noise:
+    """An env of random images; the reward is whether action 1 was taken."""
+
+    def __new__(cls) -> Any:
+        import gymnasium as gym
+
+        class Env(gym.Env[np.ndarray, int]):
+            observation_space, action_space = IMAGE, spaces.Discrete(6)
+
+            def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+                super().reset(seed=seed)
+                self.t = 0
+                return self._image(), {}
+
+            def step(self, action: int) -> Any:
+                self.t += 1
+                return self._image(), float(action == 1), self.t >= 20, False, {}
+
+            def _image(self) -> np.ndarray:
+                return self.np_random.integers(0, 256, IMAGE.shape, dtype=np.uint8)
+
+        return Env()
+
+
+def model_with(algorithm: Any, policy: str = "StableCnnPolicy", **policy_kwargs: Any) -> Any:
+    """A small model on random images."""
+    classes = StablePPO.policy_aliases
+    return algorithm(
+        classes[policy],
+        DummyVecEnv([Noise, Noise]),
+        n_steps=8,
+        batch_size=8,
+        n_epochs=2,
+        seed=0,
+        policy_kwargs=policy_kwargs or None,
+    )
+
+
+@ON
+@pytest.mark.parametrize("cls", [StableCnnPolicy, StablePongPolicy])
+def test_each_option_computes_the_same_within_its_tolerance(name: str, cls: Any) -> None:
+    plain, fast = policy_with(cls), policy_with(cls, **OPTIONS[name])
+    actions = th.arange(6).repeat(6)[:32]
+    for training in (False, True):
+        outputs = []
+        for policy in (plain, fast):
+            policy.set_training_mode(training)
+            values, log_prob, entropy = policy.evaluate_actions(images(32), actions)
+            assert values.dtype == log_prob.dtype == th.float32
+            outputs.append((values, log_prob, entropy))
+        for mine, theirs in zip(*outputs, strict=True):
+            assert float((mine - theirs).abs().max()) <= TOLERANCE[name]
+
+
+@ON
+def test_gradients_are_the_same_in_direction(name: str) -> None:
+    gradients = []
+    for options in ({}, OPTIONS[name]):
+        policy = policy_with(**options)
+        policy.set_training_mode(True)
+        values, log_prob, _ = policy.evaluate_actions(images(32), th.arange(32) % 6)
+        (values.mean() + (log_prob * th.linspace(-1, 1, 32)).mean()).backward()
+        gradients.append(th.cat([p.grad.flatten() for p in policy.parameters()]))
+        assert all(p.dtype == p.grad.dtype == th.float32 for p in policy.parameters())
+    assert float(th.cosine_similarity(*gradients, dim=0)) > (0.99 if "precision" in OPTIONS[name] else 0.99999)
+
+
+@ON
+def test_floats_and_bytes_give_the_same(name: str) -> None:
+    """SB3 gives ``predict_values`` and ``get_distribution`` floats, and the rollout's ``forward`` bytes."""
+    policy = settled(policy_with(**OPTIONS[name]))
+    observations = images(8)
+    with th.no_grad():
+        _, values, _ = policy(observations)
+        assert float((policy.predict_values(observations) - values).abs().max()) <= 2 * TOLERANCE[name]
+
+
+@ON
+def test_the_init_is_that_of_the_plain_policy(name: str) -> None:
+    plain, fast = policy_with(), policy_with(**OPTIONS[name])
+    assert list(plain.state_dict()) == list(fast.state_dict())
+    assert all(th.equal(value, fast.state_dict()[key]) for key, value in plain.state_dict().items())
+
+
+@ON
+@pytest.mark.parametrize("algorithm", [PPO, StablePPO])
+def test_a_fast_model_trains_and_its_zip_loads_as_a_plain_one(name: str, algorithm: Any, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = model_with(algorithm, **OPTIONS[name]).learn(32)
+    model.save(tmp_path / "model.zip")
+    with ZipFile(tmp_path / "model.zip") as archive, archive.open("policy.pth") as file:
+        weights = th.load(file, weights_only=True)
+    plain = model_with(PPO)
+    assert list(weights) == list(plain.policy.state_dict())
+    plain.policy.load_state_dict(weights)
+    loaded = algorithm.load(tmp_path / "model.zip")
+    assert_same_weights(loaded, model)
+    observations = images(8)
+    with th.no_grad():
+        difference = loaded.policy.predict_values(observations) - plain.policy.predict_values(observations)
+    scale = float(plain.policy.predict_values(observations).abs().max()) + 1.0
+    assert float(difference.abs().max()) <= TOLERANCE[name] * scale
+
+
+def test_the_words_are_saved_with_the_policy(tmp_path: Path) -> None:
+    policy = policy_with(**OPTIONS["channels_last"])
+    policy.save(tmp_path / "policy.pth")
+    assert StableCnnPolicy.load(tmp_path / "policy.pth").speed == policy.speed
+
+
+def test_a_compiled_policy_can_be_copied_and_pickled() -> None:
+    policy = settled(policy_with(compile=True))
+    with th.no_grad():
+        values = policy.predict_values(images(4))
+        for twin in (copy.deepcopy(policy), pickle.loads(pickle.dumps(policy.features_extractor))):
+            assert isinstance(twin, th.nn.Module)
+        assert th.allclose(copy.deepcopy(policy).predict_values(images(4)), values, atol=1e-6)
+
+
+@ON
+def test_probes_hear_the_layers_of_a_fast_policy(name: str) -> None:
+    plain, fast = settled(policy_with()), settled(policy_with(**OPTIONS[name]))
+    with th.no_grad():
+        fast(images(4))  # it is compiled before the probe comes
+    heard, expected = ActivationProbe(fast)(images(4)), ActivationProbe(plain)(images(4))
+    assert list(heard) == list(expected)
+    for layer, activation in expected.items():
+        scale = float(activation.abs().max())
+        assert float((heard[layer].float() - activation).abs().max()) <= 2 * TOLERANCE[name] * scale
+
+
+@ON
+def test_batchnorm_is_calibrated_on_the_first_rollout_of_a_fast_policy(name: str) -> None:
+    policy = policy_with(**OPTIONS[name])
+    policy.set_training_mode(False)
+    with th.no_grad():
+        policy(images(8))
+    assert not any(untracked(norm) for norm in policy._batch_norms)
+    assert all(norm.running_mean.dtype == th.float32 for norm in policy._batch_norms)
+
+
+def test_a_truncated_minibatch_and_ever_new_sizes_do_not_compile_for_ever() -> None:
+    policy = settled(policy_with(compile=True))
+    with th.no_grad():
+        for rows in range(1, speed.MAX_SHAPES + 4):
+            policy(images(rows))
+    assert len(policy.features_extractor._fast_path._shapes) == speed.MAX_SHAPES
+
+
+# -- what a machine has ------------------------------------------------------------------------------------------------
+
+
+def test_auto_never_fails_and_says_what_it_picked(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    monkeypatch.setattr(speed, "why_no_bf16", lambda _: "this processor is old")
+    monkeypatch.setattr(speed, "why_no_compile", lambda: "no C++ compiler (g++) is installed")
+    with caplog.at_level(logging.INFO, logger="sb3_stable_ppo.speed"):
+        model_with(PPO, precision="auto", compile="auto").learn(16)
+    assert "fast path on cpu: contiguous, fp32, eager" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"precision": "bf16"}, "precision: bf16 is not to be had on cpu: .* Choose fp32 or auto"),
+        ({"compile": True}, "compile: true cannot be done here: no C\\+\\+ compiler .* Choose false or auto"),
+    ],
+)
+def test_what_is_asked_for_by_name_and_is_not_there_is_an_error_where_training_begins(
+    options: Any, complaint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = model_with(PPO, **options)
+    model.save(tmp_path / "model.zip")
+    monkeypatch.setattr(speed, "why_no_bf16", lambda _: "this processor has neither AVX-512-BF16 nor AMX")
+    monkeypatch.setattr(speed.shutil, "which", lambda _: None)
+    with pytest.raises(ValueError, match=complaint):
+        model_with(PPO, **options).learn(16)
+    loaded = PPO.load(tmp_path / "model.zip")  # but it can be used
+    loaded.predict(images(1)[0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"memory_format": "nhwc"}, "Unknown memory_format 'nhwc': choose one of contiguous, channels_last"),
+        ({"precision": "fp16"}, "Unknown precision 'fp16': choose one of fp32, bf16, auto"),
+        ({"compile": "maybe"}, "Unknown compile 'maybe': choose one of true, false, auto"),
+    ],
+)
+def test_an_unknown_word_is_an_error_with_the_choices(options: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        policy_with(**options)
+
+
+def test_fused_adam_keeps_sb3s_eps() -> None:
+    for options, eps in (({"fused": True}, 1e-5), ({"fused": True, "eps": 1e-8}, 1e-8), (None, 1e-5)):
+        assert policy_with(optimizer_kwargs=options).optimizer.defaults["eps"] == eps
+    sgd = policy_with(optimizer_class=th.optim.SGD, optimizer_kwargs={"momentum": 0.9})
+    assert "eps" not in sgd.optimizer.defaults
