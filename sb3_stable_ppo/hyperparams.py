@@ -26,9 +26,10 @@ ZOO_KEYS = (
     "noise_std",
     "noise_type",
     "normalize",
+    "vec_env",
     "vec_env_wrapper",
 )
-"""What rl_zoo3 takes out of the hyperparameters before it builds the model."""
+"""What rl_zoo3, or for vec_env our own manager, takes out of the hyperparameters before it builds the model."""
 
 
 class UsageError(Exception):

@@ -25,7 +25,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import LinearSchedule, get_latest_run_id
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.callbacks import RunCallback
@@ -33,8 +33,10 @@ from sb3_stable_ppo.guard_config import CollapseError
 from sb3_stable_ppo.hyperparams import UsageError, callback_entries, check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.runs import RunWriter
 from sb3_stable_ppo.schedules import counting_schedule, make_schedule
+from sb3_stable_ppo.zoo_envs import ale_options
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"stable_ppo": StablePPO}
+STOCK_VEC_ENVS: dict[str, type[VecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 PACKAGES = ("sb3-stable-ppo", "stable-baselines3", "sb3-contrib", "rl_zoo3", "torch", "gymnasium", "ale-py", "numpy")
 
 
@@ -123,10 +125,28 @@ class StableExperimentManager(ExperimentManager):
     def _preprocess_hyperparams(
         self, hyperparams: dict[str, Any]
     ) -> tuple[dict[str, Any], Callable[..., Any] | None, list[BaseCallback], Callable[..., Any] | None]:
+        source = f"{self.config}, {self.env_name.gym_id}"
+        self._ale_options = ale_options(hyperparams, source)
+        vec_env = hyperparams.pop("vec_env", None)
+        if vec_env in STOCK_VEC_ENVS:
+            self.vec_env_class = STOCK_VEC_ENVS[vec_env]
+        if isinstance(hyperparams.get("rollout_buffer_class"), str):  # which rl_zoo3 leaves as the word it is
+            name = hyperparams["rollout_buffer_class"]
+            hyperparams["rollout_buffer_class"] = find_class(name, f"{source}: rollout_buffer_class")
         processed = super()._preprocess_hyperparams(hyperparams)
         if self.optimize_hyperparameters:  # a trial has no run folder to write to
             self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
         return processed
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """As rl_zoo3's, or ALE's vector env. Scores are always those of the stock env: ``eval_env`` is never ALE's."""
+        if self._ale_options is None or eval_env:
+            return super().create_envs(n_envs, eval_env, no_log)
+        from sb3_stable_ppo.envs import AtariVecEnv  # ale_py is an extra
+
+        monitor_dir = None if no_log else self.save_path
+        env = AtariVecEnv(self.env_name.gym_id, n_envs, self.seed, monitor_dir=monitor_dir, **self._ale_options)
+        return self._maybe_normalize(env, eval_env)
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
         """

@@ -1,0 +1,47 @@
+"""
+``vec_env:`` in a configuration, which rl_zoo3 does not know: what rl_zoo3's keys mean for :class:`AtariVecEnv`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from stable_baselines3.common.atari_wrappers import AtariWrapper
+
+from sb3_stable_ppo.hyperparams import UsageError, callback_entries
+
+ATARI_WRAPPER = f"{AtariWrapper.__module__}.{AtariWrapper.__name__}"
+VEC_ENV_WORDS = ("ale", "dummy", "subproc")
+
+
+def ale_options(hyperparams: Mapping[str, Any], source: str) -> dict[str, Any] | None:
+    """
+    The arguments of an AtariVecEnv that does what ``env_wrapper``, ``frame_stack`` and ``env_kwargs`` say.
+
+    :param hyperparams: one entry of the file
+    :param source: where it comes from, for the error
+    :return: None where ``vec_env`` is not ``ale``
+    :raises UsageError: for an unknown word, or wrappers that the C++ env cannot stand in for
+    """
+    word = hyperparams.get("vec_env", "dummy")
+    if word not in VEC_ENV_WORDS:
+        raise UsageError(f"{source}: unknown vec_env {word!r}: choose one of {', '.join(VEC_ENV_WORDS)}.")
+    if word != "ale":
+        return None
+    wrappers = callback_entries(hyperparams.get("env_wrapper"))
+    if [name for name, _ in wrappers] != [ATARI_WRAPPER]:
+        names = ", ".join(str(name) for name, _ in wrappers) or "none"
+        raise UsageError(
+            f"{source}: vec_env: ale stands in for the wrapper {ATARI_WRAPPER} and no other, here: {names}. "
+            "Choose vec_env: dummy."
+        )
+    options = dict(wrappers[0][1])
+    unknown = set(options) - set(inspect.signature(AtariWrapper.__init__).parameters)
+    for given in (unknown, hyperparams.get("env_kwargs"), hyperparams.get("monitor_kwargs")):
+        for key in given or ():
+            raise UsageError(f"{source}: vec_env: ale cannot pass on {key!r}. Choose vec_env: dummy, or leave it out.")
+    if options.pop("action_repeat_probability", 0.0):
+        options["action_repeat_probability"] = wrappers[0][1]["action_repeat_probability"]
+    return {**options, "frame_stack": int(hyperparams.get("frame_stack") or 1)}
