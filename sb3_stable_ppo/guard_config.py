@@ -59,7 +59,13 @@ class GuardConfig:
         for name in ("max_log_ratio", "min_advantage_std", "max_kl", "max_unit_loss", "max_silenced"):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
         for name in ("max_retries", "probe_rows", "max_consecutive_skips"):
-            object.__setattr__(self, name, int(_number(name, getattr(self, name))))
+            value = getattr(self, name)
+            if not _number(name, value).is_integer():  # nor is infinity
+                raise ValueError(f"{name} must be a whole number, not {value!r}.")
+            object.__setattr__(self, name, int(float(value)))
+        for name in ("undo", "straight_through"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")
         if not isinstance(self.fallback_ratio, (list, tuple)) or len(self.fallback_ratio) != 2:
             raise ValueError(f"fallback_ratio must be two bounds around 1, not {self.fallback_ratio!r}.")
         low, high = (_number("fallback_ratio", bound) for bound in self.fallback_ratio)

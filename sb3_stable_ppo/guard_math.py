@@ -121,7 +121,7 @@ def mean_kl(
     mask: th.Tensor | None = None,
 ) -> float:
     """
-    Mean over the rows of KL(old || new), exact.
+    Mean over the rows of KL(old || new), in closed form.
 
     :param old: the policy's distributions before, one per part of the action, batch shape (batch,) or (batch, dims)
     :param new: those after
@@ -129,10 +129,28 @@ def mean_kl(
     """
     rows = sum(
         divergence.flatten(1).sum(1) if divergence.dim() > 1 else divergence
-        for divergence in (th.distributions.kl_divergence(p, q) for p, q in zip(old, new, strict=True))
+        for divergence in (kl_divergence(p, q) for p, q in zip(old, new, strict=True))
     )
     assert isinstance(rows, th.Tensor)
     return float((rows if mask is None else rows[mask]).mean())
+
+
+def kl_divergence(p: th.distributions.Distribution, q: th.distributions.Distribution) -> th.Tensor:
+    """
+    KL(p || q), for Categorical and Bernoulli from log-probabilities: torch's own formula is infinite where a
+    probability rounds to 0 or 1, which a confident policy's do.
+
+    :param p: the first distribution
+    :param q: of the same kind
+    """
+    if isinstance(p, th.distributions.Categorical) and isinstance(q, th.distributions.Categorical):
+        shares = p.probs * (p.logits - q.logits)
+        return th.where(p.probs > 0, shares, 0.0).sum(-1)
+    if isinstance(p, th.distributions.Bernoulli) and isinstance(q, th.distributions.Bernoulli):
+        log_sigmoid = th.nn.functional.logsigmoid
+        yes = p.logits.sigmoid() * (log_sigmoid(p.logits) - log_sigmoid(q.logits))
+        return yes + (-p.logits).sigmoid() * (log_sigmoid(-p.logits) - log_sigmoid(-q.logits))
+    return th.distributions.kl_divergence(p, q)
 
 
 def unit_loss(before: Mapping[str, th.Tensor], after: Mapping[str, th.Tensor]) -> tuple[float, str]:

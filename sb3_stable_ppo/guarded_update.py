@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch as th
@@ -58,6 +59,7 @@ class GuardedUpdate:
         self._old_log_prob = th.empty(0)
         self._all_old_finite = bool(th.isfinite(th.as_tensor(model.rollout_buffer.log_probs)).all())
         self._broken: th.Tensor | None = None
+        self._bad_gradient: str | None = None
         self._mask: th.Tensor | None = None
 
     def __enter__(self) -> GuardedUpdate:
@@ -67,6 +69,10 @@ class GuardedUpdate:
         self._undo.enter_context(replaced(self.model.policy, "evaluate_actions", self.evaluate_actions))
         if self.check_gradients:
             self._undo.callback(self.model.policy.optimizer.register_step_pre_hook(self.before_step).remove)
+            for name, parameter in self.parameters.items():
+                if parameter.requires_grad:
+                    hook = partial(self._look_at_gradient, name)
+                    self._undo.callback(parameter.register_post_accumulate_grad_hook(hook).remove)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -106,16 +112,26 @@ class GuardedUpdate:
         values, log_prob, entropy = self.original_evaluate_actions(*args, **kwargs)
         if self._broken is not None:
             log_prob = th.where(self._broken, math.nan, log_prob)
+        rows = log_prob.numel()
+        if self._mask is not None:
+            rows = int(self._mask.sum())
+            if not bool(
+                ((log_prob.detach() - self._old_log_prob).abs() <= self.guards.max_log_ratio)[~self._mask].all()
+            ):
+                log_prob = th.where(self._mask, log_prob, self._old_log_prob)  # padding is no row, and none is counted
         if self.first_ratio_error is None:
-            self.first_ratio_error = first_ratio_error(log_prob, self._old_log_prob)
+            pair = (log_prob, self._old_log_prob)
+            self.first_ratio_error = first_ratio_error(
+                *(pair if self._mask is None else (values[self._mask] for values in pair))
+            )
         guarded = guard_log_prob(log_prob, self._old_log_prob, self.guards)
-        self.rows += log_prob.numel()
+        self.rows += rows
         self.clamped += guarded.clamped
         self.nonfinite += guarded.nonfinite
         log_ratio = guarded.raw_log_ratio
         self._raw_log_ratios.append(log_ratio if self._mask is None else log_ratio[self._mask])
         if guarded.nonfinite:
-            self._note(f"log-ratios: {guarded.nonfinite} of {log_prob.numel()} are not finite")
+            self._note("log-ratios", f"log-ratios: {guarded.nonfinite} of {rows} are not finite")
         if entropy is None and guarded.log_prob is not log_prob:
             # PPO estimates a missing entropy by -log_prob: the clamp must not change that estimate
             entropy = -th.where(th.isfinite(log_prob), log_prob, guarded.log_prob)
@@ -128,9 +144,15 @@ class GuardedUpdate:
         if all_finite(list(gradients.values())):
             return
         self.skipped_steps += 1
-        self._note(f"gradient of {first_nonfinite(gradients)}")
+        self._note("gradients", f"gradient of {self._bad_gradient or first_nonfinite(gradients)}")
+        self._bad_gradient = None
         for parameter in self.parameters.values():
             parameter.grad = None  # None, not zero: Adam would still move on its momentum
+
+    def _look_at_gradient(self, name: str, parameter: th.Tensor) -> None:
+        """As backward reaches a parameter, from the output on: the clipping to come spreads one NaN to all of them."""
+        if self._bad_gradient is None and parameter.grad is not None and not all_finite([parameter.grad]):
+            self._bad_gradient = first_nonfinite({name: parameter.grad})
 
     def _leave_advantages(self) -> None:
         self.advantage_std_skips += 1
@@ -140,6 +162,6 @@ class GuardedUpdate:
             "not normalised. Rewards that never differ do this: check that the env rewards anything.",
         )
 
-    def _note(self, text: str) -> None:
+    def _note(self, kind: str, text: str) -> None:
         self.first_bad = self.first_bad or text
-        self.say_once("nonfinite", f"{text}.")
+        self.say_once(kind, f"{text}.")

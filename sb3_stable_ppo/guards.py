@@ -14,14 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_stable_ppo.guard_config import CollapseError, GuardConfig
 from sb3_stable_ppo.guard_math import mean_kl, next_scale, unit_loss, worst_loss
 from sb3_stable_ppo.guarded_update import GuardedUpdate
-from sb3_stable_ppo.observations import ObservationGuard
-from sb3_stable_ppo.patching import replaced
+from sb3_stable_ppo.observations import CheckedVecEnv
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.undo import Backup, Reading, all_finite, dump_minibatch, first_nonfinite, peek, read, row_mask
 
@@ -56,43 +54,36 @@ class GuardMixin(OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         self.guards = GuardConfig.of(self.guards)
         self._said: set[str] = set()
-        self._nonfinite_rewards = 0
-        self._observations = ObservationGuard()
+        self._checked_env: CheckedVecEnv | None = None
         self._check_gradients = False
+        self._error: ValueError | None = None
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_said", "_nonfinite_rewards", "_observations", "_check_gradients"]
+        return [*super()._excluded_save_params(), "_said", "_checked_env", "_check_gradients", "_error"]
 
     # -- while collecting ----------------------------------------------------------------------------------------------
 
-    def collect_rollouts(self, env: Any, callback: Any, rollout_buffer: Any, *args: Any, **kwargs: Any) -> bool:
-        """SB3's, with observations and rewards checked: one bad reward would poison all earlier steps through GAE."""
+    def collect_rollouts(self, env: Any, *args: Any, **kwargs: Any) -> bool:
+        """SB3's, on an env whose observations and rewards are checked: one bad reward would poison GAE's whole past."""
         guards = GuardConfig.of(self.guards)
         if guards is None:
-            return super().collect_rollouts(env, callback, rollout_buffer, *args, **kwargs)
-        compute = rollout_buffer.compute_returns_and_advantage
-
-        def guarded_compute(*compute_args: Any, **compute_kwargs: Any) -> None:
-            finite = np.isfinite(rollout_buffer.rewards)
-            if not finite.all():
-                bad = int((~finite).sum())
-                self._nonfinite_rewards += bad
-                self._say_once("rewards", f"rewards: {bad} of {finite.size} are not finite and become 0.")
-                rollout_buffer.rewards[~finite] = 0.0
-            compute(*compute_args, **compute_kwargs)
-
-        with (
-            replaced(rollout_buffer, "compute_returns_and_advantage", guarded_compute),
-            self._observations.watching(self, env, guards.on_nonfinite_obs),
-        ):
-            return super().collect_rollouts(env, callback, rollout_buffer, *args, **kwargs)
+            return super().collect_rollouts(env, *args, **kwargs)
+        if self._checked_env is None or self._checked_env.venv is not env:
+            self._checked_env = CheckedVecEnv(env, self._say_once)
+        checked = self._checked_env
+        self._last_obs = checked.begin(guards.on_nonfinite_obs, self.num_timesteps, self._last_obs)
+        goes_on = super().collect_rollouts(checked, *args, **kwargs)
+        if goes_on:
+            checked.end()
+        return goes_on
 
     # -- while updating ------------------------------------------------------------------------------------------------
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         super()._update_learning_rate(optimizers)
-        if self._lr_scale == 1.0:
+        guards = GuardConfig.of(self.guards)
+        if self._lr_scale == 1.0 or guards is None or not guards.undo:
             return
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             for group in optimizer.param_groups:
@@ -120,44 +111,61 @@ class GuardMixin(OnPolicyAlgorithm):
         probe = ActivationProbe(self.policy)
         before = read(self.policy, probe, rows, self.action_space)
         backup, n_updates = Backup(self.policy), self._n_updates
-        for _ in range(guards.max_retries + 1):
-            update = GuardedUpdate(self, guards, self._say_once, self._check_gradients)
-            problem, kl = self._attempt(update), math.nan
-            if problem is not None and not self._check_gradients:
-                # It may have been one gradient: from here on each is looked at, and its step skipped in time
-                self._check_gradients = True
-                backup.restore()
-                self._n_updates = n_updates
-                update = GuardedUpdate(self, guards, self._say_once)
-                problem = self._attempt(update)
-            if problem is None:
-                after = read(self.policy, probe, rows, self.action_space)
-                kl = mean_kl(before.distributions, after.distributions, row_mask(rows))
-                problem = self._judge(guards, before, after, kl)
-            if problem is None:
-                break
+
+        def put_back() -> None:
             backup.restore()
             self._n_updates = n_updates
-            self._undone_updates += 1
-            self._lr_scale /= 2
-            self._scale_moves = True
-            self._say_once("undo", f"An update was undone: {problem}. The learning rate is halved.")
+
+        try:
+            for _ in range(guards.max_retries + 1):
+                update = GuardedUpdate(self, guards, self._say_once, self._check_gradients)
+                problem, kl = self._attempt(update, backup), math.nan
+                if problem is not None and not self._check_gradients:
+                    # It may have been one gradient: from here on each is looked at, and its step skipped in time
+                    self._check_gradients = True
+                    put_back()
+                    self._say_once("rerun", f"{problem}. The update is run again with each gradient looked at.")
+                    update = GuardedUpdate(self, guards, self._say_once)
+                    problem = self._attempt(update, backup)
+                if problem is None:
+                    after = read(self.policy, probe, rows, self.action_space)
+                    kl = mean_kl(before.distributions, after.distributions, row_mask(rows))
+                    problem = self._judge(guards, before, after, kl)
+                if problem is None:
+                    break
+                put_back()
+                self._undone_updates += 1
+                self._lr_scale /= 2
+                self._scale_moves = True
+                self._say_once("undo", f"An update was undone: {problem}. The learning rate is halved.")
+        except BaseException:  # Ctrl-C, or a bug: whoever saves the model now gets the weights from before the update
+            put_back()
+            raise
         if problem is None and self._scale_moves:
             self._lr_scale = next_scale(self._lr_scale, kl)
         self._dropped_updates += problem is not None
         self._finish(guards, update, problem)
 
-    def _attempt(self, update: GuardedUpdate) -> str | None:
+    def _attempt(self, update: GuardedUpdate, backup: Backup) -> str | None:
         """One guarded ``train()``; what broke, in words, or None."""
+        self._error = None
         try:
             with update:
                 super().train()
         except CollapseError:
             raise
-        except ValueError as error:  # torch's argument validation: what the policy puts out is no distribution
+        except ValueError as error:
+            if "to satisfy the constraint" not in str(error):  # torch's argument validation: no distribution any more
+                raise
+            self._error = error
             return f"train() failed: {' '.join(str(error).split())[:300]}"
         state = {name: tensor for name, tensor in self.policy.state_dict().items() if tensor.is_floating_point()}
-        return None if all_finite(list(state.values())) else first_nonfinite(state)
+        if all_finite(list(state.values())):
+            return None
+        # A buffer that was not finite before, such as a mask of -inf, is meant to be so; a weight never is
+        weights = {name for name, _ in self.policy.named_parameters()}
+        meant = {name for name in state if name not in weights and not all_finite([backup.tensors[name]])}
+        return first_nonfinite({name: tensor for name, tensor in state.items() if name not in meant})
 
     def _judge(self, guards: GuardConfig, before: Reading, after: Reading, kl: float) -> str | None:
         """Whether an update went too far; how, in words, or None."""
@@ -179,14 +187,15 @@ class GuardMixin(OnPolicyAlgorithm):
 
     def _finish(self, guards: GuardConfig, update: GuardedUpdate, problem: str | None) -> None:
         """Log what was seen, and stop where no update gets through any more."""
+        checked = self._checked_env
         figures = {
             "log_ratio_clamp_fraction": update.clamped / max(update.rows, 1),
             "nonfinite_log_ratios": update.nonfinite,
             "raw_approx_kl": update.raw_approx_kl,
             "advantage_std_skips": update.advantage_std_skips,
             "skipped_steps": update.skipped_steps,
-            "nonfinite_rewards": self._nonfinite_rewards,
-            "nonfinite_observations": self._observations.count,
+            "nonfinite_rewards": int(checked.bad_rewards.sum()) if checked else 0,
+            "nonfinite_observations": int(checked.bad_observations.sum()) if checked else 0,
             "undone_updates": self._undone_updates,
             "dropped_updates": self._dropped_updates,
             "lr_scale": self._lr_scale,
@@ -195,16 +204,17 @@ class GuardMixin(OnPolicyAlgorithm):
             self.logger.record(f"guards/{name}", value)
         if update.first_ratio_error is not None:
             self.logger.record("norm/first_ratio_error", update.first_ratio_error)
-        self._nonfinite_rewards = self._observations.count = 0
 
         wholly_skipped = 0 < update.steps == update.skipped_steps
         self._consecutive_skips = self._consecutive_skips + 1 if problem or wholly_skipped else 0
         if self._consecutive_skips >= guards.max_consecutive_skips:
-            dumped = dump_minibatch(update.samples, Path(self.logger.get_dir() or "."))
-            raise CollapseError(
-                f"{self._consecutive_skips} updates in a row came to nothing; the last: {problem or update.first_bad}. "
-                f"The learning rate was scaled down to {self._lr_scale:.3g} of itself. A minibatch is in {dumped}."
+            scaled = (
+                f" The learning rate was scaled down to {self._lr_scale:.3g} of itself." if self._lr_scale < 1 else ""
             )
+            raise CollapseError(
+                f"{self._consecutive_skips} updates in a row came to nothing; the last: {problem or update.first_bad}."
+                f"{scaled} {dump_minibatch(update.samples, Path(self.logger.get_dir() or '.'))}"
+            ) from self._error
 
     def _say_once(self, kind: str, text: str) -> None:
         if kind not in self._said:

@@ -1,86 +1,152 @@
 """
-Observations that are not finite, caught while acting: before the policy sees them and before they reach the buffer.
+Observations and rewards that are not finite, caught as the env gives them: before the policy sees them and before they
+reach the buffer.
+
+The env itself stays as it is (callbacks may save or copy it in the middle of a rollout): ``collect_rollouts`` is given
+a wrapper around it.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from sb3_stable_ppo.guard_config import CollapseError
-from sb3_stable_ppo.patching import replaced
 
 Observations = Any
 """What a VecEnv gives: an array of shape (n_envs, ...), or for Dict spaces one per key."""
+SayOnce = Callable[[str, str], None]
 FEW_VALUES = 128
 """Up to here Python's own sum is faster than NumPy's, whose first call after other work costs about 8 µs."""
 
 
-class ObservationGuard:
-    """Counts the observations that were not finite since ``count`` was last set to 0."""
+class CheckedVecEnv(VecEnvWrapper):
+    """
+    Checks what each step of an env gives.
 
-    def __init__(self) -> None:
-        self.count = 0
+    :param venv: the env; images of bytes are always finite and cost nothing
+    :param say_once: takes a kind of event and a sentence about it, for the user
+    """
 
-    @contextmanager
-    def watching(self, model: OnPolicyAlgorithm, env: VecEnv, rule: str) -> Iterator[None]:
+    def __init__(self, venv: VecEnv, say_once: SayOnce) -> None:
+        super().__init__(venv)
+        self.say_once = say_once
+        self.has_floats = has_floats(venv.observation_space)
+        self.begin("raise", 0, None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CheckedVecEnv:
+        """SB3's wrappers cannot be copied; this one holds nothing that a new one, between rollouts, has to know."""
+        return CheckedVecEnv(copy.deepcopy(self.venv, memo), copy.deepcopy(self.say_once, memo))
+
+    def begin(self, rule: str, step: int, observations: Observations) -> Observations:
         """
-        Check the observations that the env gives, and the one that a rollout starts from.
+        Before a rollout.
 
-        :param model: whose ``_last_obs`` that is
-        :param env: its env; images of bytes are always finite and cost nothing
         :param rule: ``raise`` or ``repeat_last``
-        :raises CollapseError: with rule ``raise``, naming env, field and step
+        :param step: timesteps so far
+        :param observations: those the rollout starts from
+        :return: the same, finite
+        :raises CollapseError: with rule ``raise``
         """
-        if not has_floats(env.observation_space):
-            yield
-            return
-        step = env.step
-        last: Observations = self._checked(model._last_obs, None, rule, model.num_timesteps)
-        model._last_obs = last
+        self.rule, self.step_count, self.steps = rule, step, 0
+        self.bad_observations = np.zeros(self.num_envs, dtype=np.int64)
+        self.bad_rewards = np.zeros(self.num_envs, dtype=np.int64)
+        self.last: Observations = None
+        if self.has_floats and observations is not None:
+            self.last = self._checked(observations, None)
+            self.bad_observations[:] = 0  # of the rollout's own steps alone
+        return observations if self.last is None else self.last
 
-        def guarded_step(actions: Any) -> Any:
-            nonlocal last
-            observations, rewards, dones, infos = step(actions)
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self.steps += 1
+        self.step_count += self.num_envs
+        if not seems_finite(rewards):
+            rewards = self._checked_rewards(rewards)
+        if self.has_floats:
             if not seems_finite(observations):
-                observations = self._checked(observations, last, rule, model.num_timesteps)
+                observations = self._checked(observations, self.last)
             for index in np.flatnonzero(dones).tolist() if any(dones.tolist()) else ():
                 terminal = infos[index].get("terminal_observation")
                 if terminal is not None:
-                    before = None if last is None else _row(last, index)
-                    checked = self._checked(_batch(terminal), _batch(before), rule, model.num_timesteps, index)
-                    infos[index]["terminal_observation"] = _row(checked, 0)
-            last = observations
-            return observations, rewards, dones, infos
+                    before = None if self.last is None else _row(self.last, index)
+                    infos[index]["terminal_observation"] = _row(
+                        self._checked(_batch(terminal), _batch(before), index), 0
+                    )
+            self.last = observations
+        return observations, rewards, dones, infos
 
-        with replaced(env, "step", guarded_step):
-            yield
+    def end(self) -> None:
+        """
+        After a rollout.
 
-    def _checked(
-        self, observations: Observations, last: Observations, rule: str, step: int, env: int | None = None
-    ) -> Observations:
+        :raises CollapseError: if an env gave nothing finite in all of it: there is nothing left to learn from
+        """
+        for what, counts in (("observation", self.bad_observations), ("reward", self.bad_rewards)):
+            hopeless = np.flatnonzero(counts >= max(self.steps, 1))
+            if hopeless.size and self.steps > 1:
+                raise CollapseError(
+                    f"Not one {what} of env {int(hopeless[0])} was finite in a whole rollout of {self.steps} steps."
+                    f"{normalizer_hint(self.venv)} Mend the env."
+                )
+
+    def _checked_rewards(self, rewards: np.ndarray) -> np.ndarray:
+        finite = np.isfinite(rewards)
+        bad = int((~finite).sum())
+        if bad:
+            self.bad_rewards += ~finite
+            self.say_once(
+                "rewards", f"rewards at step {self.step_count}: {bad} of {finite.size} are not finite and become 0."
+            )
+            rewards = np.where(finite, rewards, np.zeros_like(rewards))
+        return rewards
+
+    def _checked(self, observations: Observations, last: Observations, env: int | None = None) -> Observations:
         fields = observations if isinstance(observations, dict) else {"observation": observations}
         for name, array in fields.items():
             if not np.issubdtype(array.dtype, np.floating) or seems_finite(array):
                 continue
             for row in map(int, np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))):
-                bad = int((~np.isfinite(array[row])).sum())
-                if rule == "raise":
+                bad, index = int((~np.isfinite(array[row])).sum()), row if env is None else env
+                where = f"{name} of env {index} at step {self.step_count}"
+                text = f"{where}: {bad} of {array[row].size} values are not finite."
+                if self.rule == "raise":
                     raise CollapseError(
-                        f"{name} of env {row if env is None else env} at step {step}: {bad} of {array[row].size} "
-                        "values are not finite. Mend the env, or set guards={'on_nonfinite_obs': 'repeat_last'}."
+                        f"{text}{normalizer_hint(self.venv)} Mend the env, or set "
+                        "guards={'on_nonfinite_obs': 'repeat_last'}."
                     )
-                self.count += 1
+                self.say_once(f"observations of {name}", f"{text} The one before is repeated.")
+                self.bad_observations[index] += 1
                 before = None if last is None else (last[name] if isinstance(last, dict) else last)[row]
                 array[row] = np.nan_to_num(array[row], nan=0, posinf=0, neginf=0) if before is None else before
         return observations
+
+
+def normalizer_hint(env: VecEnv) -> str:
+    """
+    A sentence if a ``VecNormalize`` has taken in a bad value: from then on all that it gives is bad.
+
+    :param env: with whatever wrappers
+    """
+    while isinstance(env, VecEnvWrapper):
+        for name in ("obs_rms", "ret_rms"):
+            statistics = getattr(env, name, None)
+            for part in statistics.values() if isinstance(statistics, dict) else [statistics]:
+                if part is not None and not (np.isfinite(part.mean).all() and np.isfinite(part.var).all()):
+                    return (
+                        f" {name} of VecNormalize is not finite: it took in a bad value, and gives no good one again."
+                    )
+        env = env.venv
+    return ""
 
 
 def seems_finite(observations: Observations) -> bool:

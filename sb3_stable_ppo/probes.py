@@ -63,6 +63,10 @@ def find_layers(policy: BasePolicy) -> list[Layer]:
     return found
 
 
+SATURATING = (nn.Tanh, nn.Hardtanh, nn.Softsign, nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid)
+"""Activations for which the sign of the output says nothing of whether a unit works."""
+
+
 def is_activation(module: nn.Module) -> bool:
     """Whether a module is one of torch's activations."""
     return type(module).__module__ == "torch.nn.modules.activation"
@@ -97,6 +101,8 @@ class ActivationProbe:
         self.policy = policy
         self.all_layers = find_layers(policy)
         self.layers = [layer for layer in self.all_layers if layer.kind in kinds]
+        self.saturating: set[str] = set()
+        """The layers, of those read so far, whose activation is one of ``SATURATING``."""
 
     def __call__(self, observations: Observations) -> dict[str, th.Tensor]:
         """
@@ -126,6 +132,8 @@ class ActivationProbe:
             nonlocal current
             if current is not None:
                 activations[current.name] = output.detach()
+                if isinstance(module, SATURATING):
+                    self.saturating.add(current.name)
                 current = None
 
         handles = [layer.module.register_forward_hook(partial(enter, layer)) for layer in self.all_layers]

@@ -42,8 +42,8 @@ class Backup:
 
 class Reading(NamedTuple):
     """
-    What a policy does on some rows: its action distributions, and by layer how much each unit varies and whether it is
-    positive on any of them.
+    What a policy does on some rows: its action distributions, and by layer how much each unit varies and, but for tanh
+    and its kind, whether it is positive on any of them.
     """
 
     distributions: list[th.distributions.Distribution]
@@ -76,7 +76,11 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
     return Reading(
         list(parts) if isinstance(parts, (list, tuple)) else [parts],
         {name: spread(tensor) for name, tensor in kept_rows.items()},
-        {name: tensor.amax(dim=but_units(tensor)) > 0 for name, tensor in kept_rows.items()},
+        {
+            name: tensor.amax(dim=but_units(tensor)) > 0
+            for name, tensor in kept_rows.items()
+            if name not in probe.saturating
+        },
     )
 
 
@@ -136,13 +140,13 @@ def all_finite(tensors: list[th.Tensor]) -> bool:
     return bool(th.isfinite(total)) or all(bool(th.isfinite(tensor).all()) for tensor in tensors)
 
 
-def dump_minibatch(samples: Any, folder: Path) -> Path:
+def dump_minibatch(samples: Any, folder: Path) -> str:
     """
     Keep a minibatch for whoever has to find out what broke.
 
     :param samples: a NamedTuple of a rollout buffer
     :param folder: where to
-    :return: the file
+    :return: a sentence that says where, or why not
     """
     arrays: dict[str, Any] = {}
 
@@ -157,7 +161,10 @@ def dump_minibatch(samples: Any, folder: Path) -> Path:
                 flatten(f"{name}.{key}" if name else str(key), child)
 
     flatten("", samples)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "collapse_minibatch.npz"
-    write_atomically(path, packed(arrays))
-    return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, packed(arrays))
+    except OSError as error:
+        return f"Its minibatch could not be kept: {error}."
+    return f"A minibatch is in {path}."

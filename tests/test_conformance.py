@@ -187,7 +187,7 @@ def test_a_nan_reward_becomes_zero_before_gae(algorithm: Any) -> None:
 
     log = Logged()
     env = make_vec_env(lambda: BadReward(Task()), 2, seed=0)
-    with pytest.warns(UserWarning, match="rewards: 2 of 32 are not finite and become 0"):
+    with pytest.warns(UserWarning, match="rewards at step 10: 2 of 2 are not finite and become 0"):
         model = build(algorithm, env).learn(32, callback=[Seen(), log])
     assert is_finite(model)
     assert log.updates[0]["guards/nonfinite_rewards"] == 2
@@ -212,7 +212,7 @@ def test_a_poisoned_gradient_leaves_weights_and_moments_unchanged(algorithm: Any
 
 @ALL
 def test_a_nonfinite_observation_raises_and_names_env_field_and_step(algorithm: Any) -> None:
-    with pytest.raises(CollapseError, match=r"observation of env 0 at step 6: 1 of 3 values are not finite"):
+    with pytest.raises(CollapseError, match=r"observation of env 0 at step 8: 1 of 3 values are not finite"):
         build(algorithm, make(bad_obs_at=4)).learn(64)
 
 

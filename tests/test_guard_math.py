@@ -138,7 +138,9 @@ def test_first_nonfinite_names_the_first_and_counts() -> None:
 
 def test_a_dumped_minibatch_can_be_read(tmp_path: Path) -> None:
     model = PPO("MlpPolicy", make_cartpole(), n_steps=8, batch_size=8, n_epochs=1, seed=0).learn(16)
-    path = dump_minibatch(peek(model.rollout_buffer, 4), tmp_path / "new")
+    said = dump_minibatch(peek(model.rollout_buffer, 4), tmp_path / "new")
+    path = tmp_path / "new" / "collapse_minibatch.npz"
+    assert said == f"A minibatch is in {path}."
     with np.load(path) as arrays:
         assert arrays["observations"].shape == (4, 4)
         assert set(arrays) == {"observations", "actions", "old_values", "old_log_prob", "advantages", "returns"}

@@ -71,3 +71,11 @@ def test_spread_is_the_standard_deviation_over_rows_and_places() -> None:
     by_unit = activations.movedim(1, 0).flatten(1).double()
     assert spread(activations).numpy() == pytest.approx(by_unit.std(dim=1, correction=0).numpy(), rel=1e-4)
     assert spread(th.full((4, 2), 7.0)).tolist() == [0.0, 0.0]
+
+
+def test_the_sign_of_a_tanh_unit_is_no_measure_of_its_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StablePPO("MlpPolicy", "CartPole-v1", guards={"max_unit_loss": 1.0}, **SMALL)
+    monkeypatch.setattr(PPO, "train", train_that_lowers_the_critics_bias(100.0))
+    model.learn(16)
+    assert model._undone_updates == 0
+    assert model.logger.name_to_value["guards/silenced"] == 0.0
