@@ -162,7 +162,15 @@ class FastPath:
             self._picked = (inputs.device, self.speed.pick(inputs.device))
         picked = self._picked[1]
         with self._precision(inputs.device, picked):
-            return self._layers(inputs, picked)(inputs).float()
+            layers = self._layers(inputs, picked)
+            try:
+                return layers(inputs).float()
+            except Exception as error:
+                if layers is not self._compiled or self.speed.compile is True:
+                    raise
+                log.warning("compile: auto goes on without: %s", str(error).partition("\n")[0])
+                self._picked = (inputs.device, picked._replace(compiled=False))
+                return self.fast(inputs).float()
 
     def _layers(self, inputs: th.Tensor, picked: Picked) -> Layers:
         if self.is_listened_to():

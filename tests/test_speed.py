@@ -29,7 +29,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 TOLERANCE = {"channels_last": 1e-5, "bf16": 2e-2, "compile": 1e-5, "all": 2e-2}
 """Of log-probabilities and values, whose size is about 1."""
-ON = pytest.mark.parametrize("name", OPTIONS)
+CAN_COMPILE = pytest.mark.skipif(speed.why_no_compile() is not None, reason="there is no C++ compiler")
+ON = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=CAN_COMPILE if "compile" in OPTIONS[name] else ()) for name in OPTIONS]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +170,7 @@ def test_the_words_are_saved_with_the_policy(tmp_path: Path) -> None:
     assert StableCnnPolicy.load(tmp_path / "policy.pth").speed == policy.speed
 
 
+@CAN_COMPILE
 def test_a_compiled_policy_can_be_copied_and_pickled() -> None:
     policy = settled(policy_with(compile=True))
     with th.no_grad():
@@ -198,6 +202,7 @@ def test_batchnorm_is_calibrated_on_the_first_rollout_of_a_fast_policy(name: str
     assert all(norm.running_mean.dtype == th.float32 for norm in policy._batch_norms)
 
 
+@CAN_COMPILE
 def test_a_truncated_minibatch_and_ever_new_sizes_do_not_compile_for_ever() -> None:
     policy = settled(policy_with(compile=True))
     with th.no_grad():
@@ -215,6 +220,20 @@ def test_auto_never_fails_and_says_what_it_picked(monkeypatch: pytest.MonkeyPatc
     with caplog.at_level(logging.INFO, logger="sb3_stable_ppo.speed"):
         model_with(PPO, precision="auto", compile="auto").learn(16)
     assert "fast path on cpu: contiguous, fp32, eager" in caplog.text
+
+
+def test_auto_goes_on_where_compiling_fails_and_true_does_not(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    def failing(_: th.Tensor) -> th.Tensor:
+        raise RuntimeError("Python.h is missing")
+
+    monkeypatch.setattr(speed, "why_no_compile", lambda: None)
+    monkeypatch.setattr(speed.th, "compile", lambda _, **__: failing)
+    plain, fast = settled(policy_with()), settled(policy_with(compile="auto"))
+    with th.no_grad():
+        assert th.allclose(fast(images(4))[1], plain(images(4))[1], atol=1e-5)
+        assert "compile: auto goes on without: Python.h is missing" in caplog.text
+        with pytest.raises(RuntimeError, match="Python"):
+            settled(policy_with(compile=True))(images(4))
 
 
 @pytest.mark.parametrize(
