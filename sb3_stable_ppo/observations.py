@@ -57,6 +57,7 @@ class CheckedVecEnv(VecEnvWrapper):
         self.rule, self.step_count, self.steps = rule, step, 0
         self.bad_observations = np.zeros(self.num_envs, dtype=np.int64)
         self.bad_rewards = np.zeros(self.num_envs, dtype=np.int64)
+        self.blind_steps = np.zeros(self.num_envs, dtype=np.int64)  # steps, where bad_observations counts fields
         self.last: Observations = None
         if self.has_floats and observations is not None:
             self.last = self._checked(observations, None)
@@ -74,7 +75,9 @@ class CheckedVecEnv(VecEnvWrapper):
             rewards = self._checked_rewards(rewards)
         if self.has_floats:
             if not seems_finite(observations):
+                before_step = self.bad_observations.copy()
                 observations = self._checked(observations, self.last)
+                self.blind_steps += self.bad_observations > before_step
             for index in np.flatnonzero(dones).tolist() if any(dones.tolist()) else ():
                 terminal = infos[index].get("terminal_observation")
                 if terminal is not None:
@@ -91,7 +94,7 @@ class CheckedVecEnv(VecEnvWrapper):
 
         :raises CollapseError: if an env gave nothing finite in all of it: there is nothing left to learn from
         """
-        for what, counts in (("observation", self.bad_observations), ("reward", self.bad_rewards)):
+        for what, counts in (("observation", self.blind_steps), ("reward", self.bad_rewards)):
             hopeless = np.flatnonzero(counts >= max(self.steps, 1))
             if hopeless.size and self.steps > 1:
                 raise CollapseError(
