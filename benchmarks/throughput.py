@@ -34,6 +34,7 @@ STEPS, N_ENVS = 8 * 1024, 8
 
 BUFFER: dict[str, Any] = {"rollout_buffer_class": TorchRolloutBuffer}
 FUSED = {"optimizer_kwargs": {"fused": True}}
+BUFFER_CL = {**BUFFER, "rollout_buffer_kwargs": {"memory_format": "channels_last"}}
 CHANNELS_LAST = {**FUSED, "memory_format": "channels_last"}
 BF16 = {**CHANNELS_LAST, "precision": "bf16"}
 COMPILED = {**BF16, "compile": True}
@@ -46,12 +47,12 @@ VARIANTS: dict[str, tuple[Any, str, str, dict[str, Any], dict[str, Any]]] = {
     "+ ALE env": (PPO, "ale", "StableCnnPolicy", {}, {}),
     "+ buffer": (PPO, "ale", "StableCnnPolicy", BUFFER, {}),
     "+ fused Adam": (PPO, "ale", "StableCnnPolicy", BUFFER, FUSED),
-    "+ channels_last": (PPO, "ale", "StableCnnPolicy", BUFFER, CHANNELS_LAST),
-    "+ bf16": (PPO, "ale", "StableCnnPolicy", BUFFER, BF16),
-    "+ compile": (PPO, "ale", "StableCnnPolicy", BUFFER, COMPILED),
-    "compile, fp32": (PPO, "ale", "StableCnnPolicy", BUFFER, {**CHANNELS_LAST, "compile": True}),
-    "all, StablePPO": (StablePPO, "ale", "StableCnnPolicy", BUFFER, COMPILED),
-    "all, StablePPO, StablePongPolicy": (StablePPO, "ale", "StablePongPolicy", BUFFER, COMPILED),
+    "+ channels_last": (PPO, "ale", "StableCnnPolicy", BUFFER_CL, CHANNELS_LAST),
+    "+ bf16": (PPO, "ale", "StableCnnPolicy", BUFFER_CL, BF16),
+    "+ compile": (PPO, "ale", "StableCnnPolicy", BUFFER_CL, COMPILED),
+    "compile, fp32": (PPO, "ale", "StableCnnPolicy", BUFFER_CL, {**CHANNELS_LAST, "compile": True}),
+    "all, StablePPO": (StablePPO, "ale", "StableCnnPolicy", BUFFER_CL, COMPILED),
+    "all, StablePPO, StablePongPolicy": (StablePPO, "ale", "StablePongPolicy", BUFFER_CL, COMPILED),
 }
 
 

@@ -23,6 +23,8 @@ from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from sb3_stable_ppo.threads import first_core, giving_way
+
 gym.register_envs(ale_py)
 
 VEC_ENVS = ("ale", "dummy", "subproc")
@@ -108,22 +110,25 @@ class AtariVecEnv(VecEnv):
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
         if action_repeat_probability is None:
             action_repeat_probability = float(spec.kwargs["repeat_action_probability"])
-        self._ale = AtariVectorEnv(
-            spec.kwargs["game"],
-            int(n_envs),
-            num_threads=int(num_threads) or min(int(n_envs), th.get_num_threads()),
-            max_num_frames_per_episode=spec.kwargs["max_num_frames_per_episode"],
-            repeat_action_probability=action_repeat_probability,
-            full_action_space=spec.kwargs["full_action_space"],
-            autoreset_mode=AutoresetMode.SAME_STEP,
-            img_height=screen_size,
-            img_width=screen_size,
-            stack_num=frame_stack,
-            frameskip=int(frame_skip or _frame_skip(spec)),
-            noop_max=noop_max,
-            life_loss_info=terminal_on_life_loss,  # ALE's episodic_life would begin a new game at each lost life
-            reward_clipping=False,  # it would lose the raw score
-        )
+        threads = int(num_threads) or min(int(n_envs), th.get_num_threads())
+        with giving_way():
+            self._ale = AtariVectorEnv(
+                spec.kwargs["game"],
+                int(n_envs),
+                num_threads=threads,
+                thread_affinity_offset=first_core(threads),
+                max_num_frames_per_episode=spec.kwargs["max_num_frames_per_episode"],
+                repeat_action_probability=action_repeat_probability,
+                full_action_space=spec.kwargs["full_action_space"],
+                autoreset_mode=AutoresetMode.SAME_STEP,
+                img_height=screen_size,
+                img_width=screen_size,
+                stack_num=frame_stack,
+                frameskip=int(frame_skip or _frame_skip(spec)),
+                noop_max=noop_max,
+                life_loss_info=terminal_on_life_loss,  # ALE's episodic_life would begin a new game at each lost life
+                reward_clipping=False,  # it would lose the raw score
+            )
         self._clip_reward = clip_reward
         space, actions = self._ale.single_observation_space, self._ale.single_action_space
         self.observation_space, self.action_space = space, actions

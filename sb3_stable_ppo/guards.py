@@ -55,12 +55,13 @@ class GuardMixin(OnPolicyAlgorithm):
         self.guards = GuardConfig.of(self.guards)
         self._said: set[str] = set()
         self._checked_env: CheckedVecEnv | None = None
+        self._backup: Backup | None = None
         self._check_gradients = False
         self._error: ValueError | None = None
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_said", "_checked_env", "_check_gradients", "_error"]
+        return [*super()._excluded_save_params(), "_said", "_checked_env", "_backup", "_check_gradients", "_error"]
 
     # -- while collecting ----------------------------------------------------------------------------------------------
 
@@ -110,7 +111,11 @@ class GuardMixin(OnPolicyAlgorithm):
         rows = peek(self.rollout_buffer, guards.probe_rows)
         probe = ActivationProbe(self.policy)
         before = read(self.policy, probe, rows, self.action_space)
-        backup, n_updates = Backup(self.policy), self._n_updates
+        if self._backup is None or self._backup.policy is not self.policy:
+            self._backup = Backup(self.policy)
+        else:
+            self._backup.take()
+        backup, n_updates = self._backup, self._n_updates
 
         def put_back() -> None:
             backup.restore()

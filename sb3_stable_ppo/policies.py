@@ -8,6 +8,7 @@ sets ``net_arch`` itself; all else is SB3's.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,7 +32,8 @@ from sb3_stable_ppo.layers import (
     number_in,
     untracked,
 )
-from sb3_stable_ppo.speed import Speed
+from sb3_stable_ppo.speed import FastPath, Speed
+from sb3_stable_ppo.threads import acting
 
 NetArch = list[int] | dict[str, list[int]]
 
@@ -156,6 +158,8 @@ class StablePolicyMixin(_ActorCritic):
         for child in self.modules():  # after the init, which cannot fill weights that lie otherwise
             if isinstance(child, StableCNN):
                 self.speed.lay_out(child)
+        parts = [part for child in self.modules() for part in vars(child).values()]
+        self._fast_paths = [part for part in parts if isinstance(part, FastPath)]
         self._is_checked = self.speed.is_plain
         self._takes_bytes = (
             not self.speed.is_plain and self.normalize_images and isinstance(self.features_extractor, StableCNN)
@@ -176,7 +180,7 @@ class StablePolicyMixin(_ActorCritic):
         body = (self.pi_features_extractor, self.vf_features_extractor, self.mlp_extractor)
         return {**dict.fromkeys(body, self.init_gain), self.action_net: 0.01, self.value_net: 1.0}
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
         """
         SB3's ``forward``, with which algorithms collect rollouts. In eval mode and until the first update, BatchNorm
         learns its statistics from the observations that pass here, in place of the mean 0 and variance 1 it is born
@@ -186,15 +190,20 @@ class StablePolicyMixin(_ActorCritic):
         if not self._is_checked:  # not before: a saved model can be loaded and used where it could not be trained
             self.speed.check(self.device)
             self._is_checked = True
-        if self.training or not self._calibrates:
-            return super().forward(*args, **kwargs)
-        with calibrating(self._batch_norms):
-            return super().forward(*args, **kwargs)
+        with ExitStack() as stack:
+            if not self.speed.is_plain:
+                rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+                stack.enter_context(acting(rows, self.device))
+            if not self.training and self._calibrates:
+                stack.enter_context(calibrating(self._batch_norms))
+            return super().forward(obs, *args, **kwargs)
 
     def train(self, mode: bool = True) -> Self:
         """SB3 sets train mode when an update begins: there the calibration ends."""
         if mode:
             self._calibrates = False
+        for fast_path in self._fast_paths:
+            fast_path.forget()
         return super().train(mode)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch as th
 from torch import nn
 
+from sb3_stable_ppo.cached_casts import CachedCasts
+
 MEMORY_FORMATS = ("contiguous", "channels_last")
 PRECISIONS = ("fp32", "bf16", "auto")
 MAX_SHAPES = 8
@@ -149,6 +151,7 @@ class FastPath:
         self._compiled: Layers | None = None
         self._shapes: set[Any] = set()
         self._picked: tuple[th.device, Picked] | None = None
+        self._casts = CachedCasts(module)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None, "_shapes": set(), "_picked": None}
@@ -163,6 +166,9 @@ class FastPath:
         picked = self._picked[1]
         with self._precision(inputs.device, picked):
             layers = self._layers(inputs, picked)
+            if layers == self.fast and picked.bf16 and not th.is_grad_enabled():
+                with self._casts.worn():
+                    return layers(inputs).float()
             try:
                 return layers(inputs).float()
             except Exception as error:
@@ -175,8 +181,8 @@ class FastPath:
     def _layers(self, inputs: th.Tensor, picked: Picked) -> Layers:
         if self.is_listened_to():
             return self.plain
-        if not picked.compiled:
-            return self.fast
+        if not picked.compiled or (inputs.device.type == "cpu" and not th.is_grad_enabled()):
+            return self.fast  # what little an observation to act on takes is less than a compiled call's own cost
         shape = (inputs.shape, inputs.dtype, self.module.training, th.is_grad_enabled())
         if shape not in self._shapes:
             if len(self._shapes) >= MAX_SHAPES:
@@ -185,6 +191,10 @@ class FastPath:
         if self._compiled is None:
             self._compiled = th.compile(self.fast, dynamic=False)
         return self._compiled
+
+    def forget(self) -> None:
+        """Cast weights anew: they may have been changed in ways that torch does not count."""
+        self._casts.forget()
 
     def is_listened_to(self) -> bool:
         """Whether any layer has a hook, which compiled code would pass over."""

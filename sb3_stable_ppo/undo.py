@@ -28,8 +28,14 @@ class Backup:
 
     def __init__(self, policy: BasePolicy) -> None:
         self.policy = policy
-        self.tensors = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
-        self.optimizer = copy.deepcopy(policy.optimizer.state_dict())
+        self.tensors: dict[str, th.Tensor] = {}
+        self.optimizer: dict[str, Any] = {}
+        self.take()
+
+    def take(self) -> None:
+        """Copy everything as it is now, into the last copy's memory: asking for new takes longer than copying."""
+        self.tensors = copied(dict(self.policy.state_dict()), self.tensors)
+        self.optimizer = copied(self.policy.optimizer.state_dict(), self.optimizer)
 
     def restore(self) -> None:
         """Put everything back in place; can be done more than once."""
@@ -37,7 +43,30 @@ class Backup:
             for name, tensor in self.policy.state_dict().items():
                 tensor.copy_(self.tensors[name])
         # load_state_dict keeps the tensors it is given, and the next attempt would write into the backup
-        self.policy.optimizer.load_state_dict(copy.deepcopy(self.optimizer))
+        self.policy.optimizer.load_state_dict(copied(self.optimizer))
+
+
+def copied(value: Any, room: Any = None) -> Any:
+    """
+    A deep copy.
+
+    :param value: of tensors, dicts, lists and plain values
+    :param room: an earlier copy, whose tensors are written over where they fit
+    """
+    if isinstance(value, th.Tensor):
+        fits = isinstance(room, th.Tensor) and (room.shape, room.dtype, room.device) == (
+            value.shape,
+            value.dtype,
+            value.device,
+        )
+        return room.copy_(value.detach()) if fits else value.detach().clone()
+    if isinstance(value, dict):
+        rooms = room if isinstance(room, dict) else {}
+        return {key: copied(child, rooms.get(key)) for key, child in value.items()}
+    if isinstance(value, list):
+        places = room if isinstance(room, list) and len(room) == len(value) else [None] * len(value)
+        return [copied(child, place) for child, place in zip(value, places, strict=True)]
+    return copy.deepcopy(value)
 
 
 class Reading(NamedTuple):
@@ -75,7 +104,7 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
     kept_rows = {name: tensor if mask is None else tensor[mask] for name, tensor in activations.items()}
     return Reading(
         list(parts) if isinstance(parts, (list, tuple)) else [parts],
-        {name: spread(tensor) for name, tensor in kept_rows.items()},
+        {name: spread(tensor.float()) for name, tensor in kept_rows.items()},
         {
             name: tensor.amax(dim=but_units(tensor)) > 0
             for name, tensor in kept_rows.items()
@@ -133,10 +162,10 @@ def first_nonfinite(tensors: Mapping[str, th.Tensor]) -> str | None:
 
 
 def all_finite(tensors: list[th.Tensor]) -> bool:
-    """Whether all values of all tensors are finite: one fused norm each, one look at their sum."""
+    """Whether all values of all tensors are finite: one look at the sum of their sums, a closer one if that is not."""
     if not tensors:
         return True
-    total = th.stack(th._foreach_norm(tensors, 1)).sum()
+    total = th.stack([tensor.sum(dtype=th.float32) for tensor in tensors]).sum()
     return bool(th.isfinite(total)) or all(bool(th.isfinite(tensor).all()) for tensor in tensors)
 
 

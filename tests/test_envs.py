@@ -1,5 +1,6 @@
 """AtariVecEnv: what SB3 expects of a VecEnv, and what its own Atari envs do."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, is_vecenv_wrapped
 
+from sb3_stable_ppo import threads
 from sb3_stable_ppo.envs import AtariVecEnv, make_atari_env
 
 PONG, BREAKOUT = "PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"
@@ -243,3 +245,31 @@ def test_a_missing_rom_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ale_py.roms.get_rom_path", lambda _: None)
     with pytest.raises(ValueError, match="The ROM of PongNoFrameskip-v4 is missing"):
         AtariVecEnv(PONG)
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has SCHED_BATCH")
+def test_the_emulators_threads_give_way_and_those_of_others_do_not() -> None:
+    def policies() -> dict[str, int]:
+        return {task: os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")}  # noqa: PTH208
+
+    before = policies()
+    env = AtariVecEnv(PONG, 2, num_threads=2)
+    added = {task: policy for task, policy in policies().items() if task not in before}
+    assert list(added.values()) == [os.SCHED_BATCH] * 2
+    assert {task: policies()[task] for task in before if task in policies()} == before
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "cores", "ours", "first"),
+    [(2, 2, {0, 1}, 0), (1, 2, {0, 1}, -1), (2, 4, {0, 1}, -1), (4, 4, {0, 1, 2, 3}, 0), (8, 4, {0, 1, 2, 3}, -1)],
+)
+def test_threads_are_bound_to_cores_only_where_they_are_as_many(
+    count: int, cores: int, ours: set[int], first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: ours, raising=False)
+    assert threads.first_core(count) == first

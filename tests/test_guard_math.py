@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 
 from sb3_stable_ppo import GuardConfig
 from sb3_stable_ppo.guard_math import approx_kl, guard_log_prob, mean_kl, next_scale, unit_loss
-from sb3_stable_ppo.undo import Backup, all_finite, dump_minibatch, first_nonfinite, peek
+from sb3_stable_ppo.undo import Backup, all_finite, copied, dump_minibatch, first_nonfinite, peek
 
 Categorical, Normal = th.distributions.Categorical, th.distributions.Normal
 
@@ -109,6 +109,35 @@ def test_a_backup_can_be_restored_more_than_once_and_knows_an_empty_state() -> N
             state = model.policy.optimizer.state_dict()["state"]
             assert state.keys() == moments.keys()
             assert all(th.equal(moments[i]["exp_avg"], state[i]["exp_avg"]) for i in state)
+
+
+def test_a_backup_taken_again_is_the_same_memory_with_what_is_there_now() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), n_steps=8, batch_size=8, n_epochs=2, seed=0).learn(16)
+    backup = Backup(model.policy)
+    places = {name: tensor.data_ptr() for name, tensor in backup.tensors.items()}
+    moments = backup.optimizer["state"][0]["exp_avg"].data_ptr()
+    model.learn(16)
+    weights = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
+    backup.take()
+    model.learn(16)
+    backup.restore()
+    assert {name: tensor.data_ptr() for name, tensor in backup.tensors.items()} == places
+    assert backup.optimizer["state"][0]["exp_avg"].data_ptr() == moments
+    assert all(th.equal(tensor, weights[name]) for name, tensor in model.policy.state_dict().items())
+
+
+def test_a_deep_copy_writes_over_what_fits_and_nothing_else() -> None:
+    room = {"a": th.zeros(2), "b": [th.zeros(2), 1], "c": th.zeros(3)}
+    value = {"a": th.ones(2), "b": [th.ones(3), 2], "c": th.ones(3, dtype=th.float64), "d": {"e": (1, 2)}}
+    done = copied(value, room)
+    assert done["a"] is room["a"]
+    assert th.equal(room["a"], th.ones(2))
+    assert th.equal(room["b"][0], th.zeros(2))  # type: ignore[index]
+    assert th.equal(room["c"], th.zeros(3))
+    assert done["b"][1] == 2
+    assert done["c"].dtype == th.float64
+    assert done["d"] == {"e": (1, 2)}
+    assert done["c"].data_ptr() != value["c"].data_ptr()  # type: ignore[union-attr]
 
 
 def test_peeking_does_not_move_the_random_state() -> None:

@@ -63,6 +63,37 @@ def test_samples_and_their_order_are_sb3s(observation_space: Any, action_space: 
                     assert getattr(mine, name).dtype == getattr(theirs, name).dtype
 
 
+@pytest.mark.parametrize("batch_size", [7, None])
+def test_channels_last_gives_the_same_samples_laid_out_otherwise(batch_size: int | None) -> None:
+    ours, sb3 = (
+        cls(10, OBSERVATIONS[0], ACTIONS[0], "cpu", n_envs=3, **options)
+        for cls, options in ((TorchRolloutBuffer, {"memory_format": "channels_last"}), (RolloutBuffer, {}))
+    )
+    for rollout in range(2):
+        fill(ours, rollout)
+        fill(sb3, rollout)
+        assert np.array_equal(ours.observations, sb3.observations)
+        drawn = []
+        for buffer in (ours, sb3):
+            np.random.seed(0)  # noqa: NPY002  # SB3's buffers draw from the global generator
+            drawn.append(list(buffer.get(batch_size)))
+        for mine, theirs in zip(*drawn, strict=True):
+            assert all(th.equal(getattr(mine, name), getattr(theirs, name)) for name in mine._fields)
+            assert mine.observations.is_contiguous(memory_format=th.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("space", "memory_format", "complaint"),
+    [
+        (OBSERVATIONS[1], "channels_last", "channels_last is for images, .* leave memory_format unset"),
+        (OBSERVATIONS[0], "nhwc", "Unknown memory_format 'nhwc': choose one of contiguous, channels_last"),
+    ],
+)
+def test_a_memory_format_that_cannot_be_is_an_error(space: Any, memory_format: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        TorchRolloutBuffer(4, space, ACTIONS[0], memory_format=memory_format)
+
+
 def test_the_observations_stay_in_one_block_and_flattening_copies_nothing() -> None:
     buffer = TorchRolloutBuffer(10, OBSERVATIONS[0], ACTIONS[0], "cpu", n_envs=3)
     block = buffer._block

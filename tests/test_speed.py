@@ -4,6 +4,7 @@ import copy
 import logging
 import pickle
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -16,9 +17,10 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_stable_ppo import StableCnnPolicy, StablePongPolicy, StablePPO, speed
+from sb3_stable_ppo import StableCnnPolicy, StablePongPolicy, StablePPO, speed, threads
 from sb3_stable_ppo.layers import untracked
 from sb3_stable_ppo.probes import ActivationProbe
+from sb3_stable_ppo.threads import acting
 
 IMAGE = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -206,9 +208,78 @@ def test_batchnorm_is_calibrated_on_the_first_rollout_of_a_fast_policy(name: str
 def test_a_truncated_minibatch_and_ever_new_sizes_do_not_compile_for_ever() -> None:
     policy = settled(policy_with(compile=True))
     with th.no_grad():
-        for rows in range(1, speed.MAX_SHAPES + 4):
-            policy(images(rows))
+        policy(images(2))
+    assert policy.features_extractor._fast_path._compiled is None, "acting is not worth compiling on a CPU"
+    for rows in range(2, speed.MAX_SHAPES + 5):
+        policy.evaluate_actions(images(rows), th.zeros(rows))
     assert len(policy.features_extractor._fast_path._shapes) == speed.MAX_SHAPES
+
+
+# -- acting --------------------------------------------------------------------------------------------------------
+
+
+def test_weights_cast_once_act_as_weights_cast_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached, uncached = settled(policy_with(precision="bf16")), settled(policy_with(precision="bf16"))
+    monkeypatch.setattr(uncached.features_extractor._fast_path._casts, "worn", nullcontext)
+    for _ in range(2):
+        with th.no_grad():
+            assert th.equal(cached.predict_values(images(4)), uncached.predict_values(images(4)))
+            assert len(cached.features_extractor._fast_path._casts._casts) == 3  # conv2, conv3 and the linear layer
+            for policy in (cached, uncached):
+                policy.features_extractor.linear.fc.weight.mul_(0.5)
+    assert all(isinstance(p, th.nn.Parameter) and p.dtype == th.float32 for p in cached.parameters())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_rollout_acts_with_the_weights_of_the_last_update(fused: bool) -> None:
+    model = model_with(StablePPO, precision="bf16", optimizer_kwargs={"fused": fused}).learn(32)
+    policy = settled(model.policy)
+    with th.no_grad():
+        policy(images(4))
+    model.learn(16)
+    settled_again = settled(model.policy)
+    with th.no_grad():
+        values = settled_again.predict_values(images(4))
+        for fast_path in policy._fast_paths:
+            fast_path.forget()
+        assert th.equal(values, policy.predict_values(images(4)))
+
+
+def test_weights_written_past_torchs_count_are_seen_where_the_mode_is_set() -> None:
+    policy = settled(policy_with(precision="bf16"))
+    with th.no_grad():
+        before = policy.predict_values(images(4))
+    policy.features_extractor.linear.fc.weight.data.zero_()
+    with th.no_grad():
+        assert not th.equal(settled(policy).predict_values(images(4)), before)
+
+
+def test_weights_are_put_back_where_a_layer_fails() -> None:
+    policy = settled(policy_with(precision="bf16"))
+    with th.no_grad(), pytest.raises(RuntimeError):
+        policy.features_extractor(images(4)[:, :3])
+    assert all(isinstance(p, th.nn.Parameter) for p in policy.parameters())
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "expected"), [(2, 8, 1), (4, threads.FEW_ROWS, 1), (2, 17, 2), (5, 8, 5), (1, 8, 1)]
+)
+def test_few_threads_act_on_few_rows_as_one(
+    count: int, rows: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [count]
+    monkeypatch.setattr(th, "get_num_threads", lambda: now[-1])
+    monkeypatch.setattr(th, "set_num_threads", now.append)
+    with acting(rows, th.device("cpu")):
+        assert now[-1] == expected
+    assert now[-1] == count
+
+
+def test_a_plain_policy_acts_on_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(th, "set_num_threads", seen.append)
+    settled(policy_with())(images(2))
+    assert not seen
 
 
 # -- what a machine has ------------------------------------------------------------------------------------------------
@@ -229,11 +300,10 @@ def test_auto_goes_on_where_compiling_fails_and_true_does_not(monkeypatch: pytes
     monkeypatch.setattr(speed, "why_no_compile", lambda: None)
     monkeypatch.setattr(speed.th, "compile", lambda _, **__: failing)
     plain, fast = settled(policy_with()), settled(policy_with(compile="auto"))
-    with th.no_grad():
-        assert th.allclose(fast(images(4))[1], plain(images(4))[1], atol=1e-5)
-        assert "compile: auto goes on without: Python.h is missing" in caplog.text
-        with pytest.raises(RuntimeError, match="Python"):
-            settled(policy_with(compile=True))(images(4))
+    assert th.allclose(fast(images(4))[1], plain(images(4))[1], atol=1e-5)
+    assert "compile: auto goes on without: Python.h is missing" in caplog.text
+    with pytest.raises(RuntimeError, match="Python"):
+        settled(policy_with(compile=True))(images(4))
 
 
 @pytest.mark.parametrize(

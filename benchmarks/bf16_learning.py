@@ -1,0 +1,118 @@
+"""
+Whether bfloat16 learns as fp32 does: learning curves with seeds, all else equal.
+
+    python benchmarks/bf16_learning.py --seeds 0 1 2      # about 20 minutes on two cores with AMX
+    python benchmarks/bf16_learning.py --plot docs/img/bf16_learning.png
+
+Breakout, because it learns early: rl_zoo3's settings, ``StablePPO`` with ``StableCnnPolicy`` and BatchNorm,
+``channels_last`` in both, nothing compiled. Each finished run is a line in results/bf16_learning.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import finished, is_done, record
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_stable_ppo import StablePPO, TorchRolloutBuffer
+from sb3_stable_ppo.envs import make_atari_env
+
+NAME = "bf16_learning"
+GAME = "BreakoutNoFrameskip-v4"
+STEPS, BIN = 300_000, 20_000
+PRECISIONS = ("fp32", "bf16")
+SETTINGS: dict[str, Any] = {
+    "n_steps": 128,
+    "n_epochs": 4,
+    "batch_size": 256,
+    "learning_rate": 2.5e-4,
+    "clip_range": 0.1,
+    "vf_coef": 0.5,
+    "ent_coef": 0.01,
+}
+
+
+class Games(BaseCallback):
+    """Step and raw score of each game that ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[tuple[int, float]] = []
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self.ended.append((self.num_timesteps, info["episode"]["r"]))
+        return True
+
+
+def run(precision: str, seed: int) -> dict[str, Any]:
+    """Train; the mean score of the games that ended in each ``BIN`` of steps, and what the last updates were like."""
+    model = StablePPO(
+        "StableCnnPolicy",
+        make_atari_env(GAME, 8, seed),
+        seed=seed,
+        rollout_buffer_class=TorchRolloutBuffer,
+        rollout_buffer_kwargs={"memory_format": "channels_last"},
+        policy_kwargs={
+            "norm": "batch",
+            "memory_format": "channels_last",
+            "precision": precision,
+            "optimizer_kwargs": {"fused": True},
+        },
+        **SETTINGS,
+    )
+    games = Games()
+    model.learn(STEPS, callback=games)
+    model.env.close()
+    steps, scores = np.array(games.ended).T
+    curve = [scores[(steps > end - BIN) & (steps <= end)] for end in range(BIN, STEPS + 1, BIN)]
+    names = ("train/entropy_loss", "train/approx_kl", "train/explained_variance", "guards/undone_updates")
+    return {
+        "scores": [round(float(part.mean()), 3) if len(part) else None for part in curve],
+        "games": [len(part) for part in curve],
+        **{name: float(model.logger.name_to_value[name]) for name in names if name in model.logger.name_to_value},
+    }
+
+
+def plot(path: Path) -> None:
+    """A line for each run."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 3.5))
+    for precision, colour in zip(PRECISIONS, ("tab:blue", "tab:orange"), strict=True):
+        for row in finished(NAME):
+            if row["cell"]["precision"] == precision:
+                ends = BIN * (1 + np.arange(len(row["scores"])))
+                axes.plot(
+                    ends, row["scores"], color=colour, alpha=0.8, label=f"{precision}, seed {row['cell']['seed']}"
+                )
+    axes.set(xlabel="steps", ylabel=f"mean score, {BIN:,} steps each", title="Breakout")
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args()
+    if args.plot:
+        plot(args.plot)
+        return
+    for seed in args.seeds:
+        for precision in PRECISIONS:
+            cell = {"precision": precision, "seed": seed, "steps": STEPS}
+            if not is_done(NAME, cell):
+                record(NAME, cell, run(precision, seed))
+    for row in finished(NAME):
+        print(row["cell"], row["scores"])
+
+
+if __name__ == "__main__":
+    main()
