@@ -1,0 +1,73 @@
+"""The bench command: what it measures is real, and what it prints is what was measured."""
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from sb3_stable_ppo import bench
+from sb3_stable_ppo.cli import main
+
+
+def figures(speed: float) -> dict[str, float]:
+    return {"steps_per_s": speed, "warm_up_s": 2.0, "peak_mib": 600.4}
+
+
+def test_the_table_has_medians_ranges_and_the_ratio_to_stock() -> None:
+    rows = [(bench.BASE, figures(speed)) for speed in (90, 100, 120)] + [("ours", figures(250))]
+    assert bench.table(rows).splitlines()[2:] == [
+        f"| {bench.BASE} | 100 (90 to 120) | 1.00 | 2 | 600 |",
+        "| ours | 250 (250 to 250) | 2.50 | 2 | 600 |",
+    ]
+    assert bench.table([("ours", figures(250))]).splitlines()[2] == "| ours | 250 (250 to 250) | - | 2 | 600 |"
+
+
+def test_each_variant_adds_to_the_one_before() -> None:
+    steps = list(bench.VARIANTS.values())[3:8]
+    for before, after in itertools.pairwise(steps):
+        assert before.policy_kwargs.items() <= after.policy_kwargs.items()
+        assert before.options.keys() <= after.options.keys()
+
+
+@pytest.mark.slow
+def test_bench_trains_each_variant_in_a_process_of_its_own(capsys: Any) -> None:
+    flags = ["--n-envs", "2", "--steps", "256", "--variants", "2", "7", "--rounds", "2", "--json"]
+    assert main(["bench", *flags]) == 0
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    names = list(bench.VARIANTS)
+    order = [names[0], names[1], names[6]]
+    assert [row["variant"] for row in rows] == [*order, *reversed(order)], "in turn, and then the other way round"
+    assert [row["seed"] for row in rows] == [0, 0, 0, 1, 1, 1]
+    assert all(row["steps_per_s"] > 0 and row["peak_mib"] > 100 for row in rows)
+    assert "PongNoFrameskip-v4, 2 envs" in err
+
+
+def test_a_variant_that_fails_is_named_with_the_reason() -> None:
+    with pytest.raises(RuntimeError, match=r"^no such: KeyError: 'no such'$"):
+        list(bench.measure([{"variant": "no such", "env_id": "", "n_envs": 1, "steps": 1, "seed": 0}]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--env", "PongNoFrameskip-v5"], "is not the id of an Atari game. Did you mean PongNoFrameskip-v4"),
+        (["--n-envs", "0"], "'0' is not a whole number of at least 1"),
+        (["--steps", "many"], "'many' is not a whole number"),
+        (["--variants", "99"], "there are 9; --list shows them"),
+    ],
+)
+def test_a_mistake_in_the_call_is_one_sentence_and_status_2(flags: list[str], complaint: str, capsys: Any) -> None:
+    try:
+        status = main(["bench", *flags])
+    except SystemExit as stopped:  # argparse's own
+        status = int(stopped.code or 0)
+    assert status == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_list_shows_the_numbers_that_variants_takes(capsys: Any) -> None:
+    assert main(["bench", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines] == list(bench.VARIANTS)
