@@ -102,14 +102,17 @@ class Speed:
             raise ValueError(f"precision: bf16 is not to be had on {device}: {why}. Choose fp32 or auto.")
         if self.compile is True and (why := why_no_compile()):
             raise ValueError(f"compile: true cannot be done here: {why}. Choose false or auto.")
+        log.info("fast path: %s", self.describe(device))
+
+    def describe(self, device: th.device) -> str:
+        """
+        What this device gets, in words.
+
+        :param device: where the policy is
+        """
         picked = self.pick(device)
-        log.info(
-            "fast path on %s: %s, %s, %s",
-            device,
-            self.memory_format,
-            "bf16" if picked.bf16 else "fp32",
-            "compiled" if picked.compiled else "eager",
-        )
+        words = self.memory_format, "bf16" if picked.bf16 else "fp32", "compiled" if picked.compiled else "not compiled"
+        return f"{', '.join(words)}, on {device}"
 
 
 def why_no_bf16(device: th.device) -> str | None:

@@ -33,6 +33,7 @@ from sb3_stable_ppo.guard_config import CollapseError
 from sb3_stable_ppo.hyperparams import UsageError, callback_entries, check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.runs import RunWriter
 from sb3_stable_ppo.schedules import counting_schedule, make_schedule
+from sb3_stable_ppo.speed import Speed
 from sb3_stable_ppo.zoo_envs import ale_options
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"stable_ppo": StablePPO}
@@ -204,6 +205,10 @@ class StableExperimentManager(ExperimentManager):
         tables = self.verbose > 1 or (self.verbose > 0 and not self.show_progress)
         formats = {"csv": self.save_path, "tensorboard": tensorboard, **({"stdout": self.save_path} if tables else {})}
         model.set_logger(Logger(self.save_path, [make_output_format(name, path) for name, path in formats.items()]))
+        speed = getattr(model.policy, "speed", None)
+        fast_path = speed.describe(model.device) if isinstance(speed, Speed) and not speed.is_plain else None
+        if fast_path and self.verbose > 0:
+            print(f"Fast path: {fast_path}")
         self.run = RunWriter(self.save_path)
         self.run.describe(
             status="running",
@@ -213,6 +218,7 @@ class StableExperimentManager(ExperimentManager):
             n_timesteps=self.n_timesteps,
             started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             resumed_from=self.trained_agent or None,
+            fast_path=fast_path,
             python=platform.python_version(),
             versions={package: _version(package) for package in PACKAGES},
         )

@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_stable_ppo import CollapseError, LRSchedulerCallback, StablePongPolicy, StablePPO
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.hyperparams import callback_entries, keywords_of, with_numbers
+from sb3_stable_ppo.rollout_buffer import TorchRolloutBuffer
 from sb3_stable_ppo.runs import RunReader
 from sb3_stable_ppo.schedules import counting_schedule
 from sb3_stable_ppo.zoo import StableExperimentManager, config_file, register, without_run_callbacks
@@ -178,12 +179,16 @@ def test_tuning_through_the_zoo_runs_with_our_algorithm(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pongs_configuration_trains_and_keeps_snapshots(tmp_path: Path) -> None:
+def test_pongs_configuration_trains_on_the_fast_path_and_keeps_snapshots(tmp_path: Path, capsys: Any) -> None:
     flags = ["-n", "2048", "-f", str(tmp_path), "--eval-freq", "-1", "--seed", "1"]
     assert main(["train", "--env", "PongNoFrameskip-v4", *flags]) == 0
+    assert "Fast path: channels_last, " in capsys.readouterr().out
     folder = tmp_path / "stable_ppo" / "PongNoFrameskip-v4_1"
     model = StablePPO.load(folder / "PongNoFrameskip-v4.zip")
     assert isinstance(model.policy, StablePongPolicy)
+    assert isinstance(model.rollout_buffer_class, type)
+    assert issubclass(model.rollout_buffer_class, TorchRolloutBuffer)
+    assert "not compiled, on " in RunReader(folder).facts["fast_path"]
     assert (model.n_steps, model.n_epochs, model.batch_size, model.ent_coef) == (128, 4, 256, 0.01)
     assert RunReader(folder).snapshot_steps() == [1000, 2000, 2048]
     assert [len(line["layers"]) for line in RunReader(folder).health()] == [5, 5]

@@ -290,7 +290,7 @@ def test_auto_never_fails_and_says_what_it_picked(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(speed, "why_no_compile", lambda: "no C++ compiler (g++) is installed")
     with caplog.at_level(logging.INFO, logger="sb3_stable_ppo.speed"):
         model_with(PPO, precision="auto", compile="auto").learn(16)
-    assert "fast path on cpu: contiguous, fp32, eager" in caplog.text
+    assert "fast path: contiguous, fp32, not compiled, on cpu" in caplog.text
 
 
 def test_auto_goes_on_where_compiling_fails_and_true_does_not(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
