@@ -1,60 +1,64 @@
 """
 What the guards cost: StablePPO (all guards on) against stock PPO, same policy, same env, same seed.
 
-    python benchmarks/overhead.py --pairs 5     # about 12 minutes on two cores
+    python benchmarks/overhead.py --seeds 0 1 2     # about 15 minutes on two cores
 
-Time: both train in one process, a rollout and its update each in turn, so that both meet the same machine; the first
-round warms up and is not counted. Memory: each alone in a process of its own. CartPole with SB3's defaults and
-``MlpPolicy``, Pong as in zoo_configs/stable_ppo.yml. Each finished cell is a line in results/overhead.jsonl.
+Time: two models of each algorithm train in one process, a rollout and its update each, in a random order in each round,
+so that all meet the same machine; the first round warms up and is not counted. All four do the very same arithmetic, so
+what the two models of one algorithm differ by is what this measurement cannot tell from nothing. Memory: each algorithm
+alone in a process of its own. CartPole with SB3's defaults and ``MlpPolicy``; Pong with the policy and the settings of
+zoo_configs/stable_ppo.yml, on SB3's own env in fp32, and on the fast path as shipped. Each finished cell is a line in
+results/overhead.jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import resource
 import subprocess
 import sys
 import time
-from statistics import median
 from typing import Any
 
-from pong import SETTINGS, make_pong
+import numpy as np
+from pong import FAST_PATH, SETTINGS, make_pong
 from record import finished, is_done, record
 from stable_baselines3 import PPO
 
 from sb3_stable_ppo import StablePongPolicy, StablePPO
+from sb3_stable_ppo.envs import make_atari_env
 
 NAME = "overhead"
-ALGORITHMS: dict[str, Any] = {"ppo": PPO, "stable_ppo": StablePPO}
-ROUNDS = {"cartpole": 20, "pong": 8}
+MODELS: dict[str, Any] = {"ppo": PPO, "ppo_again": PPO, "stable_ppo": StablePPO, "stable_ppo_again": StablePPO}
+ROUNDS = {"cartpole": 40, "pong": 12, "pong, fast path": 24}
 
 
 def build(env: str, algo: str, seed: int) -> PPO:
     """A model that has not trained yet."""
+    if env == "cartpole":
+        return MODELS[algo]("MlpPolicy", "CartPole-v1", seed=seed)
     if env == "pong":
-        model: PPO = ALGORITHMS[algo](StablePongPolicy, make_pong(seed), seed=seed, **SETTINGS)
-    else:
-        model = ALGORITHMS[algo]("MlpPolicy", "CartPole-v1", seed=seed)
-    return model
+        return MODELS[algo](StablePongPolicy, make_pong(seed), seed=seed, **SETTINGS)
+    games = make_atari_env("PongNoFrameskip-v4", 8, seed)
+    return MODELS[algo](StablePongPolicy, games, seed=seed, **SETTINGS, **FAST_PATH)
 
 
-def time_pair(env: str, seed: int) -> dict[str, Any]:
-    """Train both in turn; seconds of each round."""
-    models = {algo: build(env, algo, seed) for algo in ALGORITHMS}
-    seconds: dict[str, list[float]] = {algo: [] for algo in models}
+def time_models(env: str, seed: int) -> dict[str, Any]:
+    """Train all in turn; the seconds of each round by model."""
+    models = {name: build(env, name, seed) for name in MODELS}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    order, shuffled = list(models), random.Random(seed)
     for i in range(ROUNDS[env] + 1):
-        for algo in sorted(models, reverse=bool(i % 2)):
+        shuffled.shuffle(order)
+        for name in order:
             start = time.perf_counter()
-            model = models[algo]
+            model = models[name]
             model.learn(model.n_steps * model.n_envs, reset_num_timesteps=i == 0)
-            seconds[algo].append(time.perf_counter() - start)
-    rounds = {algo: values[1:] for algo, values in seconds.items()}
-    steps = models["ppo"].num_timesteps * ROUNDS[env] / (ROUNDS[env] + 1)
+            seconds[name].append(round(time.perf_counter() - start, 4))
     return {
-        "ratio": sum(rounds["stable_ppo"]) / sum(rounds["ppo"]),
-        "ratio_of_medians": median(rounds["stable_ppo"]) / median(rounds["ppo"]),
-        **{f"{algo}_steps_per_s": steps / sum(values) for algo, values in rounds.items()},
+        "seconds": {name: values[1:] for name, values in seconds.items()},
         "undone_updates": models["stable_ppo"]._undone_updates,  # type: ignore[attr-defined]
     }
 
@@ -74,32 +78,50 @@ def in_a_process(cell: dict[str, Any]) -> None:
         record(NAME, cell, json.loads(done.stdout.splitlines()[-1]))
 
 
+def compared(rounds: np.ndarray) -> str:
+    """
+    How much longer one took than the other, with a 95% interval over resampled rounds.
+
+    :param rounds: seconds, shape (rounds, 2): the one and the other
+    """
+    drawn = np.random.default_rng(0).integers(len(rounds), size=(4000, len(rounds)))
+    totals = rounds[drawn].sum(axis=1)
+    low, high = np.percentile(totals[:, 0] / totals[:, 1], [2.5, 97.5])
+    first, second = rounds.sum(axis=0)
+    return f"{first / second - 1:+.2%} ({low - 1:+.2%} to {high - 1:+.2%})"
+
+
 def report(env: str) -> None:
-    """Medians and spreads of what is on record."""
-    rows = [row for row in finished(NAME) if row["cell"]["env"] == env]
-    pairs = [row for row in rows if "algo" not in row["cell"]]
-    memory = {algo: [row["peak_mib"] for row in rows if row["cell"].get("algo") == algo] for algo in ALGORITHMS}
-    for figure in ("ratio", "ratio_of_medians"):
-        values = sorted(row[figure] for row in pairs)
-        print(f"{env}: {figure} {median(values):.4f} ({values[0]:.4f} to {values[-1]:.4f}), {len(pairs)} pairs")
-    print(f"{env}: undone {sum(row['undone_updates'] for row in pairs)}, peak memory in MiB {memory}")
+    """What is on record, all seeds together."""
+    # Cells without "models" are from an earlier form of this benchmark, which timed single pairs
+    rows = [row for row in finished(NAME) if row["cell"]["env"] == env and "models" in row["cell"]]
+    timed = [row for row in rows if row["cell"]["models"] == 4]
+    ppo, again, ours, ours_again = (np.concatenate([row["seconds"][name] for row in timed]) for name in MODELS)
+    print(f"{env}: {len(timed)} seeds, {len(ppo)} rounds of {np.median(ppo):.3f} s (median, stock)")
+    print(f"  StablePPO to stock: {compared(np.stack([ours + ours_again, ppo + again], axis=1))}")
+    print(f"  stock to itself: {compared(np.stack([again, ppo], axis=1))}")
+    print(f"  StablePPO to itself: {compared(np.stack([ours_again, ours], axis=1))}")
+    memory = {row["cell"]["algo"]: round(row["peak_mib"]) for row in rows if row["cell"]["models"] == 1}
+    print(f"  undone {sum(row['undone_updates'] for row in timed)}, peak memory in MiB {memory}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--envs", nargs="+", default=list(ROUNDS), choices=list(ROUNDS))
     parser.add_argument("--cell", help="run one cell, given as JSON, and print its figures")
     args = parser.parse_args()
     if args.cell:
         cell = json.loads(args.cell)
-        print(json.dumps(peak(**cell) if "algo" in cell else time_pair(**cell)))
+        alone = cell["models"] == 1
+        done = peak(cell["env"], cell["algo"], cell["seed"]) if alone else time_models(cell["env"], cell["seed"])
+        print(json.dumps(done))
         return
     for env in args.envs:
-        for seed in range(args.pairs):
-            in_a_process({"env": env, "seed": seed})
-        for algo in ALGORITHMS:
-            in_a_process({"env": env, "algo": algo, "seed": 0})
+        for seed in args.seeds:
+            in_a_process({"env": env, "seed": seed, "models": 4})
+        for algo in ("ppo", "stable_ppo"):
+            in_a_process({"env": env, "algo": algo, "seed": args.seeds[0], "models": 1})
     for env in args.envs:
         report(env)
 

@@ -9,6 +9,8 @@ import gymnasium as gym
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
+from sb3_stable_ppo import TorchRolloutBuffer
+
 gym.register_envs(ale_py)
 
 SETTINGS: dict[str, Any] = {
@@ -18,6 +20,11 @@ SETTINGS: dict[str, Any] = {
     "n_epochs": 4,
     "clip_range": 0.1,
     "ent_coef": 0.01,
+}
+FAST_PATH: dict[str, Any] = {
+    "rollout_buffer_class": TorchRolloutBuffer,
+    "rollout_buffer_kwargs": {"memory_format": "channels_last"},
+    "policy_kwargs": {"memory_format": "channels_last", "precision": "auto", "optimizer_kwargs": {"fused": True}},
 }
 
 

@@ -48,3 +48,22 @@ def dormant_fraction(activations: th.Tensor, tau: float = 0.025) -> float:
     """
     means = activations.abs().movedim(1, 0).flatten(1).mean(dim=1)
     return float(1 - (means / (means.mean() + 1e-9) > tau).float().mean())  # a unit that is not a number is dormant
+
+
+def srank(features: th.Tensor, delta: float = 0.01) -> int:
+    """
+    How many of the largest singular values it takes to make up ``1 - delta`` of their sum (Kumar et al., 2021,
+    https://arxiv.org/abs/2010.14498): 1 where all inputs look alike to the layer, up to the smaller side of the matrix.
+
+    >>> srank(th.diag(th.tensor([4.0, 2.0, 0.001])))
+    2
+
+    :param features: shape (batch, units); as many rows as units at least, or the batch bounds it
+    :param delta: the share that is left out
+    :return: 0 for features that are all zero, or not finite
+    """
+    if not bool(th.isfinite(features).all()):
+        return 0
+    values = th.linalg.svdvals(features.double())
+    total = values.sum()
+    return int((values.cumsum(0) < (1 - delta) * total).sum()) + 1 if total > 0 else 0

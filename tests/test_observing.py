@@ -16,7 +16,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from torch import nn
 
 from sb3_stable_ppo import StableCnnPolicy, StableMultiInputPolicy, StablePongPolicy
-from sb3_stable_ppo.metrics import dead_fraction, dormant_fraction, live_units
+from sb3_stable_ppo.metrics import dead_fraction, dormant_fraction, live_units, srank
 from sb3_stable_ppo.pictures import (
     GAP_COLOUR,
     NONFINITE_COLOUR,
@@ -52,6 +52,23 @@ def test_dormant_fraction_divides_by_the_mean_of_the_layer() -> None:
 def test_a_layer_of_zeros_or_of_no_numbers_is_wholly_dormant(value: float) -> None:
     assert dormant_fraction(th.full((3, 5, 2, 2), value)) == 1.0
     assert live_units(th.full((3, 5, 2, 2), value)) == 0
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        (th.diag(th.tensor([4.0, 2.0, 0.001])), 2),  # 4 + 2 is 99.98% of the sum
+        (th.diag(th.tensor([99.0, 1.0])), 1),  # exactly 99%
+        (th.diag(th.tensor([98.9, 1.1])), 2),
+        (th.ones(8, 1) @ th.arange(5.0)[None], 1),  # all inputs look alike
+        (th.eye(5), 5),
+        (th.zeros(4, 3), 0),
+        (th.tensor([[1.0, float("nan")]]), 0),
+    ],
+)
+def test_srank_is_the_count_of_singular_values_that_make_up_99_percent(features: th.Tensor, expected: int) -> None:
+    assert srank(features) == expected
+    assert srank(1e3 * features) == expected
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
