@@ -7,8 +7,8 @@ Time: two models of each algorithm train in one process, a rollout and its updat
 so that all meet the same machine; the first round warms up and is not counted. All four do the very same arithmetic, so
 what the two models of one algorithm differ by is what this measurement cannot tell from nothing. Memory: each algorithm
 alone in a process of its own. CartPole with SB3's defaults and ``MlpPolicy``; Pong with the policy and the settings of
-zoo_configs/stable_ppo.yml, on SB3's own env in fp32, and on the fast path as shipped. Each finished cell is a line in
-results/overhead.jsonl.
+zoo_configs/stable_ppo.yml, on SB3's own env in fp32, on the fast path as shipped, and that compiled. Each finished cell
+is a line in results/overhead.jsonl.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sb3_stable_ppo.envs import make_atari_env
 
 NAME = "overhead"
 MODELS: dict[str, Any] = {"ppo": PPO, "ppo_again": PPO, "stable_ppo": StablePPO, "stable_ppo_again": StablePPO}
-ROUNDS = {"cartpole": 40, "pong": 12, "pong, fast path": 24}
+ROUNDS = {"cartpole": 40, "pong": 12, "pong, fast path": 24, "pong, compiled": 24}
 
 
 def build(env: str, algo: str, seed: int) -> PPO:
@@ -42,7 +42,8 @@ def build(env: str, algo: str, seed: int) -> PPO:
     if env == "pong":
         return MODELS[algo](StablePongPolicy, make_pong(seed), seed=seed, **SETTINGS)
     games = make_atari_env("PongNoFrameskip-v4", 8, seed)
-    return MODELS[algo](StablePongPolicy, games, seed=seed, **SETTINGS, **FAST_PATH)
+    options = {**FAST_PATH, "policy_kwargs": {**FAST_PATH["policy_kwargs"], "compile": env == "pong, compiled"}}
+    return MODELS[algo](StablePongPolicy, games, seed=seed, **SETTINGS, **options)
 
 
 def time_models(env: str, seed: int) -> dict[str, Any]:

@@ -1,16 +1,9 @@
 """
-The body of our networks: norms and activations by name, the convolutional body, BatchNorm calibration.
-
-A *body* is a run of blocks, each Conv2d (or Linear), an activation and a norm. Where the norm stands is part
-of the norm: ``batch`` comes after the activation (what our figures were measured with), ``layer`` before it
-(where LayerNorm is best in the PPO-Atari study, https://openreview.net/forum?id=6CViR7tKj2).
+The layers of our policies: convolutions for images, hidden layers behind them, with norms and activations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch as th
@@ -20,111 +13,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtr
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
+from sb3_stable_ppo.body import Body
 from sb3_stable_ppo.speed import FastPath, Speed
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "leaky_relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
-NORMS = ("batch", "layer", "none")
-NORM_POSITIONS = ("before", "after")
 NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel and stride of each convolution (Mnih et al., 2015)."""
-
-BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d)
-
-
-def one_of(value: Any, choices: Sequence[str], what: str) -> str:
-    """
-    Return ``value`` if it is one of ``choices``.
-
-    :param value: what the user wrote
-    :param choices: the words that are understood
-    :param what: the option's name, for the error
-    :raises ValueError: naming the option, the value and the choices
-    """
-    if value not in choices:
-        raise ValueError(f"Unknown {what} {value!r}: choose one of {', '.join(choices)}.")
-    return str(value)
-
-
-def number_in(value: Any, low: float, high: float, what: str) -> float:
-    """
-    Return ``value`` as a number if it lies within bounds.
-
-    :param value: what the user wrote
-    :param low: the least value
-    :param high: the largest value
-    :param what: the option's name, for the error
-    :raises ValueError: naming the option, the value and the bounds
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError(f"{what} must be a number from {low:g} to {high:g}, not {value!r}.")
-    return float(value)
-
-
-@dataclass(frozen=True)
-class Body:
-    """
-    The words that describe a network's body, as they stand in ``policy_kwargs``.
-
-    :param norm: ``batch`` (plain BatchNorm), ``layer`` (GroupNorm(1), LayerNorm's form for images) or ``none``
-    :param norm_position: ``before`` or ``after`` the activation; None: ``after`` for batch, ``before`` for layer
-    :param activation: one of ``ACTIVATIONS``
-    :param negative_slope: the slope below zero; only ``leaky_relu`` has one
-    :param norm_momentum: share of the newest batch in BatchNorm's running statistics
-    :raises ValueError: for an unknown word, listing the choices, or a number outside its range
-    """
-
-    norm: str = "layer"
-    norm_position: str | None = None
-    activation: str = "leaky_relu"
-    negative_slope: float = 0.01
-    norm_momentum: float = 0.1
-
-    def __post_init__(self) -> None:
-        one_of(self.norm, NORMS, "norm")
-        one_of(self.activation, tuple(ACTIVATIONS), "activation")
-        if self.norm_position is not None:
-            one_of(self.norm_position, NORM_POSITIONS, "norm_position")
-        number_in(self.negative_slope, 0.0, 1.0, "negative_slope")
-        number_in(self.norm_momentum, 0.0, 1.0, "norm_momentum")
-
-    @property
-    def position(self) -> str:
-        """Where the norm stands: the word given, or the norm's own place."""
-        return self.norm_position or ("after" if self.norm == "batch" else "before")
-
-    def activation_fn(self) -> nn.Module:
-        """A new activation module."""
-        if self.activation == "leaky_relu":
-            return nn.LeakyReLU(self.negative_slope)
-        return ACTIVATIONS[self.activation]()
-
-    def block(self, layer: nn.Conv2d | nn.Linear) -> dict[str, nn.Module]:
-        """
-        The modules that follow ``layer``, by name and in order: ``act`` and, unless ``none``, ``norm``.
-
-        :param layer: the convolution or linear layer that the block belongs to
-        """
-        blocks: dict[str, nn.Module] = {"act": self.activation_fn()}
-        if self.norm == "none":
-            return blocks
-        norm = {"norm": self._norm_of(layer)}
-        return {**norm, **blocks} if self.position == "before" else {**blocks, **norm}
-
-    def _norm_of(self, layer: nn.Conv2d | nn.Linear) -> nn.Module:
-        if isinstance(layer, nn.Conv2d):
-            if self.norm == "batch":
-                return nn.BatchNorm2d(layer.out_channels, momentum=self.norm_momentum)
-            return nn.GroupNorm(1, layer.out_channels)
-        if self.norm == "batch":
-            return nn.BatchNorm1d(layer.out_features, momentum=self.norm_momentum)
-        return nn.LayerNorm(layer.out_features)
 
 
 def conv_output_size(size: int) -> int:
@@ -312,47 +205,3 @@ class StableMlpExtractor(MlpExtractor):
             for name, module in body.block(linear).items():
                 layers.add_module(f"{name}{index}", module)
         return layers
-
-
-def batch_norms(module: nn.Module) -> tuple[nn.Module, ...]:
-    """The BatchNorm layers within ``module``."""
-    return tuple(child for child in module.modules() if isinstance(child, BatchNorm))
-
-
-def _take_in(norm: nn.Module, args: tuple[th.Tensor, ...]) -> None:
-    """Forward pre-hook: the running statistics become those of all batches so far, the coming one included."""
-    assert isinstance(norm, BatchNorm)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    batch = args[0].detach().float()
-    dims = [dim for dim in range(batch.dim()) if dim != 1]
-    norm.num_batches_tracked.add_(1)
-    weight = 1.0 / norm.num_batches_tracked
-    deviation = batch.mean(dims) - norm.running_mean
-    pooled = (1 - weight) * norm.running_var + weight * batch.var(dims, correction=0)
-    # with weight 1, the first batch, nothing is left of the mean 0 and variance 1 that a BatchNorm is born with
-    norm.running_var.copy_(pooled + weight * (1 - weight) * deviation**2)
-    norm.running_mean.add_(weight * deviation)
-
-
-@contextmanager
-def calibrating(norms: Sequence[nn.Module]) -> Iterator[None]:
-    """
-    Within this context each BatchNorm takes a batch into its statistics before it normalises that batch; all batches
-    count the same, as if they were one. No random number is drawn, and it works in eval mode.
-
-    :param norms: the layers to calibrate
-    """
-    handles = [norm.register_forward_pre_hook(_take_in) for norm in norms]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def untracked(norm: nn.Module) -> bool:
-    """Whether a BatchNorm has seen no batch yet: its statistics are still mean 0, variance 1."""
-    assert isinstance(norm, BatchNorm)
-    return norm.num_batches_tracked is not None and int(norm.num_batches_tracked) == 0

@@ -133,7 +133,7 @@ def test_every_linked_file_exists() -> None:
 
 
 def test_the_tables_of_choices_are_those_of_the_code() -> None:
-    from sb3_stable_ppo.layers import ACTIVATIONS, NORMS
+    from sb3_stable_ppo.body import ACTIVATIONS, NORMS
 
     readme = (ROOT / "README.md").read_text()
     for word in (*NORMS, *ACTIVATIONS):

@@ -6,15 +6,9 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_stable_ppo.layers import (
-    Body,
-    StableCNN,
-    StableCombinedExtractor,
-    batch_norms,
-    calibrating,
-    conv_output_size,
-    untracked,
-)
+from sb3_stable_ppo.body import Body
+from sb3_stable_ppo.calibration import batch_norms, calibrating, untracked
+from sb3_stable_ppo.layers import StableCNN, StableCombinedExtractor, conv_output_size
 
 FRAMES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 

@@ -18,7 +18,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_stable_ppo import StableCnnPolicy, StablePongPolicy, StablePPO, speed, threads
-from sb3_stable_ppo.layers import untracked
+from sb3_stable_ppo.calibration import untracked
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.threads import acting
 
@@ -205,14 +205,15 @@ def test_batchnorm_is_calibrated_on_the_first_rollout_of_a_fast_policy(name: str
 
 
 @CAN_COMPILE
-def test_a_truncated_minibatch_and_ever_new_sizes_do_not_compile_for_ever() -> None:
+def test_a_truncated_minibatch_and_ever_new_sizes_do_not_compile_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "MAX_SHAPES", 2)
     policy = settled(policy_with(compile=True))
     with th.no_grad():
         policy(images(2))
     assert policy.features_extractor._fast_path._compiled is None, "acting is not worth compiling on a CPU"
-    for rows in range(2, speed.MAX_SHAPES + 5):
+    for rows in range(2, 6):
         policy.evaluate_actions(images(rows), th.zeros(rows))
-    assert len(policy.features_extractor._fast_path._shapes) == speed.MAX_SHAPES
+    assert len(policy.features_extractor._fast_path._shapes) == 2
 
 
 # -- acting --------------------------------------------------------------------------------------------------------
