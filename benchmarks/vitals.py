@@ -91,10 +91,11 @@ class VitalSigns(BaseCallback):
             self.signs.append(Vitals(self.num_timesteps, math.nan, False, 1.0, "all", 0, 0.0, ret))
             return
         probe, mask = ActivationProbe(model.policy), row_mask(rows)
-        after = read(model.policy, probe, rows, model.action_space)
+        with probe.listening() as heard:  # the layers behind an LSTM too, which a probe by itself does not reach
+            after = read(model.policy, ActivationProbe(model.policy), rows, model.action_space)
         activations = {
             name: (tensor if mask is None or len(tensor) != len(mask) else tensor[mask]).float()
-            for name, tensor in probe(rows.observations).items()
+            for name, tensor in heard.items()
         }
         dormant = {name: dormant_fraction(tensor) for name, tensor in activations.items()}
         worst = max(dormant, key=lambda name: dormant[name])
