@@ -23,7 +23,7 @@ from typing_extensions import Self  # torch depends on it; typing has it from 3.
 from sb3_stable_ppo.body import Body, number_in
 from sb3_stable_ppo.calibration import batch_norms, calibrating, untracked
 from sb3_stable_ppo.layers import StableCNN, StableCombinedExtractor, StableMlpExtractor
-from sb3_stable_ppo.speed import FastPath, Speed
+from sb3_stable_ppo.speed import FastPath, Speed, begin_step
 from sb3_stable_ppo.threads import acting
 
 NetArch = list[int] | dict[str, list[int]]
@@ -161,6 +161,8 @@ class StablePolicyMixin(_ActorCritic):
         SB3's, but on the fast path without ``preprocess_obs``: bytes go to the extractor, which divides by 255. (What
         SB3 evaluates without this method, ``predict_values`` and ``get_distribution``, arrives there as floats.)
         """
+        if self.speed.compile and th.is_grad_enabled():  # a minibatch begins (ActorCriticPolicy.evaluate_actions)
+            begin_step()
         if not self._takes_bytes:
             return super().extract_features(obs, features_extractor)
         if self.share_features_extractor:

@@ -138,6 +138,14 @@ def why_no_compile() -> str | None:
     return f"no C++ compiler ({named or 'g++'}) is installed"
 
 
+def begin_step() -> None:
+    """
+    Tell CUDA graphs that what compiled calls have returned so far may be overwritten. Without it torch takes a forward
+    pass whose backward never came, as where ``target_kl`` ends an update, for one still to be waited for.
+    """
+    th.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+
+
 class FastPath:
     """
     Runs a module's layers as :class:`Speed` says.
@@ -169,10 +177,14 @@ class FastPath:
         picked = self._picked[1]
         with self._precision(inputs.device, picked):
             layers = self._layers(inputs, picked)
-            if layers == self.fast and picked.bf16 and not th.is_grad_enabled():
+            acts = not th.is_grad_enabled()
+            if layers == self.fast and picked.bf16 and acts:
                 with self._casts.worn():
                     return layers(inputs).float()
             try:
+                if layers is self._compiled and acts:  # on a GPU, as on a CPU acting is not compiled
+                    begin_step()
+                    return layers(inputs).float().clone()  # the next replay writes where this one's result lies
                 return layers(inputs).float()
             except Exception as error:
                 if layers is not self._compiled or self.speed.compile is True:
@@ -192,7 +204,8 @@ class FastPath:
                 return self.fast
             self._shapes.add(shape)
         if self._compiled is None:
-            self._compiled = th.compile(self.fast, dynamic=False)
+            mode = "reduce-overhead" if inputs.device.type == "cuda" else None  # CUDA graphs: one launch for all layers
+            self._compiled = th.compile(self.fast, dynamic=False, mode=mode)
         return self._compiled
 
     def forget(self) -> None:
