@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch as th
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
 Observations = th.Tensor | dict[str, th.Tensor]
@@ -49,14 +47,18 @@ class Layer:
 
 def find_layers(policy: BasePolicy) -> list[Layer]:
     """
-    The convolutional and linear layers of a policy, but for its output layers.
+    The convolutional and linear layers of a policy, but for its output layers and its target networks.
 
     :param policy: any SB3 policy
     """
     found: list[Layer] = []
     counts: dict[tuple[str, str], int] = {}
+    squashed = [path for path, module in policy.named_modules() if path.startswith("actor.mu.") and _is_linear(module)]
+    outputs = {"action_net", "value_net", *squashed[-1:]}  # TD3's last layer has a tanh behind it, but is an output
     for path, module in policy.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)) and path not in ("action_net", "value_net"):
+        if "_target" in path.partition(".")[0]:
+            continue
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and path not in outputs:
             branch, kind = _branch(path), "conv" if isinstance(module, nn.Conv2d) else "fc"
             counts[branch, kind] = counts.get((branch, kind), 0) + 1
             found.append(Layer(f"{branch}{kind}{counts[branch, kind]}", path, kind, module))
@@ -65,11 +67,17 @@ def find_layers(policy: BasePolicy) -> list[Layer]:
 
 SATURATING = (nn.Tanh, nn.Hardtanh, nn.Softsign, nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid)
 """Activations for which the sign of the output says nothing of whether a unit works."""
+LEAKY = (nn.LeakyReLU, nn.PReLU, nn.RReLU)
+"""Activations whose units still learn where they are never positive: such a unit is linear, not dead."""
 
 
 def is_activation(module: nn.Module) -> bool:
     """Whether a module is one of torch's activations."""
     return type(module).__module__ == "torch.nn.modules.activation"
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear)
 
 
 def _branch(path: str) -> str:
@@ -92,8 +100,9 @@ class ActivationProbe:
     >>> probe(observations)["conv1"].shape
     torch.Size([8, 32, 20, 20])
 
-    :param policy: any SB3 policy. Extractors are always read; hidden layers behind them only of actor-critic
-        policies without recurrence
+    Behind an LSTM, layers are read as at the first step of an episode, where its state is zero.
+
+    :param policy: any policy of SB3 or sb3-contrib
     :param kinds: which layers: ``conv``, ``fc``
     """
 
@@ -101,8 +110,32 @@ class ActivationProbe:
         self.policy = policy
         self.all_layers = find_layers(policy)
         self.layers = [layer for layer in self.all_layers if layer.kind in kinds]
-        self.saturating: set[str] = set()
+        self.activations: dict[str, tuple[str, nn.Module]] = {}
+        """Of the layers read so far, by name, the activation behind it: where it is in the policy, and itself."""
+
+    @property
+    def saturating(self) -> set[str]:
         """The layers, of those read so far, whose activation is one of ``SATURATING``."""
+        return {name for name, (_, module) in self.activations.items() if isinstance(module, SATURATING)}
+
+    @property
+    def leaky(self) -> set[str]:
+        """The layers, of those read so far, whose activation is one of ``LEAKY``."""
+        return {name for name, (_, module) in self.activations.items() if isinstance(module, LEAKY)}
+
+    def describe(self, name: str) -> str:
+        """
+        A layer as its reader would find it in the policy.
+
+        :param name: of a layer that has been read
+        :return: such as ``conv1 (LeakyReLU at features_extractor.cnn.1, behind Conv2d at features_extractor.cnn.0)``
+        """
+        layer = next(layer for layer in self.all_layers if layer.name == name)
+        own = f"{type(layer.module).__name__} at {layer.path}"
+        if name not in self.activations:
+            return f"{name} ({own})"
+        path, module = self.activations[name]
+        return f"{name} ({type(module).__name__} at {path}, behind {own})"
 
     def __call__(self, observations: Observations) -> dict[str, th.Tensor]:
         """
@@ -128,16 +161,19 @@ class ActivationProbe:
             if current is not None and layer.kind == "conv":  # its activation may be a function, which no hook sees
                 activations[layer.name] = output.detach()
 
-        def activate(module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
+        def activate(path: str, module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
             nonlocal current
             if current is not None:
                 activations[current.name] = output.detach()
-                if isinstance(module, SATURATING):
-                    self.saturating.add(current.name)
+                self.activations[current.name] = path, module
                 current = None
 
         handles = [layer.module.register_forward_hook(partial(enter, layer)) for layer in self.all_layers]
-        handles += [module.register_forward_hook(activate) for module in self.policy.modules() if is_activation(module)]
+        handles += [
+            module.register_forward_hook(partial(activate, path))
+            for path, module in self.policy.named_modules()
+            if is_activation(module)
+        ]
         try:
             with evaluating(self.policy), th.no_grad():
                 yield activations
@@ -146,28 +182,29 @@ class ActivationProbe:
                 handle.remove()
 
     def _run(self, observations: Observations) -> None:
-        policy = self.policy
-        needs_hidden = any(layer.path.startswith("mlp_extractor") for layer in self.layers)
-        if needs_hidden and not hasattr(policy, "lstm_actor"):
-            actor_critic = cast("ActorCriticPolicy", policy)  # or MaskableActorCriticPolicy, which has the same methods
-            features = actor_critic.extract_features(observations)
+        """Through every network of the policy: actor, critic, Q-network, whatever it has; nothing is sampled."""
+        policy: Any = self.policy
+        if hasattr(policy, "lstm_actor"):
+            rows = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+            lstm = policy.lstm_actor
+            state = th.zeros(lstm.num_layers, rows, lstm.hidden_size, device=policy.device)
+            starts = th.ones(rows, device=policy.device)
+            policy.get_distribution(observations, (state, state), starts)
+            policy.predict_values(observations, (state, state), starts)
+        elif hasattr(policy, "mlp_extractor"):
+            features = policy.extract_features(observations)
+            if not any(layer.path.startswith("mlp_extractor") for layer in self.layers):
+                return
             actor, critic = features if isinstance(features, tuple) else (features, features)
-            actor_critic.mlp_extractor.forward_actor(actor)
-            actor_critic.mlp_extractor.forward_critic(critic)
-            return
-        preprocessed = preprocess_obs(observations, policy.observation_space, policy.normalize_images)
-        for extractor in _outermost_extractors(policy):
-            extractor(preprocessed)
-
-
-def _outermost_extractors(policy: nn.Module) -> list[BaseFeaturesExtractor]:
-    """Each features extractor once, without those inside another (they take a part of the observation)."""
-    extractors: dict[str, BaseFeaturesExtractor] = {}
-    for path, module in policy.named_modules():
-        inside = any(path.startswith(f"{outer}.") for outer in extractors)
-        if isinstance(module, BaseFeaturesExtractor) and not inside:
-            extractors[path] = module
-    return list(extractors.values())
+            policy.mlp_extractor.forward_actor(actor)
+            policy.mlp_extractor.forward_critic(critic)
+        elif hasattr(policy, "critic"):
+            sac = hasattr(policy.actor, "get_action_dist_params")  # TD3's actor has no such choice
+            actions = policy.actor(observations, deterministic=True) if sac else policy.actor(observations)
+            policy.critic(observations, actions)
+        else:  # DQN; QR-DQN; ARS, whose policy is one network
+            network = getattr(policy, "q_net", None) or getattr(policy, "quantile_net", None) or policy
+            network(observations)
 
 
 @contextmanager

@@ -180,7 +180,7 @@ def test_layers_that_share_one_activation_module_are_each_read(tmp_path: Path) -
 
 
 def test_a_policy_without_any_layer_that_can_be_read_is_said_so(tmp_path: Path) -> None:
-    model = RecurrentPPO("MlpLstmPolicy", make_cartpole(), **SMALL)
+    model = RecurrentPPO("MlpLstmPolicy", make_cartpole(), policy_kwargs={"net_arch": []}, **SMALL)
     with pytest.warns(UserWarning, match="HealthCallback finds no layer"):
         model.learn(64, callback=HealthCallback(folder=tmp_path))
 

@@ -1,4 +1,4 @@
-"""Metrics, pictures, probes and the run folder."""
+"""Pictures, probes and the run folder."""
 
 import json
 import math
@@ -8,15 +8,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-import torch as th
-from conftest import SceneEnv, make_cartpole, make_pong
 from hypothesis import given
 from hypothesis import strategies as st
-from stable_baselines3 import DQN, PPO, SAC
-from torch import nn
 
-from sb3_stable_ppo import StableCnnPolicy, StableMultiInputPolicy, StablePongPolicy
-from sb3_stable_ppo.metrics import dead_fraction, dormant_fraction, live_units, srank
 from sb3_stable_ppo.pictures import (
     GAP_COLOUR,
     NONFINITE_COLOUR,
@@ -25,51 +19,7 @@ from sb3_stable_ppo.pictures import (
     colour_scale,
     viridis,
 )
-from sb3_stable_ppo.probes import ActivationProbe, evaluating, find_layers
 from sb3_stable_ppo.runs import RunReader, RunWriter, thinned
-
-# -- metrics -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_unit_is_live_if_it_is_positive_anywhere_on_any_input() -> None:
-    maps = th.full((2, 3, 2, 2), -0.01)
-    maps[1, 2, 0, 1] = 0.5
-    assert live_units(maps) == 1
-    assert dead_fraction(maps) == pytest.approx(2 / 3)
-
-
-def test_sparse_units_are_not_dead() -> None:
-    assert dead_fraction(th.eye(4)) == 0.0
-
-
-def test_dormant_fraction_divides_by_the_mean_of_the_layer() -> None:
-    # means 0.02, 1, 1.98 of a layer mean 1: 0.02 <= 0.025 is dormant, 0.03 would not be
-    assert dormant_fraction(th.tensor([[0.02, -1.0, 1.98]])) == pytest.approx(1 / 3)
-    assert dormant_fraction(th.tensor([[0.03, -1.0, 1.97]])) == 0.0
-
-
-@pytest.mark.parametrize("value", [0.0, math.nan])
-def test_a_layer_of_zeros_or_of_no_numbers_is_wholly_dormant(value: float) -> None:
-    assert dormant_fraction(th.full((3, 5, 2, 2), value)) == 1.0
-    assert live_units(th.full((3, 5, 2, 2), value)) == 0
-
-
-@pytest.mark.parametrize(
-    ("features", "expected"),
-    [
-        (th.diag(th.tensor([4.0, 2.0, 0.001])), 2),  # 4 + 2 is 99.98% of the sum
-        (th.diag(th.tensor([99.0, 1.0])), 1),  # exactly 99%
-        (th.diag(th.tensor([98.9, 1.1])), 2),
-        (th.ones(8, 1) @ th.arange(5.0)[None], 1),  # all inputs look alike
-        (th.eye(5), 5),
-        (th.zeros(4, 3), 0),
-        (th.tensor([[1.0, float("nan")]]), 0),
-    ],
-)
-def test_srank_is_the_count_of_singular_values_that_make_up_99_percent(features: th.Tensor, expected: int) -> None:
-    assert srank(features) == expected
-    assert srank(1e3 * features) == expected
-
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
 
@@ -132,95 +82,6 @@ def test_paddles_the_score_and_the_blank_frames_after_a_reset_are_no_motion() ->
     reset = stack_with_ball([30, 33, 36, 39])
     reset[0] = 0
     assert central_motion(reset) == 0.0
-
-
-# -- probes ------------------------------------------------------------------------------------------------------------
-
-
-def layer_names(policy: Any) -> list[tuple[str, str]]:
-    return [(layer.name, layer.path) for layer in find_layers(policy)]
-
-
-def test_layers_are_named_as_a_reader_would() -> None:
-    assert layer_names(PPO(StablePongPolicy, make_pong()).policy) == [
-        ("conv1", "features_extractor.cnn.conv1"),
-        ("conv2", "features_extractor.cnn.conv2"),
-        ("conv3", "features_extractor.cnn.conv3"),
-        ("pi.fc1", "mlp_extractor.policy_net.fc1"),
-        ("vf.fc1", "mlp_extractor.value_net.fc1"),
-    ]
-
-
-def test_layers_of_stock_cnn_policy() -> None:
-    assert layer_names(PPO("CnnPolicy", make_pong()).policy) == [
-        ("conv1", "features_extractor.cnn.0"),
-        ("conv2", "features_extractor.cnn.2"),
-        ("conv3", "features_extractor.cnn.4"),
-        ("fc1", "features_extractor.linear.0"),
-    ]
-
-
-def test_layers_of_dict_observations_and_of_separate_extractors_tell_their_branch() -> None:
-    scene = PPO(StableMultiInputPolicy, SceneEnv(), policy_kwargs={"share_features_extractor": False}).policy
-    names = [name for name, _ in layer_names(scene)]
-    assert names[:4] == ["camera.conv1", "camera.conv2", "camera.conv3", "camera.fc1"]
-    assert {"vf.camera.conv1", "pi.fc1", "vf.fc2"} < set(names)
-
-
-@pytest.mark.parametrize("policy", ["CnnPolicy", StablePongPolicy, StableCnnPolicy])
-@pytest.mark.parametrize("share", [True, False])
-def test_a_probe_reads_what_the_activations_put_out(policy: Any, share: bool) -> None:
-    model = PPO(policy, make_pong(), policy_kwargs={"share_features_extractor": share}, seed=0)
-    frames = th.randint(0, 256, (3, 4, 84, 84), generator=th.Generator().manual_seed(0), dtype=th.uint8)
-    found = ActivationProbe(model.policy)(frames)
-    assert found.keys() == {layer.name for layer in find_layers(model.policy)}
-    conv = next(m for m in model.policy.modules() if isinstance(m, nn.Conv2d))
-    modules = list(model.policy.features_extractor.cnn)
-    expected = frames / 255
-    for module in modules[: modules.index(conv) + 3]:
-        expected = module.eval()(expected)
-        if type(module).__name__.endswith("ReLU"):
-            break
-    assert th.equal(found["conv1"], expected)
-    assert found["conv3"].shape == (3, 64, 7, 7)
-
-
-@pytest.mark.parametrize("make", [lambda: SAC("MlpPolicy", "Pendulum-v1"), lambda: DQN("MlpPolicy", make_cartpole())])
-def test_a_probe_does_no_harm_to_off_policy_policies(make: Any) -> None:
-    model = make()
-    observation = th.as_tensor(model.observation_space.sample()[None])
-    assert ActivationProbe(model.policy, kinds=("conv",))(observation) == {}
-
-
-def test_a_probe_puts_back_modes_hooks_random_state_and_statistics() -> None:
-    policy = PPO(StablePongPolicy, make_pong(), seed=0).policy
-    policy.train()
-    policy.features_extractor.cnn.norm2.eval()
-    modes = [module.training for module in policy.modules()]
-    state = {name: value.clone() for name, value in policy.state_dict().items()}
-    random_state = th.get_rng_state()
-    ActivationProbe(policy)(th.zeros(2, 4, 84, 84, dtype=th.uint8))
-    assert [module.training for module in policy.modules()] == modes
-    assert all(th.equal(value, state[name]) for name, value in policy.state_dict().items())
-    assert th.equal(th.get_rng_state(), random_state)
-    assert not any(module._forward_hooks for module in policy.modules())
-
-
-def test_a_probe_lets_go_after_an_error() -> None:
-    policy = PPO(StablePongPolicy, make_pong(), seed=0).policy
-    policy.train()
-    with pytest.raises(RuntimeError):
-        ActivationProbe(policy)(th.zeros(2, 3, 84, 84, dtype=th.uint8))
-    assert all(module.training for module in policy.modules())
-    assert not any(module._forward_hooks for module in policy.modules())
-
-
-def test_evaluating_restores_each_modules_own_mode() -> None:
-    net = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2)).train()
-    net[0].eval()
-    with evaluating(net):
-        assert not any(module.training for module in net.modules())
-    assert [module.training for module in net.modules()] == [True, False, True]
 
 
 # -- run folder --------------------------------------------------------------------------------------------------------
