@@ -5,8 +5,9 @@ Importing it needs SB3 and torch alone; what needs rl_zoo3, Optuna or an emulato
 """
 
 from sb3_stable_ppo.algorithms import StableMaskablePPO, StablePPO, StableRecurrentPPO
-from sb3_stable_ppo.callbacks import ActivationSnapshotCallback, HealthCallback
+from sb3_stable_ppo.callbacks import ActivationSnapshotCallback
 from sb3_stable_ppo.guard_config import CollapseError, GuardConfig
+from sb3_stable_ppo.health_callback import HealthCallback
 from sb3_stable_ppo.lr_callback import LRSchedulerCallback
 from sb3_stable_ppo.policies import (
     StableCnnPolicy,

@@ -1,24 +1,19 @@
 """
-Callbacks that observe: activation snapshots and the layers' health. They change nothing: a run with them ends in the
-very weights of a run without.
+Callbacks that observe and write to a run folder: their base, and activation snapshots. They change nothing: a run with
+them ends in the very weights of a run without. (The layers' health is in ``health_callback.py``.)
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.utils import obs_as_tensor
 
-from sb3_stable_ppo.metrics import dormant_fraction, live_units
 from sb3_stable_ppo.pictures import central_motion, channel_grid, colour_scale
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.runs import Array, RunReader, RunWriter
@@ -39,8 +34,8 @@ class RunCallback(BaseCallback):
     :param verbose: SB3's verbosity
     """
 
-    part: ClassVar[str]
-    """The file or folder within the run folder that is this callback's own."""
+    parts: ClassVar[tuple[str, ...]]
+    """The files and folders within the run folder that are this callback's own."""
 
     def __init__(self, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0) -> None:
         super().__init__(verbose)
@@ -61,7 +56,8 @@ class RunCallback(BaseCallback):
             )
         self.writer = RunWriter(folder, self.max_snapshots)
         if self.locals.get("reset_num_timesteps", True):
-            self.writer.set_aside(self.part)
+            for part in self.parts:
+                self.writer.set_aside(part)
 
     def _on_step(self) -> bool:
         return True
@@ -84,7 +80,7 @@ class ActivationSnapshotCallback(RunCallback):
     :raises ValueError: if a number is below 1, or the policy has no convolutions
     """
 
-    part = "snapshots"
+    parts = ("snapshots",)
 
     def __init__(
         self, every: int = 1000, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0
@@ -166,85 +162,6 @@ class ActivationSnapshotCallback(RunCallback):
         for name, array in activations.items():
             self.scales.setdefault(name, colour_scale(array))
             log_picture(self.logger, f"activations/{name}", channel_grid(array, self.scales[name]), self.num_timesteps)
-
-
-class HealthCallback(RunCallback):
-    """
-    After each rollout, how alive each layer is on 64 of its observations: live units and the dormant fraction, logged
-    under ``health/`` and appended to ``health.jsonl`` in the run folder.
-
-    :param every: rollouts between two measurements
-    :param rows: observations per measurement, spread evenly over steps and envs
-    :param folder: see :class:`RunCallback`
-    :param verbose: SB3's verbosity
-    :raises ValueError: if the algorithm collects no rollouts (off-policy), or a number is below 1
-    """
-
-    part = "health.jsonl"
-
-    def __init__(self, every: int = 1, rows: int = 64, folder: str | Path | None = None, verbose: int = 0) -> None:
-        super().__init__(folder, verbose=verbose)
-        if int(every) < 1 or int(rows) < 1:
-            raise ValueError(f"every and rows must be at least 1, not {every!r} and {rows!r}.")
-        self.every, self.rows = int(every), int(rows)
-        self.n_rollouts = 0
-
-    def _on_training_start(self) -> None:
-        super()._on_training_start()
-        if not hasattr(self.model, "rollout_buffer"):
-            raise ValueError(f"HealthCallback reads rollouts; {type(self.model).__name__} is off-policy and has none.")
-        self.probe = ActivationProbe(self.model.policy)
-
-    def _on_rollout_end(self) -> None:
-        self.n_rollouts += 1
-        if (self.n_rollouts - 1) % self.every:
-            return
-        rows = strided_observations(self.model.rollout_buffer, self.rows)  # type: ignore[attr-defined]
-        figures = layer_figures(self.probe(obs_as_tensor(rows, self.model.device)))
-        if not figures and self.n_rollouts == 1:
-            warnings.warn(
-                f"HealthCallback finds no layer with an activation in {type(self.model.policy).__name__} that it can "
-                "read (behind an LSTM it reads the features extractor only).",
-                stacklevel=2,
-            )
-        for layer, values in figures.items():
-            self.logger.record(f"health/{layer}/live_fraction", values["live"] / values["units"])
-            self.logger.record(f"health/{layer}/dormant_fraction", values["dormant_fraction"])
-        self.writer.health(self.num_timesteps, figures)
-
-
-def layer_figures(activations: Mapping[str, th.Tensor]) -> dict[str, dict[str, float]]:
-    """
-    The figures of ``health.jsonl``.
-
-    :param activations: by layer, shape (batch, units, ...)
-    :return: by layer: ``units``, ``live`` (units) and ``dormant_fraction``
-    """
-    return {
-        layer: {
-            "units": tensor.shape[1],
-            "live": live_units(tensor),
-            "dormant_fraction": round(dormant_fraction(tensor), 6),
-        }
-        for layer, tensor in activations.items()
-    }
-
-
-def strided_observations(buffer: RolloutBuffer, rows: int) -> Any:
-    """
-    Some observations of a full rollout, evenly spread over steps and envs.
-
-    :param buffer: before ``train()``, which flattens its arrays in place
-    :param rows: how many; fewer if the rollout is shorter
-    :return: an array, or for Dict observations one per key, shape (rows, ...)
-    """
-    size = buffer.buffer_size * buffer.n_envs
-    chosen = np.linspace(0, size - 1, min(rows, size)).astype(int)
-    steps, envs = np.divmod(chosen, buffer.n_envs)
-    observations: Any = buffer.observations
-    if isinstance(observations, dict):
-        return {key: array[steps, envs] for key, array in observations.items()}
-    return observations[steps, envs]
 
 
 def log_picture(logger: Logger, name: str, picture: Array, step: int) -> None:

@@ -160,7 +160,7 @@ def feature_norm(features: th.Tensor) -> float:
 def feature_similarity(features: th.Tensor) -> float:
     """
     Mean cosine between the features of two different inputs. 1: the output is near-constant, whatever is seen.
-    Features of ReLU point the same way a little (0.3 to 0.9); healthy: below 0.99.
+    It is no measure of death by itself: Pong's frames hardly differ, and stock PPO's features there have 0.98 to 0.999.
 
     >>> feature_similarity(th.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]))  # of three pairs, one alike
     0.3333333333333333

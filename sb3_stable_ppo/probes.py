@@ -17,7 +17,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-Observations = th.Tensor | dict[str, th.Tensor]
+from sb3_stable_ppo.policy_outputs import Observations, outputs_of
 
 _BRANCHES = {
     "features_extractor": "",
@@ -143,7 +143,7 @@ class ActivationProbe:
         :return: for each layer that was reached, by name, its activation, shape (batch, units, ...)
         """
         with self.listening() as activations:
-            self._run(observations)
+            outputs_of(self.policy, observations)
         return activations
 
     @contextmanager
@@ -180,31 +180,6 @@ class ActivationProbe:
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _run(self, observations: Observations) -> None:
-        """Through every network of the policy: actor, critic, Q-network, whatever it has; nothing is sampled."""
-        policy: Any = self.policy
-        if hasattr(policy, "lstm_actor"):
-            rows = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
-            lstm = policy.lstm_actor
-            state = th.zeros(lstm.num_layers, rows, lstm.hidden_size, device=policy.device)
-            starts = th.ones(rows, device=policy.device)
-            policy.get_distribution(observations, (state, state), starts)
-            policy.predict_values(observations, (state, state), starts)
-        elif hasattr(policy, "mlp_extractor"):
-            features = policy.extract_features(observations)
-            if not any(layer.path.startswith("mlp_extractor") for layer in self.layers):
-                return
-            actor, critic = features if isinstance(features, tuple) else (features, features)
-            policy.mlp_extractor.forward_actor(actor)
-            policy.mlp_extractor.forward_critic(critic)
-        elif hasattr(policy, "critic"):
-            sac = hasattr(policy.actor, "get_action_dist_params")  # TD3's actor has no such choice
-            actions = policy.actor(observations, deterministic=True) if sac else policy.actor(observations)
-            policy.critic(observations, actions)
-        else:  # DQN; QR-DQN; ARS, whose policy is one network
-            network = getattr(policy, "q_net", None) or getattr(policy, "quantile_net", None) or policy
-            network(observations)
 
 
 @contextmanager

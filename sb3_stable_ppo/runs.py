@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _as_json(value: Any) -> Any:
+    """JSON knows neither nan nor infinity, nor numpy's numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(child) for child in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def packed(arrays: Mapping[str, Array]) -> bytes:
@@ -115,15 +127,15 @@ class RunWriter:
         content = json.dumps({**known, **facts}, indent=2, default=str)
         write_atomically(self.folder / "run.json", content.encode())
 
-    def health(self, step: int, layers: Mapping[str, Mapping[str, float]]) -> None:
+    def health(self, step: int, figures: Mapping[str, Any]) -> None:
         """
-        Append a line to ``health.jsonl``.
+        Append a line to ``health.jsonl``. What is no number, or infinite, is written as null.
 
         :param step: environment steps so far
-        :param layers: figures by name, by layer
+        :param figures: by name
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"step": step, "layers": layers}) + "\n"
+        line = json.dumps(_as_json({"step": step, **figures}), allow_nan=False) + "\n"
         path = self.folder / "health.jsonl"
         cut_short = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         with path.open("a", encoding="utf-8") as file:

@@ -38,8 +38,8 @@ def distance(weights: Tensors, others: Tensors) -> float:
 
 def update_ratio(before: Tensors, after: Tensors) -> float:
     """
-    Size of an update relative to the weights, ``||after - before|| / ||before||``. Healthy: about 0.001 to 0.03 for a
-    PPO update of several epochs.
+    Size of an update relative to the weights, ``||after - before|| / ||before||``. Pong's first updates: 0.004 to 0.03;
+    where stock PPO collapses at once: 0.5.
 
     >>> round(update_ratio({"a": th.tensor([3.0, 4.0])}, {"a": th.tensor([3.0, 4.5])}), 6)
     0.1
@@ -80,7 +80,7 @@ def grama_fraction(gradient: th.Tensor, tau: float = 0.025) -> float:
 def norm_drift(inputs: th.Tensor, running_mean: th.Tensor, running_var: th.Tensor, eps: float = 1e-5) -> float:
     """
     How far BatchNorm's running statistics, with which SB3 acts, are from those of a batch, with which it learns: mean
-    over channels of ``|mean - running_mean| / running_std + |ln(std / running_std)|``. Healthy: below 0.5.
+    over channels of ``|mean - running_mean| / running_std + |ln(std / running_std)|``. Pong's first updates: 0.1 to 1.
 
     >>> norm_drift(th.tensor([[1.0], [3.0]]), th.tensor([2.0]), th.tensor([1.0]))
     0.0

@@ -60,17 +60,18 @@ class SceneEnv(gym.Env[dict[str, np.ndarray], int]):
 
 
 def assert_same_weights(first: BaseAlgorithm, second: BaseAlgorithm) -> None:
-    """Weights, buffers and optimizer state, bit for bit."""
-    ours, theirs = first.policy.state_dict(), second.policy.state_dict()
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        assert th.equal(tensor, theirs[name]), name
-    first_state = first.policy.optimizer.state_dict()["state"]
-    second_state = second.policy.optimizer.state_dict()["state"]
-    assert first_state.keys() == second_state.keys()
-    for index, moments in first_state.items():
-        for name, tensor in moments.items():
-            assert th.equal(th.as_tensor(tensor), th.as_tensor(second_state[index][name])), (index, name)
+    """Weights, buffers and the state of all optimizers, bit for bit."""
+    assert_same(first.get_parameters(), second.get_parameters(), "")
+
+
+def assert_same(first: Any, second: Any, name: str) -> None:
+    """The same tensors and numbers in the same nested dicts."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), name
+        for key in first:
+            assert_same(first[key], second[key], f"{name}.{key}")
+    elif isinstance(first, (th.Tensor, float)):
+        assert th.equal(th.as_tensor(first), th.as_tensor(second)), name
 
 
 def run_python(code: str, *args: str, cwd: Path | None = None) -> str:

@@ -8,8 +8,7 @@ import pytest
 import torch as th
 from conftest import SceneEnv, assert_same_weights, make_cartpole, make_pong
 from gymnasium import spaces
-from sb3_contrib import RecurrentPPO
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -22,7 +21,6 @@ from sb3_stable_ppo import (
     StablePongPolicy,
     StablePPO,
 )
-from sb3_stable_ppo.callbacks import strided_observations
 from sb3_stable_ppo.pictures import central_motion
 from sb3_stable_ppo.runs import RunReader
 
@@ -179,12 +177,6 @@ def test_layers_that_share_one_activation_module_are_each_read(tmp_path: Path) -
     assert {"fc1", "pi.fc1", "vf.fc2"} < set(next(RunReader(tmp_path).health())["layers"])
 
 
-def test_a_policy_without_any_layer_that_can_be_read_is_said_so(tmp_path: Path) -> None:
-    model = RecurrentPPO("MlpLstmPolicy", make_cartpole(), policy_kwargs={"net_arch": []}, **SMALL)
-    with pytest.warns(UserWarning, match="HealthCallback finds no layer"):
-        model.learn(64, callback=HealthCallback(folder=tmp_path))
-
-
 def test_snapshots_of_a_policy_without_convolutions_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ActorCriticPolicy has none\. Leave the callback out"):
         PPO("MlpPolicy", make_cartpole(), **SMALL).learn(64, callback=ActivationSnapshotCallback(folder=tmp_path))
@@ -205,41 +197,6 @@ def test_keeping_no_snapshot_is_an_error(callback: type) -> None:
 def test_an_interval_below_one_is_an_error(callback: type) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         callback(every=0)
-
-
-@pytest.mark.parametrize("algorithm", [PPO, A2C])
-def test_health_has_a_line_per_rollout_with_the_figures_of_each_layer(algorithm: Any, tmp_path: Path) -> None:
-    options = {"n_steps": 32, "seed": 0} if algorithm is A2C else SMALL
-    algorithm("MlpPolicy", make_cartpole(), **options).learn(128, callback=HealthCallback(folder=tmp_path))
-    lines = list(RunReader(tmp_path).health())
-    assert [line["step"] for line in lines] == [64, 128]
-    assert lines[0]["layers"]["pi.fc1"].keys() == {"units", "live", "dormant_fraction"}
-    assert lines[0]["layers"]["vf.fc2"]["units"] == 64
-
-
-def test_health_counts_units_that_were_killed(tmp_path: Path) -> None:
-    model = pong_model()
-    model.policy.features_extractor.cnn.conv1.bias.data[:7] = -1e3
-    model.learn(64, callback=HealthCallback(folder=tmp_path))
-    conv1 = next(RunReader(tmp_path).health())["layers"]["conv1"]
-    alive = pong_model()
-    alive.learn(64, callback=HealthCallback(folder=tmp_path / "alive"))
-    before = next(RunReader(tmp_path / "alive").health())["layers"]["conv1"]
-    assert conv1["units"] == 32
-    assert before["live"] - 7 <= conv1["live"] <= 25
-
-
-def test_health_of_an_off_policy_algorithm_is_an_error_that_says_why(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="DQN is off-policy and has none"):
-        DQN("MlpPolicy", make_cartpole(1)).learn(8, callback=HealthCallback(folder=tmp_path))
-
-
-def test_rows_are_spread_evenly_over_steps_and_envs() -> None:
-    model = PPO("MlpPolicy", make_cartpole(4), n_steps=8, batch_size=8)
-    buffer = model.rollout_buffer
-    buffer.observations = np.arange(32, dtype=np.float32).reshape(8, 4, 1).repeat(4, axis=2)
-    assert strided_observations(buffer, 4)[:, 0].tolist() == [0, 10, 20, 31]
-    assert len(strided_observations(buffer, 64)) == 32
 
 
 def test_frames_of_a_vec_env_that_reuses_its_arrays_are_copied(tmp_path: Path) -> None:

@@ -91,12 +91,14 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     writer, reader = RunWriter(tmp_path / "run"), RunReader(tmp_path / "run")
     writer.describe(env="Pong", status="running")
     writer.describe(status="finished")
-    writer.health(1024, {"conv1": {"units": 32, "live": 30, "dormant_fraction": 0.125}})
+    writer.health(
+        1024, {"layers": {"conv1": {"units": 32, "live": 30, "dormant_fraction": np.float32(0.125)}}, "kl": math.nan}
+    )
     writer.observation({"observation": np.arange(8, dtype=np.uint8)})
     writer.snapshot(1000, {"conv1": np.array([[[0.5, -1e9, math.nan]]])})
     assert reader.facts == {"env": "Pong", "status": "finished"}
     assert list(reader.health()) == [
-        {"step": 1024, "layers": {"conv1": {"units": 32, "live": 30, "dormant_fraction": 0.125}}}
+        {"step": 1024, "layers": {"conv1": {"units": 32, "live": 30, "dormant_fraction": 0.125}}, "kl": None}
     ]
     observation = reader.observation()
     assert observation is not None
