@@ -75,8 +75,8 @@ def ratio_excess(ratio: th.Tensor, clip_range: float) -> float:
 def policy_churn(before: th.Tensor, after: th.Tensor) -> float:
     """
     Share of states in which an update changes the most probable action (Schaul et al., 2022,
-    https://arxiv.org/abs/2206.00730), best read on states that the update did not see. Up to 1 while all actions are alike; it falls
-    as they begin to differ.
+    https://arxiv.org/abs/2206.00730), best read on states that the update did not see. Up to 1 while all actions are
+    alike; it falls as they begin to differ.
 
     >>> policy_churn(th.tensor([[0.9, 0.1], [0.4, 0.6]]), th.tensor([[0.8, 0.2], [0.7, 0.3]]))
     0.5

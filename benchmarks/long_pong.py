@@ -1,0 +1,140 @@
+"""
+Long runs of Pong through the command line, as a user would start them, and what their models score in the stock env.
+
+    python benchmarks/long_pong.py --runs stable_ppo.yml layer fast --seeds 0   # 25 to 45 minutes each
+    python benchmarks/long_pong.py --table
+
+Each run is the first ``--steps`` of what its settings would train for (learning rate and clip range are annealed over
+ten million). Each finished run is a line in results/long_pong.jsonl; its folder is left in ``--folder``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pong import make_pong
+from record import finished, is_done, record
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from sb3_stable_ppo import StablePPO
+from sb3_stable_ppo.cli import main as command_line
+from sb3_stable_ppo.runs import RunReader
+
+NAME, GAME, BIN, EPISODES = "long_pong", "PongNoFrameskip-v4", 50_000, 20
+FAST = "{memory_format: channels_last, precision: auto, optimizer_kwargs: {fused: true}, norm: layer}"
+RUNS: dict[str, tuple[str, dict[str, str]]] = {
+    "stable_ppo.yml": ("stable_ppo", {}),
+    "layer": ("stable_ppo", {"policy_kwargs": FAST}),
+    "fast": (
+        "stable_ppo",
+        {"policy_kwargs": FAST, "n_envs": "16", "n_epochs": "3", "learning_rate": "1e-3", "clip_range": "0.2"},
+    ),
+    "stock": ("ppo", {"policy": "CnnPolicy", "policy_kwargs": "{}", "learning_rate": "lin_2.5e-4"}),
+}
+"""Algorithm, and what differs from its file in ``zoo_configs/``."""
+
+
+class StopAt(BaseCallback):
+    """Ends a run that is set up to be longer."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def _on_step(self) -> bool:
+        return self.num_timesteps < self.steps
+
+
+def curve(progress: Path) -> list[list[float]]:
+    """(step, mean return of the last 100 episodes), thinned."""
+    rows = [row for row in csv.DictReader(progress.open()) if row.get("rollout/ep_rew_mean")]
+    points = [[int(row["time/total_timesteps"]), float(row["rollout/ep_rew_mean"])] for row in rows]
+    bins = {int(step // BIN): [step, round(value, 2)] for step, value in points}
+    return [bins[key] for key in sorted(bins)]
+
+
+def run(name: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
+    """Train one, then play."""
+    algo, changes = RUNS[name]
+    callbacks = "['sb3_stable_ppo.HealthCallback',{'sb3_stable_ppo.ActivationSnapshotCallback':{'every':1000}},"
+    callbacks += f"{{'long_pong.StopAt':{{'steps':{steps}}}}}]"
+    params = [f"{key}:{_quoted(value)}" for key, value in changes.items()]
+    args = ["train", "--algo", algo, "--env", GAME, "-n", "10000000", "--seed", str(seed), "-f", str(folder / name)]
+    args += ["--eval-freq", "-1", "--no-progress", "--verbose", "0", "-params", *params, f"callback:{callbacks}"]
+    start = time.perf_counter()
+    status = command_line(args)
+    minutes = (time.perf_counter() - start) / 60
+    home = max((folder / name / algo).glob(f"{GAME}_*"), key=lambda path: path.stat().st_mtime)
+    model = (StablePPO if algo == "stable_ppo" else PPO).load(home / f"{GAME}.zip")
+    env = make_pong(1000 + seed)
+    scores, _ = evaluate_policy(model, env, EPISODES, deterministic=False, return_episode_rewards=True)
+    env.close()
+    lines = list(RunReader(home).health())
+    thorough = [line for line in lines if "srank" in line.get("features", {})]
+    return {
+        "status": status,
+        "scores": scores,
+        "curve": curve(home / "progress.csv"),
+        "minutes": round(minutes, 1),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "undone_updates": getattr(model, "_undone_updates", None),
+        "dropped_updates": getattr(model, "_dropped_updates", None),
+        "layers": {key: [v["fault"], v["fault_fraction"]] for key, v in lines[-1]["layers"].items()},
+        "policy": lines[-1]["policy"],
+        "sranks": [[line["step"], line["features"]["srank"]] for line in thorough][:: max(len(thorough) // 20, 1)],
+        "events": [event for line in lines for event in line["events"]],
+    }
+
+
+def _quoted(value: str) -> str:
+    """As rl_zoo3's -params evaluates it."""
+    if value.startswith("{"):
+        import yaml
+
+        return repr(yaml.safe_load(value)).replace(" ", "")
+    try:
+        float(value)
+    except ValueError:
+        return repr(value)
+    return value
+
+
+def table() -> str:
+    lines = ["| run | seed | steps | return at its end | first 0 at | 20 games in the stock env | undone | minutes |"]
+    lines.append("|---" * 8 + "|")
+    for row in finished(NAME):
+        points, scores = row["curve"], row["scores"]
+        zero = next((f"{step:,}" for step, value in points if value >= 0), "-")
+        lines.append(
+            f"| {row['cell']['run']} | {row['cell']['seed']} | {row['cell']['steps']:,} | {points[-1][1]} | {zero} | "
+            f"{np.mean(scores):.1f} ± {np.std(scores):.1f} | {row['undone_updates']} | {row['minutes']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="RUN")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, default=Path("logs/long_pong"))
+    parser.add_argument("--table", action="store_true", help="only print what is on record")
+    args = parser.parse_args()
+    for seed in args.seeds if not args.table else ():
+        for name in args.runs:
+            cell = {"run": name, "seed": seed, "steps": args.steps}
+            if not is_done(NAME, cell):
+                record(NAME, cell, run(name, seed, args.steps, args.folder))
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
