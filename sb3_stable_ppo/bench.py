@@ -7,11 +7,14 @@ Each variant trains in a process of its own, so that neither memory nor threads 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -74,7 +77,7 @@ def train(variant: str, env_id: str, n_envs: int, steps: int, seed: int) -> dict
     :param n_envs: number of games
     :param steps: so many are timed, in whole rollouts
     :param seed: of model and games
-    :return: ``steps_per_s``, ``warm_up_s``, and ``peak_mib`` of this process and its children
+    :return: ``steps_per_s``, ``warm_up_s``, and ``peak_mib``: this process' peak, and what its children hold at the end
     """
     algorithm, vec_env, policy, policy_kwargs, options = VARIANTS[variant]
     env = make_atari_env(env_id, n_envs, seed, vec_env=vec_env)
@@ -97,9 +100,30 @@ def train(variant: str, env_id: str, n_envs: int, steps: int, seed: int) -> dict
     start = time.perf_counter()
     model.learn(steps, reset_num_timesteps=False)
     seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 + descendants_mib()
     env.close()
-    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
     return {"steps_per_s": (model.num_timesteps - before) / seconds, "warm_up_s": warm_up, "peak_mib": peak}
+
+
+def descendants_mib() -> float:
+    """
+    What the processes that this one has begun, directly or not, hold now, each page shared among those that share it
+    (Linux' Pss): the envs of SubprocVecEnv, torch's compile workers. 0 where there is no /proc.
+    """
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended since
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found, kib = {os.getpid()}, 0
+    for _ in parents:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        if not more:
+            break
+        found |= more
+    for pid in found - {os.getpid()}:
+        with suppress(OSError):
+            kib += int(Path(f"/proc/{pid}/smaps_rollup").read_text().partition("Pss:")[2].split()[0])
+    return kib / 1024
 
 
 def measure(cells: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], dict[str, float]]]:

@@ -63,6 +63,7 @@ def train(argv: list[str]) -> int:
     own.add_argument("--gym-packages", nargs="+", default=[])
     own.add_argument("-i", "--trained-agent", default="")
     own.add_argument("--no-progress", action="store_true")
+    own.add_argument("--vec-env")
     own.add_argument("-h", "--help", action="store_true")
     args, _ = own.parse_known_args(argv)
     if args.help:
@@ -85,7 +86,7 @@ def train(argv: list[str]) -> int:
         zoo.check_env(args.env)
         if args.trained_agent and not (args.trained_agent.endswith(".zip") and Path(args.trained_agent).is_file()):
             raise UsageError(f"--trained-agent {args.trained_agent}: no such .zip file.")
-    defaults = ["--algo", args.algo]
+    defaults, vec_env = ["--algo", args.algo], args.vec_env
     if args.algo in zoo.ALGORITHMS:
         defaults += ["--conf-file", str(zoo.config_file(args.algo))]
     if not args.no_progress:
@@ -95,6 +96,7 @@ def train(argv: list[str]) -> int:
 
     def make_manager(*args: object, **kwargs: object) -> zoo.StableExperimentManager:
         managers.append(zoo.StableExperimentManager(*args, **kwargs))  # type: ignore[arg-type]
+        managers[-1].vec_env_flag = vec_env
         return managers[-1]
 
     def stop(*_: object) -> None:
@@ -124,7 +126,7 @@ def bench(argv: list[str]) -> int:
     import torch as th
 
     from sb3_stable_ppo.bench import BASE, VARIANTS, measure, table
-    from sb3_stable_ppo.envs import atari_spec
+    from sb3_stable_ppo.envs import atari_spec, frame_skip_of
     from sb3_stable_ppo.speed import Speed
 
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} bench", description=bench.__doc__, allow_abbrev=False)
@@ -132,7 +134,7 @@ def bench(argv: list[str]) -> int:
     parser.add_argument("--n-envs", type=_positive, default=8, help="games (%(default)s)")
     parser.add_argument("--steps", type=_positive, default=4096, help="steps that are timed (%(default)s)")
     parser.add_argument("--rounds", type=_positive, default=1, help="how often each is measured (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first round (%(default)s)")
+    parser.add_argument("--seed", type=_natural, default=0, help="of the first round (%(default)s)")
     parser.add_argument("--variants", type=_positive, nargs="+", metavar="N", help="only these, and 1, the base")
     parser.add_argument("--list", action="store_true", help="the variants and their numbers, and no more")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each measurement in place of the table")
@@ -144,7 +146,7 @@ def bench(argv: list[str]) -> int:
     if args.variants and max(args.variants) > len(names):
         raise UsageError(f"--variants: there are {len(names)}; --list shows them.")
     try:
-        atari_spec(args.env)
+        frame_skip_of(atari_spec(args.env))
     except ValueError as error:
         raise UsageError(f"bench: {error}") from error
     chosen = [name for number, name in enumerate(names, start=1) if number in (args.variants or [number])]
@@ -177,11 +179,15 @@ def bench(argv: list[str]) -> int:
     return 0
 
 
-def _positive(text: str) -> int:
-    """A whole number of at least 1, or the error that argparse shows."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+def _natural(text: str, least: int = 0) -> int:
+    """A whole number of at least ``least``, or the error that argparse shows."""
+    if not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
     return int(text)
+
+
+def _positive(text: str) -> int:
+    return _natural(text, 1)
 
 
 @contextmanager
@@ -232,3 +238,6 @@ def print_results(folder: Path) -> None:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "bench": bench}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -106,8 +106,7 @@ class AtariVecEnv(VecEnv):
             ("noop_max", noop_max, 0),
             ("num_threads", num_threads, 0),
         ):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+            _check_count(name, value, least)
         if action_repeat_probability is None:
             action_repeat_probability = float(spec.kwargs["repeat_action_probability"])
         threads = int(num_threads) or min(int(n_envs), th.get_num_threads())
@@ -124,7 +123,7 @@ class AtariVecEnv(VecEnv):
                 img_height=screen_size,
                 img_width=screen_size,
                 stack_num=frame_stack,
-                frameskip=int(frame_skip or _frame_skip(spec)),
+                frameskip=int(frame_skip or frame_skip_of(spec)),
                 noop_max=noop_max,
                 life_loss_info=terminal_on_life_loss,  # ALE's episodic_life would begin a new game at each lost life
                 reward_clipping=False,  # it would lose the raw score
@@ -138,6 +137,7 @@ class AtariVecEnv(VecEnv):
         self._scores = np.zeros(self.num_envs)
         self._starts = np.zeros(self.num_envs, dtype=np.int64)
         self._t_start = time.time()
+        self._is_stepping = False
         self._observations = np.zeros((self.num_envs, *(space.shape or ())), dtype=np.uint8)
         self._results = None
         if monitor_dir is not None:
@@ -148,6 +148,7 @@ class AtariVecEnv(VecEnv):
 
     def reset(self) -> np.ndarray:
         """A new game in every env, whether or not the last one was over."""
+        self._check_open()
         # ALE's seeds are C++ ints, VecEnv.seed draws up to 2**32 - 1; -1 goes on with the random state there is
         seeds = np.array([-1 if seed is None else int(seed) % 2**31 for seed in self._seeds])
         self._observations, info = self._ale.reset(seed=seeds)
@@ -159,9 +160,21 @@ class AtariVecEnv(VecEnv):
         return self._observations
 
     def step_async(self, actions: np.ndarray) -> None:
-        self._ale.send(np.ascontiguousarray(actions, dtype=np.int64))
+        """
+        :param actions: one for each game
+        :raises ValueError: for an action that the game does not have, with which ALE would hang
+        """
+        self._check_open()
+        chosen, count = np.ascontiguousarray(actions, dtype=np.int64), len(self._games[0].get_action_meanings())
+        if chosen.shape != (self.num_envs,) or not ((chosen >= 0) & (chosen < count)).all():
+            raise ValueError(f"Actions must be {self.num_envs} whole numbers from 0 to {count - 1}, not {actions!r}.")
+        self._ale.send(chosen)
+        self._is_stepping = True
 
     def step_wait(self) -> VecEnvStepReturn:
+        if not self._is_stepping:
+            raise RuntimeError("step_wait() waits for a step that step_async() has begun; there is none.")
+        self._is_stepping = False
         observations, rewards, terminations, truncations, info = self._ale.recv()
         self._observations = observations
         self._scores += rewards
@@ -194,6 +207,10 @@ class AtariVecEnv(VecEnv):
             self._results.close()
             self._results = None
         self._ale.__dict__.pop("ale", None)  # the threads end with it
+
+    def _check_open(self) -> None:
+        if "ale" not in self._ale.__dict__:
+            raise RuntimeError("This AtariVecEnv was closed: make another one.")
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """The newest frame of each game, gray as the policy sees it, shape (height, width, 3)."""
@@ -233,7 +250,8 @@ def make_atari_env(
     wrapper_kwargs: dict[str, Any] | None = None,
 ) -> VecEnv:
     """
-    Atari as DeepMind preprocessed it, channels first, frames stacked.
+    Atari as DeepMind preprocessed it, channels first, frames stacked already (SB3's function of this name leaves the
+    stacking to ``VecFrameStack``).
 
     :param env_id: a Gymnasium id such as ``PongNoFrameskip-v4``
     :param n_envs: number of games
@@ -250,7 +268,10 @@ def make_atari_env(
     if vec_env == "ale":
         options: dict[str, Any] = {"num_threads": num_threads, "monitor_dir": monitor_dir, **(wrapper_kwargs or {})}
         return AtariVecEnv(env_id, n_envs, seed, frame_stack=frame_stack, **options)
-    atari_spec(env_id)
+    spec = atari_spec(env_id)
+    _check_count("n_envs", n_envs, 1)
+    if frame_skip_of(spec) == spec.kwargs["frameskip"]:  # an id that skips by itself: the wrapper would skip once more
+        wrapper_kwargs = {"frame_skip": 1, **(wrapper_kwargs or {})}
     stock: type[DummyVecEnv] | type[SubprocVecEnv] = DummyVecEnv if vec_env == "dummy" else SubprocVecEnv
     env = make_stock_atari_env(
         env_id, n_envs, seed, monitor_dir=monitor_dir, wrapper_kwargs=wrapper_kwargs, vec_env_cls=stock
@@ -278,12 +299,22 @@ def atari_spec(env_id: str) -> Any:
     return spec
 
 
-def _frame_skip(spec: Any) -> int:
-    """1 means that a wrapper is to skip, as AtariWrapper does: 4."""
+def frame_skip_of(spec: Any) -> int:
+    """
+    How often an action is repeated: 1 in an id means that a wrapper is to skip, as AtariWrapper does: 4.
+
+    :param spec: of an Atari game
+    :raises ValueError: if it skips at random
+    """
     skip = spec.kwargs["frameskip"]
     if not isinstance(skip, int):
         raise ValueError(f"{spec.id} skips a random number of frames: choose an id with NoFrameskip, or frame_skip=4.")
     return 4 if skip == 1 else skip
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
 
 
 def _infos(info: dict[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -69,6 +69,9 @@ def check_hyperparams(hyperparams: Mapping[str, Any], algorithm: type[BaseAlgori
     for key in ("n_timesteps", "policy"):
         if key not in hyperparams:
             raise UsageError(f"{source}: the key {key} is missing.")
+    n_envs = hyperparams.get("n_envs", 1)
+    if not isinstance(n_envs, int) or n_envs < 1:
+        raise UsageError(f"{source}: n_envs must be a whole number of at least 1, not {n_envs!r}.")
     policy = find_policy(hyperparams["policy"], algorithm, source)
     policy_kwargs = hyperparams.get("policy_kwargs")
     if isinstance(policy_kwargs, Mapping):
@@ -110,7 +113,7 @@ def find_class(path: str, what: str) -> type:
     """
     module_name, _, name = str(path).rpartition(".")
     if not module_name:
-        raise UsageError(f"{what} {path!r} is no dotted path, such as sb3_stable_ppo.HealthCallback.")
+        raise UsageError(f"{what} {path!r} is no dotted path, such as sb3_stable_ppo.TorchRolloutBuffer.")
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:

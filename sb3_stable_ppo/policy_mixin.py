@@ -23,7 +23,7 @@ from typing_extensions import Self  # torch depends on it; typing has it from 3.
 from sb3_stable_ppo.body import Body, number_in
 from sb3_stable_ppo.calibration import batch_norms, calibrating, untracked
 from sb3_stable_ppo.layers import StableCNN, StableCombinedExtractor, StableMlpExtractor
-from sb3_stable_ppo.speed import FastPath, Speed, begin_step
+from sb3_stable_ppo.speed import FastPath, Speed
 from sb3_stable_ppo.threads import acting
 
 NetArch = list[int] | dict[str, list[int]]
@@ -153,7 +153,10 @@ class StablePolicyMixin(_ActorCritic):
         self._fast_paths = [part for part in parts if isinstance(part, FastPath)]
         self._is_checked = self.speed.is_plain
         self._takes_bytes = (
-            not self.speed.is_plain and self.normalize_images and isinstance(self.features_extractor, StableCNN)
+            not self.speed.is_plain
+            and self.normalize_images
+            and isinstance(self.features_extractor, StableCNN)
+            and type(self.features_extractor).forward is StableCNN.forward  # a user's own expects floats
         )
 
     def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
@@ -161,8 +164,6 @@ class StablePolicyMixin(_ActorCritic):
         SB3's, but on the fast path without ``preprocess_obs``: bytes go to the extractor, which divides by 255. (What
         SB3 evaluates without this method, ``predict_values`` and ``get_distribution``, arrives there as floats.)
         """
-        if self.speed.compile and th.is_grad_enabled():  # a minibatch begins (ActorCriticPolicy.evaluate_actions)
-            begin_step()
         if not self._takes_bytes:
             return super().extract_features(obs, features_extractor)
         if self.share_features_extractor:

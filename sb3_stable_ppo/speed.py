@@ -7,9 +7,11 @@ calibration or of a user) the plain layers run one by one, so that nobody is pas
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch as th
 from torch import nn
+from torch.nn.modules import module as hooks
 
 from sb3_stable_ppo.cached_casts import CachedCasts
 
@@ -24,6 +27,8 @@ MEMORY_FORMATS = ("contiguous", "channels_last")
 PRECISIONS = ("fp32", "bf16", "auto")
 MAX_SHAPES = 8
 """So many shapes are compiled for; further ones, such as a truncated last minibatch of yet another size, run eager."""
+
+GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
 
 Layers = Callable[[th.Tensor], th.Tensor]
 log = logging.getLogger(__name__)
@@ -89,7 +94,7 @@ class Speed:
         :param device: where the policy is
         """
         bf16 = self.precision != "fp32" and why_no_bf16(device) is None
-        return Picked(bf16, bool(self.compile) and why_no_compile() is None)
+        return Picked(bf16, bool(self.compile) and why_no_compile(device) is None)
 
     def check(self, device: th.device) -> None:
         """
@@ -100,7 +105,7 @@ class Speed:
         """
         if self.precision == "bf16" and (why := why_no_bf16(device)):
             raise ValueError(f"precision: bf16 is not to be had on {device}: {why}. Choose fp32 or auto.")
-        if self.compile is True and (why := why_no_compile()):
+        if self.compile is True and (why := why_no_compile(device) or why_compiling_fails(device)):
             raise ValueError(f"compile: true cannot be done here: {why}. Choose false or auto.")
         log.info("fast path: %s", self.describe(device))
 
@@ -129,21 +134,29 @@ def why_no_bf16(device: th.device) -> str | None:
     return None if has.get("avx512_bf16") or has.get("amx_bf16") else "this processor has neither AVX-512-BF16 nor AMX"
 
 
-def why_no_compile() -> str | None:
-    """Why ``torch.compile`` cannot work here, or None."""
-    named = os.environ.get("CXX")
-    for compiler in [named] if named else ["g++", "c++", "clang++"]:
-        if shutil.which(compiler):
-            return None
-    return f"no C++ compiler ({named or 'g++'}) is installed"
+def why_no_compile(device: th.device) -> str | None:
+    """
+    Why ``torch.compile`` cannot work here, or None: for a processor it needs the very compiler that torch looks for.
+
+    :param device: where the policy is
+    """
+    if device.type == "cuda":
+        return None if importlib.util.find_spec("triton") else "Triton is not installed"
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    return None if shutil.which(compiler) else f"no C++ compiler ({compiler}) is installed"
 
 
-def begin_step() -> None:
+def why_compiling_fails(device: th.device) -> str | None:
     """
-    Tell CUDA graphs that what compiled calls have returned so far may be overwritten. Without it torch takes a forward
-    pass whose backward never came, as where ``target_kl`` ends an update, for one still to be waited for.
+    The first line of what ``torch.compile`` says of a sum of two numbers, or None if it works.
+
+    :param device: where the policy is
     """
-    th.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+    try:
+        th.compile(th.add)(th.ones(2, device=device), th.ones(2, device=device))
+    except Exception as error:
+        return str(error).strip().partition("\n")[0]
+    return None
 
 
 class FastPath:
@@ -158,7 +171,7 @@ class FastPath:
 
     def __init__(self, module: nn.Module, plain: Layers, fast: Layers, speed: Speed) -> None:
         self.module, self.plain, self.fast, self.speed = module, plain, fast, speed
-        self._children = [child for child in module.modules() if not list(child.children())]
+        self._within = list(module.modules())
         self._compiled: Layers | None = None
         self._shapes: set[Any] = set()
         self._picked: tuple[th.device, Picked] | None = None
@@ -183,7 +196,6 @@ class FastPath:
                     return layers(inputs).float()
             try:
                 if layers is self._compiled and acts:  # on a GPU, as on a CPU acting is not compiled
-                    begin_step()
                     return layers(inputs).float().clone()  # the next replay writes where this one's result lies
                 return layers(inputs).float()
             except Exception as error:
@@ -213,8 +225,11 @@ class FastPath:
         self._casts.forget()
 
     def is_listened_to(self) -> bool:
-        """Whether any layer has a hook, which compiled code would pass over."""
-        return any(child._forward_hooks or child._forward_pre_hooks for child in self._children)
+        """Whether any module within, or all modules there are, have a hook, which fused code would pass over."""
+        return any(getattr(hooks, name) for name in GLOBAL_HOOKS) or any(
+            child._forward_hooks or child._forward_pre_hooks or child._backward_hooks or child._backward_pre_hooks
+            for child in self._within
+        )
 
     @staticmethod
     def _precision(device: th.device, picked: Picked) -> AbstractContextManager[Any]:

@@ -51,7 +51,11 @@ def giving_way() -> Iterator[None]:
     if policy != os.SCHED_OTHER:  # someone has chosen already
         yield
         return
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except OSError:  # a sandbox that forbids it
+        yield
+        return
     try:
         yield
     finally:

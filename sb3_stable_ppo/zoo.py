@@ -89,6 +89,8 @@ class StableExperimentManager(ExperimentManager):
     read back, saves whatever happens, and resumes where a model stopped.
     """
 
+    vec_env_flag: str | None = None
+    """What ``--vec-env`` says, which goes before the file's ``vec_env``."""
     is_set_up = False
     """Whether training was about to begin: what goes wrong before is a mistake in the call."""
 
@@ -127,7 +129,10 @@ class StableExperimentManager(ExperimentManager):
         self, hyperparams: dict[str, Any]
     ) -> tuple[dict[str, Any], Callable[..., Any] | None, list[BaseCallback], Callable[..., Any] | None]:
         source = f"{self.config}, {self.env_name.gym_id}"
-        self._ale_options = ale_options(hyperparams, source)
+        if self.vec_env_flag is not None:
+            hyperparams["vec_env"] = self.vec_env_flag
+        given = {"env_kwargs": self.env_kwargs, **hyperparams}  # rl_zoo3 keeps what --env-kwargs says to itself
+        self._ale_options = ale_options(given, self.env_name.gym_id, source)
         vec_env = hyperparams.pop("vec_env", None)
         if vec_env in STOCK_VEC_ENVS:
             self.vec_env_class = STOCK_VEC_ENVS[vec_env]
@@ -147,7 +152,8 @@ class StableExperimentManager(ExperimentManager):
 
         monitor_dir = None if no_log else self.save_path
         env = AtariVecEnv(self.env_name.gym_id, n_envs, self.seed, monitor_dir=monitor_dir, **self._ale_options)
-        return self._maybe_normalize(env, eval_env)
+        wrapped = env if self.vec_env_wrapper is None else self.vec_env_wrapper(env)
+        return self._maybe_normalize(wrapped, eval_env)
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
         """

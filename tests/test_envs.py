@@ -273,3 +273,50 @@ def test_threads_are_bound_to_cores_only_where_they_are_as_many(
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: ours, raising=False)
     assert threads.first_core(count) == first
+
+
+@pytest.mark.parametrize("actions", [[6, 0], [-1, 0], [0], [[0, 0]], [0, 1, 2]])
+def test_an_action_that_the_game_does_not_have_is_an_error_and_no_hang(actions: Any) -> None:
+    env = AtariVecEnv(PONG, 2, seed=0)
+    env.reset()
+    with pytest.raises(ValueError, match="Actions must be 2 whole numbers from 0 to 5"):
+        env.step(np.array(actions))
+    assert env.step(np.array([5, 0]))[0].shape == (2, 4, 84, 84)
+    env.close()
+
+
+def test_waiting_for_no_step_and_stepping_a_closed_env_are_errors() -> None:
+    env = AtariVecEnv(PONG, 1, seed=0)
+    env.reset()
+    with pytest.raises(RuntimeError, match="there is none"):
+        env.step_wait()
+    env.close()
+    for call in (env.reset, lambda: env.step(np.array([0]))):
+        with pytest.raises(RuntimeError, match="was closed: make another one"):
+            call()
+
+
+@pytest.mark.parametrize("vec_env", ["ale", "dummy", "subproc"])
+def test_no_envs_are_an_error(vec_env: str) -> None:
+    with pytest.raises(ValueError, match="n_envs must be a whole number of at least 1, not 0"):
+        make_atari_env(PONG, 0, vec_env=vec_env)
+
+
+@pytest.mark.parametrize("env_id", [PONG, "ALE/Pong-v5"])
+def test_an_action_is_repeated_four_times_whoever_skips_the_frames(env_id: str) -> None:
+    counts = {}
+    for vec_env in ("ale", "dummy"):
+        env = make_atari_env(env_id, 1, seed=0, vec_env=vec_env)
+        env.reset()
+        first, later = (env.step(np.array([0]))[3][0]["episode_frame_number"] for _ in range(2))
+        counts[vec_env] = later - first
+        env.close()
+    assert counts == {"ale": 4, "dummy": 4}
+
+
+def test_a_sandbox_that_forbids_scheduling_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(threads.os, "sched_setscheduler", forbidden)
+    AtariVecEnv(PONG, 1, seed=0).close()

@@ -2,7 +2,10 @@
 
 import copy
 import logging
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_stable_ppo import StableCnnPolicy, StablePongPolicy, StablePPO, speed, threads
 from sb3_stable_ppo.calibration import untracked
+from sb3_stable_ppo.layers import StableCNN
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.threads import acting
 
@@ -31,7 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 TOLERANCE = {"channels_last": 1e-5, "bf16": 2e-2, "compile": 1e-5, "all": 2e-2}
 """Of log-probabilities and values, whose size is about 1."""
-CAN_COMPILE = pytest.mark.skipif(speed.why_no_compile() is not None, reason="there is no C++ compiler")
+CAN_COMPILE = pytest.mark.skipif(speed.why_no_compile(th.device("cpu")) is not None, reason="there is no C++ compiler")
 ON = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=CAN_COMPILE if "compile" in OPTIONS[name] else ()) for name in OPTIONS]
 )
@@ -195,6 +199,40 @@ def test_probes_hear_the_layers_of_a_fast_policy(name: str) -> None:
 
 
 @ON
+@pytest.mark.parametrize(
+    "where", ["features_extractor.cnn", "features_extractor.linear", "features_extractor.cnn.conv1"]
+)
+def test_hooks_of_a_users_own_are_heard(name: str, where: str) -> None:
+    policy, heard = settled(policy_with(**OPTIONS[name])), []
+    module = policy.get_submodule(where)
+    handles = [
+        module.register_forward_hook(lambda *_: heard.append("forward")),
+        module.register_full_backward_hook(lambda *_: heard.append("backward")),
+    ]
+    values, _, _ = policy.evaluate_actions(images(4), th.zeros(4))
+    values.sum().backward()
+    assert heard == ["forward", "backward"]
+    for handle in handles:
+        handle.remove()
+    everywhere = th.nn.modules.module.register_module_forward_hook(lambda module, *_: heard.append(module))
+    try:
+        policy.evaluate_actions(images(4), th.zeros(4))
+    finally:
+        everywhere.remove()
+    assert module in heard
+
+
+def test_an_extractor_with_a_forward_of_its_own_gets_floats_as_from_sb3() -> None:
+    class Own(StableCNN):
+        def forward(self, observations: th.Tensor) -> th.Tensor:
+            assert observations.dtype == th.float32
+            return self.linear(self.cnn(observations))
+
+    own = policy_with(features_extractor_class=Own, memory_format="channels_last")
+    assert th.allclose(own.predict_values(images(4)), policy_with().predict_values(images(4)), atol=1e-5)
+
+
+@ON
 def test_batchnorm_is_calibrated_on_the_first_rollout_of_a_fast_policy(name: str) -> None:
     policy = policy_with(**OPTIONS[name])
     policy.set_training_mode(False)
@@ -288,23 +326,37 @@ def test_a_plain_policy_acts_on_all_threads(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_auto_never_fails_and_says_what_it_picked(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     monkeypatch.setattr(speed, "why_no_bf16", lambda _: "this processor is old")
-    monkeypatch.setattr(speed, "why_no_compile", lambda: "no C++ compiler (g++) is installed")
+    monkeypatch.setattr(speed, "why_no_compile", lambda _: "no C++ compiler (g++) is installed")
     with caplog.at_level(logging.INFO, logger="sb3_stable_ppo.speed"):
         model_with(PPO, precision="auto", compile="auto").learn(16)
     assert "fast path: contiguous, fp32, not compiled, on cpu" in caplog.text
 
 
 def test_auto_goes_on_where_compiling_fails_and_true_does_not(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    def failing(_: th.Tensor) -> th.Tensor:
+    def failing(*_: th.Tensor) -> th.Tensor:
         raise RuntimeError("Python.h is missing")
 
-    monkeypatch.setattr(speed, "why_no_compile", lambda: None)
+    monkeypatch.setattr(speed, "why_no_compile", lambda _: None)
     monkeypatch.setattr(speed.th, "compile", lambda _, **__: failing)
     plain, fast = settled(policy_with()), settled(policy_with(compile="auto"))
     assert th.allclose(fast(images(4))[1], plain(images(4))[1], atol=1e-5)
     assert "compile: auto goes on without: Python.h is missing" in caplog.text
-    with pytest.raises(RuntimeError, match="Python"):
+    with pytest.raises(ValueError, match=r"compile: true cannot be done here: Python.h is missing\. Choose false"):
         settled(policy_with(compile=True))(images(4))
+
+
+@pytest.mark.slow
+def test_a_compiler_that_does_not_work_is_one_error_before_training_begins(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sb3_stable_ppo", "train", "--env", "PongNoFrameskip-v4", "-n", "64"]
+    params = ["-params", "n_steps:16", "batch_size:32", "n_envs:2", "policy_kwargs:{'compile':True}"]
+    broken = {**os.environ, "CXX": "/bin/false", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [*command, "-f", str(tmp_path / "logs"), *params], capture_output=True, text=True, env=broken, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "compile: true cannot be done here" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("logs/**/*.zip"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecTransposeImage
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor, VecTransposeImage, is_vecenv_wrapped
 
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.envs import AtariVecEnv
@@ -83,6 +83,12 @@ def test_subproc_is_one_word_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"env_wrapper": None}, "stands in for the wrapper .*AtariWrapper and no other, here: none"),
         ({"env_wrapper": [{ATARI_WRAPPER: {"noops": 3}}]}, "cannot pass on 'noops'"),
         ({"env_kwargs": {"mode": 1}}, "cannot pass on 'mode'"),
+        ({"n_envs": 0}, "n_envs must be a whole number of at least 1, not 0"),
+        ({"frame_stack": -1}, "frame_stack must be a whole number of at least 1, not -1"),
+        (
+            {"rollout_buffer_class": "TorchRolloutBuffer"},
+            "is no dotted path, such as sb3_stable_ppo.TorchRolloutBuffer",
+        ),
         ({"rollout_buffer_class": "sb3_stable_ppo.NoBuffer"}, "rollout_buffer_class 'sb3_stable_ppo.NoBuffer' cannot"),
     ],
 )
@@ -96,13 +102,35 @@ def test_what_ales_env_cannot_do_is_one_sentence_with_status_2(
 
 def test_the_wrappers_arguments_are_passed_on() -> None:
     wrapper = {ATARI_WRAPPER: {"terminal_on_life_loss": False, "noop_max": 10, "action_repeat_probability": 0.25}}
-    options = ale_options({**PONG, "env_wrapper": [wrapper], "frame_stack": 2}, "here")
+    options = ale_options({**PONG, "env_wrapper": [wrapper], "frame_stack": 2}, "PongNoFrameskip-v4", "here")
     assert options == {
         "terminal_on_life_loss": False,
         "noop_max": 10,
         "action_repeat_probability": 0.25,
         "frame_stack": 2,
     }
-    assert ale_options({**PONG, "vec_env": "dummy"}, "here") is None
+    assert ale_options({**PONG, "vec_env": "dummy"}, "PongNoFrameskip-v4", "here") is None
     with pytest.raises(UsageError, match="unknown vec_env"):
-        ale_options({**PONG, "vec_env": 3}, "here")
+        ale_options({**PONG, "vec_env": 3}, "PongNoFrameskip-v4", "here")
+
+
+def test_what_the_flags_say_of_the_env_is_not_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(tmp_path, "--env-kwargs", "repeat_action_probability:0.25") == 2
+    assert "cannot pass on 'repeat_action_probability'" in " ".join(capsys.readouterr().err.split())
+    managers: list[Any] = []
+    learn = StableExperimentManager.learn
+    monkeypatch.setattr(
+        StableExperimentManager, "learn", lambda self, model: (managers.append((self, model)), learn(self, model))
+    )
+    assert train(tmp_path, "--vec-env", "subproc") == 0
+    assert managers[0][0].vec_env_class is SubprocVecEnv
+    assert train(tmp_path, vec_env_wrapper="stable_baselines3.common.vec_env.VecMonitor") == 0
+    assert is_vecenv_wrapped(managers[1][1].env, VecMonitor)
+    assert isinstance(managers[1][1].env.unwrapped, AtariVecEnv)
+
+
+def test_an_id_that_skips_frames_by_itself_is_refused_since_it_would_be_evaluated_otherwise() -> None:
+    with pytest.raises(UsageError, match=r"ALE/Pong-v5 repeats actions by itself.*choose the id that ends in NoFrame"):
+        ale_options(PONG, "ALE/Pong-v5", "here")
