@@ -13,6 +13,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -190,12 +191,46 @@ def table() -> str:
             words = []
             for row in rows:
                 ret = row["last"].get("ret")
-                note = f" ({row['reason']})" if row["reason"] else f" ({'-' if ret is None else format(ret, '.4g')})"
+                reason = "no numbers any more" if "Expected parameter" in (row["reason"] or "") else row["reason"]
+                note = f" ({reason})" if reason else f" ({'-' if ret is None else format(ret, '.4g')})"
                 undone = f", {row['undone_updates']} undone" if row["undone_updates"] else ""
                 words.append(f"{row['outcome']}{note}{undone}")
             cells.append("; ".join(words) or "-")
         lines.append(f"| {stress} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def plot(path: Path) -> None:
+    """A square for each run: what became of it."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    colours = {"survived": "#4c9f70", "stopped with CollapseError": "#d9a441", "collapsed": "#b3403a"}
+    rows = finished(NAME)
+    seeds = sorted({row["cell"]["seed"] for row in rows})
+    _, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    for y, stress in enumerate(STRESSES):
+        for x, variant in enumerate(VARIANTS):
+            for place, seed in enumerate(seeds):
+                cell = {"stress": stress, "variant": variant, "seed": seed}
+                colour = next((colours[row["outcome"]] for row in rows if row["cell"] == cell), "#dddddd")
+                width = 0.96 / len(seeds)
+                axes.add_patch(plt.Rectangle((x + 0.02 + place * width, y + 0.06), width - 0.02, 0.88, color=colour))
+    axes.set(xlim=(0, len(VARIANTS)), ylim=(len(STRESSES), 0), title=f"A square for each run, seeds {seeds}")
+    axes.set_xticks([x + 0.5 for x in range(len(VARIANTS))], [name.replace(", ", ",\n") for name in VARIANTS])
+    axes.set_yticks([y + 0.5 for y in range(len(STRESSES))], list(STRESSES))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.legend(
+        [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()],
+        list(colours),
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+        frameon=False,
+    )
+    plt.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -205,7 +240,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--again", action="store_true", help="run what is on record too; nothing is overwritten")
     parser.add_argument("--table", action="store_true", help="only print what is on record")
+    parser.add_argument("--plot", type=Path, help="only draw what is on record")
     args = parser.parse_args()
+    if args.plot:
+        plot(args.plot)
+        return
     for seed in args.seeds if not args.table else ():
         for stress in args.stresses:
             for variant in args.variants:

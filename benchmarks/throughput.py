@@ -54,6 +54,7 @@ def main() -> None:
     variants = [*bench.VARIANTS, SBX]
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--variants", nargs="+", default=variants, choices=variants, metavar="VARIANT")
+    parser.add_argument("--memory", action="store_true", help="memory alone, once each, whatever else runs meanwhile")
     parser.add_argument("--cell", help="run one cell, given as JSON, and print its figures")
     args = parser.parse_args()
     if args.cell:
@@ -62,16 +63,20 @@ def main() -> None:
             add_sbx()
         print(json.dumps(bench.train(**cell)))
         return
-    for seed in range(args.rounds):
+    for seed in range(1 if args.memory else args.rounds):
         for variant in args.variants if seed % 2 == 0 else reversed(args.variants):
             cell = cell_of(variant, seed)
-            if not is_done(NAME, cell):
+            key = {**cell, "for": "memory"} if args.memory else cell
+            if not is_done(NAME, key):
                 command = [sys.executable, __file__, "--cell", json.dumps(cell)]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 more = {name: version(name) for name in ("sbx-rl", "jax", "flax")} if variant == SBX else {}
-                record(NAME, cell, {**json.loads(done.stdout.splitlines()[-1]), **more})
+                record(NAME, key, {**json.loads(done.stdout.splitlines()[-1]), **more})
     rows = [row for row in finished(NAME) if "env_id" in row["cell"]]  # as measured since the bench command exists
-    print(bench.table((row["cell"]["variant"], row) for row in rows if row["cell"]["variant"] in args.variants))
+    # the memory of rows without this mark was measured with children added that had ended long before
+    memory = {row["cell"]["variant"]: row["peak_mib"] for row in rows if row["cell"].get("for") == "memory"}
+    timed = [(row["cell"]["variant"], row) for row in rows if "for" not in row["cell"]]
+    print(bench.table((name, {**row, "peak_mib": memory[name]}) for name, row in timed if name in args.variants))
 
 
 if __name__ == "__main__":
