@@ -6,6 +6,8 @@ Importing it needs SB3 and torch alone; what needs rl_zoo3, Optuna or an emulato
 
 from sb3_stable_ppo.algorithms import StableMaskablePPO, StablePPO, StableRecurrentPPO
 from sb3_stable_ppo.callbacks import ActivationSnapshotCallback
+from sb3_stable_ppo.diagnosis import diagnose
+from sb3_stable_ppo.findings import Diagnosis, Finding
 from sb3_stable_ppo.guard_config import CollapseError, GuardConfig
 from sb3_stable_ppo.health_callback import HealthCallback
 from sb3_stable_ppo.lr_callback import LRSchedulerCallback
@@ -32,6 +34,8 @@ __all__ = [
     "ActivationSnapshotCallback",
     "CollapseError",
     "CosineLR",
+    "Diagnosis",
+    "Finding",
     "GuardConfig",
     "HealthCallback",
     "LRSchedulerCallback",
@@ -54,4 +58,5 @@ __all__ = [
     "StepLR",
     "TorchRolloutBuffer",
     "WarmupLR",
+    "diagnose",
 ]

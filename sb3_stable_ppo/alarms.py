@@ -83,6 +83,11 @@ def _at(part: str, name: str) -> Callable[[Figures, float], Symptom | None]:
     return find
 
 
+def _balance(figures: Figures, bound: float) -> Symptom | None:
+    """Of policies that draw: one that is greedy in values it has hardly learnt chooses one action too, as DQN does."""
+    return _at("policy", "action_balance")(figures, bound) if "entropy_share" in figures.get("policy", {}) else None
+
+
 def _nonfinite(figures: Figures, bound: float) -> Symptom | None:  # noqa: ARG001
     return Symptom(float(figures.get("nonfinite") is not None), str(figures.get("nonfinite") or ""))
 
@@ -112,7 +117,7 @@ RULES = (
         3,
         "the features of {where} are {value:.1f} times as large as at first",
     ),
-    AlarmRule("one_action", _at("policy", "action_balance"), 0.02, 0.05, 3, "nearly one action in all states"),
+    AlarmRule("one_action", _balance, 0.02, 0.05, 3, "nearly one action in all states"),
     AlarmRule("jumping_policy", _at("train", "kl"), 1.0, 0.3, 2, "an update moved the policy by a KL of {value:.3g}"),
 )
 """Their thresholds and what they mean are in docs/health.md."""
