@@ -1,6 +1,6 @@
 """
-The command line: ``sb3-stable-ppo train | bench``. Exit status 0: done; 1: training collapsed; 2: a mistake in the
-call; 130: interrupted before training began.
+The command line: ``sb3-stable-ppo train | doctor | bench``. Exit status 0: done; 1: training collapsed, or a model that
+is unhealthy; 2: a mistake in the call; 130: interrupted before training began.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import json
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sb3_stable_ppo import __version__
+from sb3_stable_ppo.env_ids import check_env
 from sb3_stable_ppo.guard_config import CollapseError
 from sb3_stable_ppo.hyperparams import UsageError
 from sb3_stable_ppo.patching import replaced
@@ -78,12 +80,8 @@ def train(argv: list[str]) -> int:
 
     zoo.register()
     if not args.help:
-        for package in args.gym_packages:
-            try:
-                importlib.import_module(package)
-            except ImportError as error:
-                raise UsageError(f"--gym-packages {package}: {error}.") from error
-        zoo.check_env(args.env)
+        import_packages(args.gym_packages)
+        check_env(args.env)
         if args.trained_agent and not (args.trained_agent.endswith(".zip") and Path(args.trained_agent).is_file()):
             raise UsageError(f"--trained-agent {args.trained_agent}: no such .zip file.")
     defaults, vec_env = ["--algo", args.algo], args.vec_env
@@ -179,6 +177,53 @@ def bench(argv: list[str]) -> int:
     return 0
 
 
+def doctor(argv: list[str]) -> int:
+    """tell whether the network of a saved model lives; exit status 0 if it does, 1 if not"""
+    from sb3_stable_ppo.doctor import as_json, examine, show
+
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} doctor", description=doctor.__doc__, allow_abbrev=False)
+    parser.add_argument("model", type=Path, help="zip of any model of SB3, sb3-contrib or ours")
+    parser.add_argument("--env", help="where it plays; left out: only its weights are looked at")
+    parser.add_argument("--algo", help="its algorithm's class, such as PPO, where it cannot be found out")
+    parser.add_argument("--rows", type=_positive, default=512, help="observations to look at (%(default)s)")
+    parser.add_argument("--seed", type=_natural, default=0, help="of the env (%(default)s)")
+    parser.add_argument("--gym-packages", nargs="+", default=[], help="modules that register the env")
+    parser.add_argument(
+        "--weights-only", action="store_true", help="execute nothing in the zip: for files of strangers"
+    )
+    parser.add_argument("--json", action="store_true", help="the diagnosis as JSON")
+    args = parser.parse_args(argv)
+    if args.weights_only and args.env:
+        raise UsageError(
+            "--weights-only looks at weights alone: leave --env out, or --weights-only if you trust the file."
+        )
+    import_packages(args.gym_packages)
+    if args.env:
+        check_env(args.env)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        diagnosis, subject = examine(args.model, args.env, args.algo, args.rows, args.seed, args.weights_only)
+    if args.json:
+        print(as_json(diagnosis, subject))
+    else:
+        show(diagnosis, subject)
+    return 0 if diagnosis.is_healthy else 1
+
+
+def import_packages(names: Sequence[str]) -> None:
+    """
+    Import the modules that register a user's envs.
+
+    :param names: of modules
+    :raises UsageError: if one cannot be imported
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UsageError(f"--gym-packages {name}: {error}.") from error
+
+
 def _natural(text: str, least: int = 0) -> int:
     """A whole number of at least ``least``, or the error that argparse shows."""
     if not text.isdigit() or int(text) < least:
@@ -237,7 +282,7 @@ def print_results(folder: Path) -> None:
     console.print(table)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "bench": bench}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": train, "doctor": doctor, "bench": bench}
 
 if __name__ == "__main__":
     sys.exit(main())

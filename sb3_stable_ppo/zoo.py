@@ -6,16 +6,13 @@ outside.
 from __future__ import annotations
 
 import datetime
-import difflib
 import platform
 import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
@@ -293,19 +290,6 @@ class _Resuming:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
-
-
-def check_env(env_id: str) -> None:
-    """
-    :param env_id: a Gymnasium id
-    :raises UsageError: if it is not registered, with the extra that is missing or the nearest id
-    """
-    if env_id in gym.envs.registry:
-        return
-    if ("NoFrameskip" in env_id or env_id.startswith("ALE/")) and find_spec("ale_py") is None:
-        raise UsageError(f"{env_id} needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'.")
-    nearest = difflib.get_close_matches(env_id, gym.envs.registry, n=1)
-    raise UsageError(f"Unknown env {env_id!r}{f' (did you mean {nearest[0]}?)' if nearest else ''}.")
 
 
 def _version(package: str) -> str | None:
