@@ -17,11 +17,9 @@ from torch.distributions import Categorical
 from sb3_stable_ppo.calibration import BatchNorm
 from sb3_stable_ppo.guard_math import mean_kl
 from sb3_stable_ppo.metrics import (
-    dead_fraction,
     dormant_fraction,
     feature_norm,
     feature_similarity,
-    linear_fraction,
     live_units,
     ranks,
     saturated_fraction,
@@ -30,7 +28,7 @@ from sb3_stable_ppo.metrics import (
 from sb3_stable_ppo.policy_metrics import churn_cross_entropy, policy_churn
 from sb3_stable_ppo.policy_outputs import Observations, Outputs, outputs_of, policy_figures
 from sb3_stable_ppo.probes import ActivationProbe
-from sb3_stable_ppo.undo import first_nonfinite
+from sb3_stable_ppo.undo import all_finite, first_nonfinite
 from sb3_stable_ppo.weight_metrics import norm_drift
 
 Figures = dict[str, Any]
@@ -63,8 +61,8 @@ def look(policy: BasePolicy, probe: ActivationProbe, observations: Observations,
     :param drift: measure that of each BatchNorm, which takes a pass over what goes into it
     :raises NotFinite: if a weight or what the policy puts out is not a number
     """
-    if broken := first_nonfinite(dict(policy.named_parameters())):
-        raise NotFinite(f"weight {broken}")
+    if not all_finite(list(policy.parameters())):
+        raise NotFinite(f"weight {first_nonfinite(dict(policy.named_parameters()))}")
     with probe.listening() as activations, _drifting(policy if drift else nn.Module()) as drifts:
         try:
             outputs = outputs_of(policy, observations)
@@ -85,15 +83,13 @@ def layer_figures(probe: ActivationProbe, activations: Mapping[str, th.Tensor]) 
     """
     figures: dict[str, Figures] = {}
     for name, tensor in activations.items():
+        live, units = live_units(tensor), tensor.shape[1]
+        fault, fraction = ("linear" if name in probe.leaky else "dead"), 1 - live / units
         if name in probe.saturating:
             fault, fraction = "saturated", saturated_fraction(tensor)
-        elif name in probe.leaky:
-            fault, fraction = "linear", linear_fraction(tensor)
-        else:
-            fault, fraction = "dead", dead_fraction(tensor)
         figures[name] = {
-            "units": tensor.shape[1],
-            "live": live_units(tensor),
+            "units": units,
+            "live": live,
             "dormant_fraction": round(dormant_fraction(tensor), 6),
             "fault": fault,
             "fault_fraction": round(fraction, 6),

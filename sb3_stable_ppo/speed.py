@@ -191,7 +191,7 @@ class FastPath:
         with self._precision(inputs.device, picked):
             layers = self._layers(inputs, picked)
             acts = not th.is_grad_enabled()
-            if layers == self.fast and picked.bf16 and acts:
+            if layers is not self._compiled and picked.bf16 and acts:
                 with self._casts.worn():
                     return layers(inputs).float()
             try:

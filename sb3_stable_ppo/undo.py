@@ -15,6 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_stable_ppo.metrics import but_units, spread
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.runs import packed, write_atomically
 
@@ -111,23 +112,6 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
             if name not in probe.saturating
         },
     )
-
-
-def but_units(activations: th.Tensor) -> list[int]:
-    """All dimensions but the second, which is that of the units."""
-    return [dim for dim in range(activations.dim()) if dim != 1]
-
-
-def spread(activations: th.Tensor) -> th.Tensor:
-    """
-    The standard deviation of each unit over rows and places; in two passes, which is exact enough for units that hardly
-    vary and seven times faster than ``std`` over several dimensions.
-
-    :param activations: shape (rows, units, ...)
-    """
-    dims = but_units(activations)
-    deviation = activations - activations.mean(dim=dims, keepdim=True)
-    return deviation.square_().mean(dim=dims).sqrt()
 
 
 def row_mask(samples: Any) -> th.Tensor | None:

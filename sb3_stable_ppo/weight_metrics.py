@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import torch as th
 
+from sb3_stable_ppo.metrics import but_units, spread
+
 Tensors = Mapping[str, th.Tensor]
 
 
@@ -90,12 +92,12 @@ def norm_drift(inputs: th.Tensor, running_mean: th.Tensor, running_var: th.Tenso
     :param running_var: shape (channels,)
     :param eps: the norm's
     """
-    by_channel = inputs.movedim(1, 0).flatten(1).double()
-    std = (by_channel.var(dim=1, correction=0) + eps).sqrt()
-    running_std = (running_var.double() + eps).sqrt()
-    shift = (by_channel.mean(dim=1) - running_mean.double()).abs() / running_std
+    mean = inputs.mean(dim=but_units(inputs))
+    std = (spread(inputs).square() + eps).sqrt()
+    running_std = (running_var + eps).sqrt()
+    shift = (mean - running_mean).abs() / running_std
     return float((shift + (std / running_std).log().abs()).mean())
 
 
 def _norm(tensors: list[th.Tensor]) -> float:
-    return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
+    return math.sqrt(sum(float(th.linalg.vector_norm(tensor)) ** 2 for tensor in tensors))

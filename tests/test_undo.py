@@ -6,7 +6,7 @@ from stable_baselines3 import PPO
 
 from sb3_stable_ppo import StablePPO
 from sb3_stable_ppo.guard_math import unit_loss, worst_loss
-from sb3_stable_ppo.undo import spread
+from sb3_stable_ppo.metrics import spread
 
 SMALL = {"n_steps": 16, "batch_size": 8, "n_epochs": 1, "seed": 0}
 PLAIN = {"policy_kwargs": {"norm": "none"}}  # a LayerNorm would take the shift back
