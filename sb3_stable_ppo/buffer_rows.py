@@ -23,6 +23,17 @@ def strided(buffer: RolloutBuffer, rows: int) -> tuple[Any, Any]:
     return np.divmod(chosen, buffer.n_envs)
 
 
+def strided_actions(buffer: RolloutBuffer, rows: int) -> Any:
+    """
+    The actions taken on :func:`strided_observations`.
+
+    :param buffer: before ``train()``
+    :param rows: how many
+    """
+    steps, envs = strided(buffer, rows)
+    return buffer.actions[steps, envs]
+
+
 def strided_observations(buffer: RolloutBuffer, rows: int) -> Any:
     """
     Some observations of a full rollout, evenly spread over steps and envs.

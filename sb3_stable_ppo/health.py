@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 from sb3_stable_ppo.calibration import BatchNorm
-from sb3_stable_ppo.guard_math import mean_kl
+from sb3_stable_ppo.guard_math import LOG_MAX, mean_kl
 from sb3_stable_ppo.metrics import (
     dormant_fraction,
     feature_norm,
@@ -25,8 +25,8 @@ from sb3_stable_ppo.metrics import (
     saturated_fraction,
     sparsity,
 )
-from sb3_stable_ppo.policy_metrics import churn_cross_entropy, policy_churn
-from sb3_stable_ppo.policy_outputs import Observations, Outputs, outputs_of, policy_figures
+from sb3_stable_ppo.policy_metrics import churn_cross_entropy, policy_churn, ratio_excess
+from sb3_stable_ppo.policy_outputs import Observations, Outputs, log_prob, outputs_of, policy_figures
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.undo import all_finite, first_nonfinite
 from sb3_stable_ppo.weight_metrics import norm_drift
@@ -150,18 +150,26 @@ def health_figures(policy: BasePolicy, probe: ActivationProbe, seen: Seen, thoro
     }
 
 
-def update_figures(before: Seen, after: Seen) -> Figures:
+def update_figures(
+    before: Seen, after: Seen, actions: th.Tensor | None = None, clip_range: float | None = None
+) -> Figures:
     """
     What an update did to a policy that draws its actions; empty for one that does not.
 
     :param before: the update
     :param after: it, on the same observations
-    :return: ``kl``, and of discrete actions ``churn`` and ``churn_cross_entropy``, means over the parts of an action
+    :param actions: taken on them
+    :param clip_range: PPO's
+    :return: ``kl``; with actions and clip range ``ratio_excess``; and of discrete actions ``churn`` and
+        ``churn_cross_entropy``, means over the parts of an action
     """
     old, new = before.outputs.parts, after.outputs.parts
     if not old:
         return {}
     figures: Figures = {"kl": mean_kl(old, new)}
+    if actions is not None and clip_range is not None:
+        ratio = (log_prob(new, actions) - log_prob(old, actions)).clamp(max=LOG_MAX).exp()
+        figures["ratio_excess"] = ratio_excess(ratio, clip_range)
     pairs = [
         (p.probs, q.probs)
         for p, q in zip(old, new, strict=True)

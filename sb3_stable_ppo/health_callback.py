@@ -17,7 +17,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_stable_ppo.alarms import Alarms, Event
-from sb3_stable_ppo.buffer_rows import recent_observations, strided_observations
+from sb3_stable_ppo.buffer_rows import recent_observations, strided_actions, strided_observations
 from sb3_stable_ppo.callbacks import RunCallback
 from sb3_stable_ppo.gradient_tap import GradientTap
 from sb3_stable_ppo.guard_config import CollapseError
@@ -120,6 +120,8 @@ class HealthCallback(RunCallback):
                 rollout.before = look(self.model.policy, self.probe, rollout.observations)
                 if self._healthy is None:
                     self._keep_if_healthy(health_figures(self.model.policy, self.probe, rollout.before, thorough=True))
+            actions = strided_actions(self.model.rollout_buffer, rows)  # type: ignore[attr-defined]
+            rollout.actions = th.as_tensor(actions, device=self.model.device)
             rollout.weights = copied(dict(self.model.policy.named_parameters()))
             rollout.tap = GradientTap(self.probe.all_layers)
         self._spent += time.perf_counter() - start
@@ -199,7 +201,9 @@ class HealthCallback(RunCallback):
         if rollout.weights is not None:
             figures["weights"]["update_ratio"] = update_ratio(rollout.weights, weights)
         if rollout.before is not None:
-            figures["update"] = update_figures(rollout.before, seen)
+            clip_range = getattr(self.model, "clip_range", None)
+            clip = None if clip_range is None else float(clip_range(self.model._current_progress_remaining))
+            figures["update"] = update_figures(rollout.before, seen, rollout.actions, clip)
         if rollout.tap is not None:
             figures["gradients"] = rollout.tap.figures()
         return figures
@@ -263,5 +267,6 @@ class _Rollout:
     def __init__(self, observations: Any, thorough: bool) -> None:
         self.observations, self.thorough = observations, thorough
         self.before: Seen | None = None
+        self.actions: th.Tensor | None = None
         self.weights: dict[str, th.Tensor] | None = None
         self.tap: GradientTap | None = None

@@ -101,7 +101,7 @@ def log_prob(parts: list[Distribution], actions: th.Tensor) -> th.Tensor:
     """
     if isinstance(parts[0], Categorical):
         columns = actions.reshape(len(actions), -1).long().unbind(dim=1)
-        return sum((part.log_prob(column) for part, column in zip(parts, columns, strict=True)), th.zeros(len(actions)))
+        return th.stack([part.log_prob(column) for part, column in zip(parts, columns, strict=True)]).sum(dim=0)
     return parts[0].log_prob(actions.reshape(parts[0].batch_shape).float()).sum(dim=1)
 
 

@@ -1,6 +1,8 @@
 """diagnose: the right verdict for known cases, no false alarm for healthy ones, and each trap of the configuration."""
 
 import math
+import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +19,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_stable_ppo import (
+    HealthCallback,
     StableCnnPolicy,
     StableMlpPolicy,
     StableMultiInputPolicy,
@@ -24,7 +27,9 @@ from sb3_stable_ppo import (
     StablePPO,
     diagnose,
 )
+from sb3_stable_ppo.envs import make_atari_env as fast_atari_env
 from sb3_stable_ppo.findings import SEVERITIES, VERDICTS, Finding, conclude
+from sb3_stable_ppo.runs import RunReader
 
 ROWS = 96
 
@@ -166,6 +171,24 @@ def test_a_healthy_model_raises_no_alarm(name: str, seed: int) -> None:
     diagnosis = diagnose(model, observations_of(model, 512))
     assert diagnosis.verdict == "healthy", str(diagnosis)
     assert [finding for finding in diagnosis.findings if (finding.name, name) != ("one_action", "QRDQN")] == []
+
+
+STRESS: dict[str, Any] = {"learning_rate": 5e-3, "n_epochs": 10, "clip_range": 0.2, "n_steps": 128, "batch_size": 256}
+
+
+@pytest.mark.slow
+def test_stock_ppo_that_collapses_on_pong_is_told_from_ours_that_does_not_at_the_same_settings(tmp_path: Path) -> None:
+    verdicts = {}
+    for name, algorithm, policy in (("stock", PPO, "CnnPolicy"), ("ours", StablePPO, "StablePongPolicy")):
+        model = algorithm(policy, fast_atari_env("PongNoFrameskip-v4", 8, seed=0), seed=0, ent_coef=0.01, **STRESS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.learn(3_072, callback=HealthCallback(folder=tmp_path / name, budget=None))
+        events = [event for line in RunReader(tmp_path / name).health() for event in line["events"] if event["raised"]]
+        verdicts[name] = diagnose(model, observations_of(model, 512)).verdict, [event["name"] for event in events]
+    assert verdicts["stock"][0] == "collapsed activations"
+    assert "inactive_layer" in verdicts["stock"][1]
+    assert verdicts["ours"] == ("early training", [])
 
 
 def test_dict_observations_are_diagnosed() -> None:

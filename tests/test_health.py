@@ -85,6 +85,7 @@ def test_a_thorough_line_has_ranks_update_weights_and_gradients(tmp_path: Path) 
     assert line["features"]["layer"] == "pi.fc1"
     assert 2 < line["features"]["srank"] <= line["features"]["rows"] == 64
     assert line["update"]["kl"] == pytest.approx(line["train"]["kl"], rel=0.05)  # 64 rows are the whole rollout
+    assert line["update"]["ratio_excess"] >= 1.1 / 0.9 or line["train"]["clip_fraction"] == 0
     assert line["gradients"].keys() == line["layers"].keys()
     assert all(layer["gradient_norm"] > 0 for layer in line["gradients"].values())
     moved = math.sqrt(sum(float((p - before[n]).square().sum()) for n, p in model.policy.named_parameters()))
@@ -164,6 +165,7 @@ def test_dict_observations_and_several_parts_of_an_action_are_measured(tmp_path:
         figures = lines_of(folder)[0]
         assert figures["policy"]["policy_variance"] > 0
         assert figures["update"]["kl"] > 0
+        assert figures["update"]["ratio_excess"] == pytest.approx(1.2 / 0.8, abs=0.5)
         assert ("entropy_share" in figures["policy"]) == (number < 2)
 
 
