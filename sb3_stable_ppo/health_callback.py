@@ -24,6 +24,7 @@ from sb3_stable_ppo.guard_config import CollapseError
 from sb3_stable_ppo.health import Figures, NotFinite, Seen, health_figures, look, update_figures
 from sb3_stable_ppo.patching import replaced
 from sb3_stable_ppo.probes import ActivationProbe
+from sb3_stable_ppo.runs import RunReader
 from sb3_stable_ppo.undo import copied
 from sb3_stable_ppo.weight_metrics import distance, update_ratio, weight_norm
 
@@ -84,6 +85,8 @@ class HealthCallback(RunCallback):
     def _on_training_start(self) -> None:
         super()._on_training_start()
         self.alarms = Alarms()
+        for line in RunReader(self.writer.folder).health():  # of a run that goes on, else there are none
+            self.alarms.update(int(line["step"]), line)
         self.probe = ActivationProbe(self.model.policy)
         self.n_measured = self.n_rollouts = 0
         self._started, self._spent, self._thorough_cost, self._since_thorough = time.perf_counter(), 0.0, 0.0, 0

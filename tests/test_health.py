@@ -284,6 +284,21 @@ def test_the_model_before_a_first_update_that_breaks_it_is_kept(tmp_path: Path) 
     assert line["nonfinite"].startswith("weight action_net.weight")
 
 
+def test_a_run_that_goes_on_remembers_its_alarms_and_a_new_one_does_not(tmp_path: Path) -> None:
+    model = cartpole_model(policy_kwargs={"activation_fn": th.nn.ReLU})
+    with pytest.warns(UserWarning, match="are dead"):
+        model.learn(256, callback=[Break("mlp_extractor.policy_net.0", 64, -10.0), HealthCallback(folder=tmp_path)])
+    going_on = HealthCallback(folder=tmp_path)
+    model.learn(64, callback=going_on, reset_num_timesteps=False)
+    assert "inactive_layer" in going_on.alarms.active
+    assert len(lines_of(tmp_path)) == 5
+    anew = HealthCallback(folder=tmp_path)
+    cartpole_model().learn(64, callback=anew)
+    assert anew.alarms.active == {}
+    assert len(lines_of(tmp_path)) == 1
+    assert (tmp_path / "last_healthy.zip.1").is_file()
+
+
 @pytest.mark.parametrize("on_alarm", ["stop", "raise", "function"])
 def test_an_alarm_stops_or_raises_or_calls(on_alarm: str, tmp_path: Path) -> None:
     heard: list[Any] = []
