@@ -4,13 +4,16 @@ Alarms over a run's health figures: raised when a figure stays beyond a threshol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
-from sb3_stable_ppo.health import Figures
+from sb3_stable_ppo.health import Figures, is_critics
 
+FEW_INPUTS = 8
+"""Observations of fewer numbers bound the rank of what is made from them."""
 EARLY = 5
 """So many first measurements are what later norms are compared with."""
 
@@ -65,11 +68,17 @@ class AlarmRule:
         return not value < bound if self.raise_at > self.clear_at else not value > bound
 
 
+def _number(value: Any) -> float:
+    """What is no number is null in ``health.jsonl``."""
+    return math.nan if value is None else float(value)
+
+
 def _first_layer(name: str) -> Callable[[Figures, float], Symptom | None]:
-    """The first layer that reaches the bound, in the order in which layers run; failing that, the worst."""
+    """The first layer that reaches the bound, in the order in which layers run (a critic's own are passed over)."""
 
     def find(figures: Figures, bound: float) -> Symptom | None:
-        found = [Symptom(float(layer[name]), where) for where, layer in figures.get("layers", {}).items()]
+        layers = {where: layer for where, layer in figures.get("layers", {}).items() if not is_critics(where)}
+        found = [Symptom(_number(layer[name]), where) for where, layer in layers.items()]
         return next((symptom for symptom in found if not symptom.value < bound), max(found, default=None))
 
     return find
@@ -88,6 +97,16 @@ def _balance(figures: Figures, bound: float) -> Symptom | None:
     return _at("policy", "action_balance")(figures, bound) if "entropy_share" in figures.get("policy", {}) else None
 
 
+def _low_rank(figures: Figures, bound: float) -> Symptom | None:
+    """A rank says nothing where the observations have hardly more numbers themselves."""
+    features = figures.get("features") or {}
+    return _at("features", "srank")(figures, bound) if features.get("inputs", FEW_INPUTS) >= FEW_INPUTS else None
+
+
+def _kl(figures: Figures, bound: float) -> Symptom | None:
+    return _at("train", "kl")(figures, bound) or _at("update", "kl")(figures, bound)
+
+
 def _nonfinite(figures: Figures, bound: float) -> Symptom | None:  # noqa: ARG001
     return Symptom(float(figures.get("nonfinite") is not None), str(figures.get("nonfinite") or ""))
 
@@ -100,7 +119,7 @@ RULES = (
     AlarmRule(
         "dormant_layer", _first_layer("dormant_fraction"), 0.9, 0.8, 3, "{share} of the units of {where} are dormant"
     ),
-    AlarmRule("low_rank", _at("features", "srank"), 2, 4, 2, "the features of {where} have an srank of {value:.0f}"),
+    AlarmRule("low_rank", _low_rank, 2, 4, 2, "the features of {where} have an srank of {value:.0f}"),
     AlarmRule(
         "falling_rank",
         _at("features", "srank_share"),
@@ -118,7 +137,7 @@ RULES = (
         "the features of {where} are {value:.1f} times as large as at first",
     ),
     AlarmRule("one_action", _balance, 0.02, 0.05, 3, "nearly one action in all states"),
-    AlarmRule("jumping_policy", _at("train", "kl"), 1.0, 0.3, 2, "an update moved the policy by a KL of {value:.3g}"),
+    AlarmRule("jumping_policy", _kl, 1.0, 0.3, 2, "an update moved the policy by a KL of {value:.3g}"),
 )
 """Their thresholds and what they mean are in docs/health.md."""
 
@@ -156,11 +175,11 @@ class Alarms:
         return [event for event in found if event is not None]
 
     def _compare_with_before(self, features: dict[str, Any]) -> None:
-        if "norm" in features:
+        if features.get("norm") is not None:
             if len(self._early_norms) < EARLY:
                 self._early_norms.append(features["norm"])
             features["norm_growth"] = features["norm"] / max(median(self._early_norms), 1e-12)
-        if "srank" in features:
+        if features.get("srank") is not None:
             self._peak_srank = max(self._peak_srank, features["srank"])
             features["srank_share"] = features["srank"] / max(self._peak_srank, 1)
 

@@ -60,6 +60,22 @@ def recent_observations(buffer: ReplayBuffer, rows: int) -> Any:
     return _taken(buffer.observations, (buffer.pos - 1 - ago) % buffer.buffer_size, envs)
 
 
+def rows_of(observations: Any) -> int:
+    """How many observations there are."""
+    return len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+
+
+def joined(batches: list[Any]) -> Any:
+    """
+    Batches of observations as one.
+
+    :param batches: arrays, or dicts of them
+    """
+    if isinstance(batches[0], dict):
+        return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+    return np.concatenate(batches)
+
+
 def _taken(observations: Any, steps: Any, envs: Any) -> Any:
     if isinstance(observations, dict):
         return {key: array[steps, envs] for key, array in observations.items()}

@@ -41,10 +41,12 @@ Told = Iterator[tuple[str, str]]
 
 def _negative_learning_rate(model: Any) -> Told:
     """SB3 lets the progress go below zero in the last rollout (``_update_current_progress_remaining``)."""
-    schedule = getattr(model, "lr_schedule", None)
-    if callable(schedule) and float(schedule(-0.01)) < 0:
+    schedule, total = getattr(model, "lr_schedule", None), getattr(model, "_total_timesteps", 0)
+    rollout = getattr(model, "n_steps", 1) * model.n_envs
+    if callable(schedule) and float(schedule(-0.01)) < 0 and (total == 0 or total % rollout):
         yield (
-            "The learning rate becomes negative in the last rollout, where SB3 lets the remaining progress go below 0.",
+            "The learning rate becomes negative in the last rollout: unless the steps are a multiple of a rollout's, "
+            "SB3 lets the remaining progress go below 0.",
             "Clamp the schedule: max(progress, 0), or use SB3's LinearSchedule or ours.",
         )
 
@@ -140,7 +142,7 @@ def _batch_norm_with_one_env(model: Any) -> Told:
 def _value_clipping_against_rewards(model: Any) -> Told:
     clip = getattr(model, "clip_range_vf", None)
     rewards = _episode_rewards(model)
-    if clip is not None and rewards:
+    if clip is not None and rewards and not _is_normalised(model):
         bound, scale = float(clip(1.0) if callable(clip) else clip), float(np.abs(rewards).mean())
         if scale > 50 * bound:
             yield (

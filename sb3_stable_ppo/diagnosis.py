@@ -15,10 +15,10 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import obs_as_tensor
 
-from sb3_stable_ppo.alarms import Alarms
+from sb3_stable_ppo.alarms import FEW_INPUTS, Alarms
 from sb3_stable_ppo.config_check import check_config
 from sb3_stable_ppo.findings import Diagnosis, Finding, conclude
-from sb3_stable_ppo.health import Figures, NotFinite, health_figures, look
+from sb3_stable_ppo.health import Figures, NotFinite, health_figures, is_critics, look
 from sb3_stable_ppo.probes import ActivationProbe
 
 SICK, DORMANT, LOW_RANK, ONE_ACTION = 0.9, 0.9, 2, 0.02
@@ -59,7 +59,9 @@ def diagnose(model: BaseAlgorithm | BasePolicy, observations: Any, history: Iter
         return conclude([*findings, _broken(str(error))], {"nonfinite": str(error)})
     figures = {**health_figures(policy, probe, seen, thorough=True), "norms": seen.drift, "nonfinite": None}
     steps = None if isinstance(model, BasePolicy) else model.num_timesteps
-    findings += [*_layers(figures, probe), *_features(figures, probe), *_acting(figures, steps), *_past(history)]
+    past = [line for line in history if steps is None or line["step"] <= steps]
+    findings += [*_layers(figures, probe), *_features(figures, probe), *_past(past)]
+    findings += _acting(figures, steps, policy.action_space)
     if not any(found.severity == "critical" for found in findings):
         findings += _early(steps, policy.observation_space)
     return conclude(findings, figures)
@@ -78,6 +80,10 @@ def _checked(observations: Any, policy: BasePolicy) -> Any:
             raise ValueError(f"{key}: the policy takes batches of shape (n, *{shape}), not {array.shape}.")
         if len(array) < 2:
             raise ValueError("One observation tells nothing of what depends on it: give 2 at least, better 512.")
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise ValueError(f"{key}: some of these observations are not finite; it is the env that is broken.")
+    if all((array == array[0]).all() for array in arrays.values()):
+        raise ValueError("These observations are all the same: give different ones, best 512 of them.")
     return arrays if isinstance(space, spaces.Dict) else arrays["observation"]
 
 
@@ -96,27 +102,51 @@ def _broken(what: str) -> Finding:
 
 def _layers(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
     """The first layer of each fault, in the order in which layers run; the others are counted."""
+    if not figures["layers"]:
+        evidence = "No layer with an activation was found: nothing is known of the network's inside."
+        yield Finding("no_layers", "note", "", None, None, evidence, "Judge by the policy and the returns.")
     for fault, remedy in REMEDIES.items():
         found = [name for name, layer in figures["layers"].items() if layer["fault"] == fault]
         sick = [name for name in found if not figures["layers"][name]["fault_fraction"] < SICK]
+        sick.sort(key=is_critics)
         if sick:
             share = figures["layers"][sick[0]]["fault_fraction"]
             others = f" So are most in {', '.join(sick[1:])}." if sick[1:] else ""
             verdict = "linear network" if fault == "linear" else "collapsed activations"
             evidence = f"{share:.0%} of the units of {probe.describe(sick[0])} are {fault}.{others}"
-            yield Finding(f"{fault}_units", "critical", verdict, share, SICK, evidence, remedy)
+            yield _of_layer(sick[0], f"{fault}_units", verdict, share, SICK, evidence, remedy)
     dormant = {name: layer["dormant_fraction"] for name, layer in figures["layers"].items()}
-    first = next((name for name, share in dormant.items() if not share < DORMANT), None)
+    first = _first([name for name, share in dormant.items() if not share < DORMANT])
     if first is not None:
         evidence = f"{dormant[first]:.0%} of the units of {probe.describe(first)} are dormant (tau 0.025)."
-        yield Finding(
-            "dormant_units", "critical", "collapsed activations", dormant[first], DORMANT, evidence, REMEDIES["dead"]
+        yield _of_layer(
+            first, "dormant_units", "collapsed activations", dormant[first], DORMANT, evidence, REMEDIES["dead"]
         )
+
+
+def _first(layers: list[str]) -> str | None:
+    """The first, but one that the actions are made from before one that is the critic's alone."""
+    return min(layers, key=is_critics, default=None)
+
+
+def _of_layer(
+    layer: str, name: str, verdict: str, value: float, threshold: float, evidence: str, remedy: str
+) -> Finding:
+    """Critical, but for a critic's own layer: a critic is flat where the rewards have told it nothing yet."""
+    if is_critics(layer):
+        evidence = f"{evidence} It is the critic's own: the values are flat, the actions do not depend on it."
+        return Finding(name, "warning", "", value, threshold, evidence, "Look at explained_variance and the rewards.")
+    return Finding(name, "critical", verdict, value, threshold, evidence, remedy)
 
 
 def _features(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
     features = figures["features"]
-    if features and features["rows"] >= FEW_ROWS and features["srank"] <= min(LOW_RANK, features["width"] - 1):
+    if (
+        features
+        and features["rows"] >= FEW_ROWS
+        and features["inputs"] >= FEW_INPUTS
+        and features["srank"] <= min(LOW_RANK, features["width"] - 1)
+    ):
         evidence = (
             f"The features of {probe.describe(features['layer'])} have an srank of {features['srank']} of "
             f"{features['width']} on {features['rows']} observations: all look alike to it."
@@ -126,7 +156,9 @@ def _features(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
         )
 
 
-def _acting(figures: Figures, steps: int | None) -> Iterable[Finding]:
+def _acting(figures: Figures, steps: int | None, action_space: spaces.Space[Any]) -> Iterable[Finding]:
+    if isinstance(action_space, spaces.Discrete) and action_space.n < 2:
+        return
     acting = figures["policy"]
     balance, variance = acting.get("action_balance"), acting["policy_variance"]
     remedy = (

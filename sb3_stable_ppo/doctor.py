@@ -85,8 +85,9 @@ def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv
         env = (make_atari_env if atari else make_vec_env)(env_id, N_ENVS, seed)
         if is_image_space(env.observation_space):
             env = VecTransposeImage(env)
-        if atari and space.shape is not None and space.shape[0] > env.observation_space.shape[0]:  # type: ignore[index]
-            env = VecFrameStack(env, space.shape[0] // env.observation_space.shape[0])  # type: ignore[index]
+        mine, theirs = space.shape, env.observation_space.shape
+        if mine and theirs and len(mine) == len(theirs) and mine[0] > theirs[0] and mine[0] % theirs[0] == 0:
+            env = VecFrameStack(env, mine[0] // theirs[0])
         for statistics in (path.parent / "vecnormalize.pkl", path.parent / env_id / "vecnormalize.pkl"):
             if statistics.is_file():
                 env = VecNormalize.load(str(statistics), env)
@@ -148,7 +149,10 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
     console = Console()
     colour = "green" if diagnosis.is_healthy else "red"
     console.print(escape(subject), highlight=False)
-    console.print(f"[bold {colour}]{diagnosis.verdict}[/]")
+    by_weights = diagnosis.is_healthy and "tensors" in diagnosis.figures
+    console.print(
+        f"[bold {colour}]{'nothing wrong with the weights by themselves' if by_weights else diagnosis.verdict}[/]"
+    )
     for finding in diagnosis.findings:
         console.print(f"  [bold]{finding.severity}[/] {finding.name}: {escape(finding.evidence)}", highlight=False)
         console.print(f"    {escape(finding.remedy)}", highlight=False)
@@ -159,7 +163,10 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
             faulty = f"{layer['fault_fraction']:.0%} {layer['fault']}"
             table.add_row(name, str(layer["units"]), str(layer["live"]), faulty, f"{layer['dormant_fraction']:.0%}")
         console.print(table)
-        features, acting = diagnosis.figures["features"], diagnosis.figures["policy"]
+    features, acting = (diagnosis.figures.get(part) or {} for part in ("features", "policy"))
+    if features:
         ranks = f"srank {features['srank']} of {features['width']}, effective rank {features['effective_rank']:.1f}"
+        console.print(f"features of {features['layer']}: {ranks}", highlight=False)
+    if acting:
         figures = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in acting.items())
-        console.print(f"features of {features['layer']}: {ranks}; policy: {figures}", highlight=False)
+        console.print(f"policy: {figures}", highlight=False)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from torch import nn
 from torch.distributions import Categorical
 
@@ -34,6 +35,9 @@ from sb3_stable_ppo.weight_metrics import norm_drift
 Figures = dict[str, Any]
 FAULTS = ("dead", "linear", "saturated")
 """What a unit can be that says nothing: silent, or a mere matrix (LeakyReLU), or always the same (tanh)."""
+
+
+OUTPUTS = "what the layers or the policy put out is not finite, though the weights are"
 
 
 class NotFinite(ValueError):
@@ -69,7 +73,10 @@ def look(policy: BasePolicy, probe: ActivationProbe, observations: Observations,
         except ValueError as error:
             if "to satisfy the constraint" not in str(error):  # torch's argument validation: no distribution any more
                 raise
-            raise NotFinite("the policy's outputs are not finite, though its weights are") from error
+            raise NotFinite(OUTPUTS) from error
+    told = [*outputs.parameters(), *activations.values()]
+    if not all_finite([tensor.float() for tensor in told]):
+        raise NotFinite(OUTPUTS)
     return Seen({name: tensor.float() for name, tensor in activations.items()}, outputs, drifts)
 
 
@@ -99,13 +106,22 @@ def layer_figures(probe: ActivationProbe, activations: Mapping[str, th.Tensor]) 
     return figures
 
 
+def is_critics(layer: str) -> bool:
+    """
+    Whether a layer serves the values alone. A critic that is flat, for want of rewards that differ, is no collapse.
+
+    :param layer: its name
+    """
+    return layer.startswith(("vf.", "critic."))
+
+
 def feature_layer(activations: Mapping[str, th.Tensor]) -> str | None:
     """
     The last hidden layer that the action is made from, whose outputs are *the features*.
 
     :param activations: by layer, in the order in which they run
     """
-    names = [name for name in activations if not name.startswith(("vf.", "critic."))]
+    names = [name for name in activations if not is_critics(name)]
     return names[-1] if names else None
 
 
@@ -143,9 +159,12 @@ def health_figures(policy: BasePolicy, probe: ActivationProbe, seen: Seen, thoro
     :param thorough: with the ranks of the features
     :return: ``layers``, ``features``, ``policy``
     """
+    features = feature_figures(seen.activations, thorough)
+    if features:
+        features["inputs"] = get_flattened_obs_dim(policy.observation_space)
     return {
         "layers": layer_figures(probe, seen.activations),
-        "features": feature_figures(seen.activations, thorough),
+        "features": features,
         "policy": policy_figures(seen.outputs, policy.action_space),
     }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_stable_ppo.alarms import Alarms, Event
-from sb3_stable_ppo.buffer_rows import recent_observations, strided_actions, strided_observations
+from sb3_stable_ppo.buffer_rows import joined, recent_observations, rows_of, strided_actions, strided_observations
 from sb3_stable_ppo.callbacks import RunCallback
 from sb3_stable_ppo.gradient_tap import GradientTap
 from sb3_stable_ppo.guard_config import CollapseError
@@ -30,6 +30,8 @@ from sb3_stable_ppo.weight_metrics import distance, update_ratio, weight_norm
 
 ON_ALARM = ("warn", "stop", "raise")
 TRAIN = ("approx_kl", "clip_fraction", "entropy_loss", "explained_variance", "loss", "value_loss", "learning_rate")
+MOST_POOLED = 32
+"""Rollouts of fewer rows are looked at several at a time."""
 RARELY = 100
 """One measurement in so many is thorough even where the budget has no room for it."""
 
@@ -40,7 +42,7 @@ class HealthCallback(RunCallback):
     rollout: logged under ``health/``, a line of ``health.jsonl`` in the run folder, and judged by :mod:`alarms`.
 
     What takes long (ranks, the KL of the update, churn, gradients, weights; on 512 observations) is measured as rarely
-    as ``budget`` asks. At the first alarm, the model as it was when a thorough measurement last found nothing wrong is
+    as ``budget`` asks. At an alarm, the model as it was when a thorough measurement last found nothing wrong is
     saved as ``last_healthy.zip``. docs/health.md has figures, alarms and thresholds.
 
     :param every: rollouts between two measurements
@@ -91,10 +93,15 @@ class HealthCallback(RunCallback):
         self.n_measured = self.n_rollouts = 0
         self._started, self._spent, self._thorough_cost, self._since_thorough = time.perf_counter(), 0.0, 0.0, 0
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
+        if not self._on_policy and not hasattr(self.model, "replay_buffer"):
+            name = type(self.model).__name__
+            raise ValueError(f"HealthCallback reads a rollout or replay buffer; {name} has neither. Use diagnose().")
+        self._pool: list[Any] = []
         self._next_step = self.num_timesteps + self.every_steps
         self._rollout: _Rollout | None = None
         self._initial = copied(dict(self.model.policy.named_parameters()))
-        self._healthy: tuple[int, int, dict[str, Any]] | None = None
+        self._healthy: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._saved_step: int | None = None
         self._asked_to_stop = False
 
     def _on_step(self) -> bool:
@@ -105,7 +112,9 @@ class HealthCallback(RunCallback):
                 self.model.replay_buffer,  # type: ignore[attr-defined]
                 self.thorough_rows if thorough else self.rows,
             )
-            self._measure(_Rollout(self._tensor(observations), thorough))
+            normalizer = self.model.get_vec_normalize_env()
+            seen = observations if normalizer is None else normalizer.normalize_obs(observations)  # stored as they came
+            self._measure(_Rollout(self._tensor(seen), thorough))
             self._note_cost(start, thorough)
         return not self._asked_to_stop
 
@@ -115,16 +124,19 @@ class HealthCallback(RunCallback):
         if not self._on_policy or (self.n_rollouts - 1) % self.every:
             return
         start, thorough = time.perf_counter(), self._is_thorough()
-        rows = self.thorough_rows if thorough else self.rows
-        observations = strided_observations(self.model.rollout_buffer, rows)  # type: ignore[attr-defined]
+        rows, buffer = self.thorough_rows if thorough else self.rows, self.model.rollout_buffer  # type: ignore[attr-defined]
+        self._pool.append(strided_observations(buffer, rows))
+        if len(self._pool) * buffer.buffer_size * buffer.n_envs < min(self.rows, MOST_POOLED):
+            return  # a rollout of few steps, such as A2C's five, tells little: it is looked at with the next ones
+        observations, self._pool = joined(self._pool), []
         self._rollout = rollout = _Rollout(self._tensor(observations), thorough)
         if thorough:
             with suppress(NotFinite):  # it is found again, and said, after the update
                 rollout.before = look(self.model.policy, self.probe, rollout.observations)
                 if self._healthy is None:
                     self._keep_if_healthy(health_figures(self.model.policy, self.probe, rollout.before, thorough=True))
-            actions = strided_actions(self.model.rollout_buffer, rows)  # type: ignore[attr-defined]
-            rollout.actions = th.as_tensor(actions, device=self.model.device)
+            if len(actions := strided_actions(buffer, rows)) == rows_of(observations):
+                rollout.actions = th.as_tensor(actions, device=self.model.device)
             rollout.weights = copied(dict(self.model.policy.named_parameters()))
             rollout.tap = GradientTap(self.probe.all_layers)
         self._spent += time.perf_counter() - start
@@ -193,9 +205,11 @@ class HealthCallback(RunCallback):
             self._keep()
 
     def _keep(self) -> None:
-        kept = self._healthy[2] if self._healthy else None
-        n_updates = getattr(self.model, "_n_updates", 0)
-        self._healthy = self.num_timesteps, n_updates, copied(self.model.get_parameters(), kept)
+        attributes, parameters = self._healthy or ({}, None)
+        variables = self.model._get_torch_save_params()[1]  # beside the state dicts, such as SAC's log_ent_coef
+        names = ["num_timesteps", "_n_updates", *variables]
+        found = {name: getattr(self.model, name) for name in names if hasattr(self.model, name)}
+        self._healthy = copied(found, attributes), copied(self.model.get_parameters(), parameters)
 
     def _thorough_figures(self, rollout: _Rollout, seen: Seen) -> Figures:
         weights = dict(self.model.policy.named_parameters())
@@ -248,19 +262,18 @@ class HealthCallback(RunCallback):
 
     def _save_last_healthy(self) -> str:
         """The model as it was, with the weights of then; its own are not touched."""
-        path = self.writer.folder / "last_healthy.zip"
-        if path.exists():
-            return f"The last healthy model is in {path}."
         if self._healthy is None:
             return "No healthy model was seen before."
-        step, n_updates, parameters = self._healthy
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            replaced(self.model, "get_parameters", lambda: parameters),
-            replaced(self.model, "num_timesteps", step),
-            replaced(self.model, "_n_updates", n_updates),
-        ):
-            self.model.save(path, exclude=["get_parameters"])
+        path = self.writer.folder / "last_healthy.zip"
+        attributes, parameters = self._healthy
+        step = attributes["num_timesteps"]
+        if step != self._saved_step:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as stack:
+                for name, value in {"get_parameters": lambda: parameters, **attributes}.items():
+                    stack.enter_context(replaced(self.model, name, value))
+                self.model.save(path, exclude=["get_parameters"])
+            self._saved_step = step
         return f"The model as it was at step {step:,} is in {path}."
 
 

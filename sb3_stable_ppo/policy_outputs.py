@@ -19,13 +19,20 @@ Observations = th.Tensor | dict[str, th.Tensor]
 class Outputs(NamedTuple):
     """
     :param parts: of a policy that draws, a distribution for each part of the action; else empty
-    :param choices: of a policy that does not draw (DQN's greedy one, TD3's): one-hot actions, or the actions themselves
+    :param choices: of continuous actions the mean as the env gets it, squashed or clipped; of a greedy policy (DQN's)
+        the actions, one-hot
     :param values: of an actor-critic of SB3's PPO kind, shape (states,)
     """
 
     parts: list[Distribution]
     choices: th.Tensor | None
     values: th.Tensor | None
+
+    def parameters(self) -> list[th.Tensor]:
+        """All there is, as tensors."""
+        names = ("logits", "loc", "scale")
+        found = [value for part in self.parts for name in names if (value := getattr(part, name, None)) is not None]
+        return [*found, *(tensor for tensor in (self.choices, self.values) if tensor is not None)]
 
 
 def outputs_of(policy: BasePolicy, observations: Observations) -> Outputs:
@@ -47,13 +54,15 @@ def _outputs(policy: Any, observations: Observations, action_space: spaces.Space
         state = th.zeros(lstm.num_layers, rows, lstm.hidden_size, device=policy.device)
         starts = th.ones(rows, device=policy.device)
         parts = _parts(policy.get_distribution(observations, (state, state), starts)[0])
-        return Outputs(parts, None, policy.predict_values(observations, (state, state), starts).flatten())
+        values = policy.predict_values(observations, (state, state), starts)
+        return Outputs(parts, _clipped(parts, action_space), values.flatten())
     if hasattr(policy, "mlp_extractor"):
         features = policy.extract_features(observations)
         actor, critic = features if isinstance(features, tuple) else (features, features)
         latent = policy.mlp_extractor.forward_actor(actor)
         values = policy.value_net(policy.mlp_extractor.forward_critic(critic))
-        return Outputs(_parts(policy._get_action_dist_from_latent(latent)), None, values.flatten())
+        parts = _parts(policy._get_action_dist_from_latent(latent))
+        return Outputs(parts, _clipped(parts, action_space), values.flatten())
     if hasattr(policy, "critic"):
         if not hasattr(policy.actor, "get_action_dist_params"):  # TD3, DDPG
             actions = policy.actor(observations)
@@ -61,7 +70,7 @@ def _outputs(policy: Any, observations: Observations, action_space: spaces.Space
             return Outputs([], actions, None)
         mean, log_std, _ = policy.actor.get_action_dist_params(observations)
         policy.critic(observations, mean.tanh())
-        return Outputs([Normal(mean, log_std.exp().expand_as(mean), validate_args=False)], None, None)
+        return Outputs([Normal(mean, log_std.exp().expand_as(mean), validate_args=False)], mean.tanh(), None)
     if hasattr(policy, "q_net"):
         greedy = policy.q_net(observations).argmax(dim=1)
     elif hasattr(policy, "quantile_net"):
@@ -75,7 +84,8 @@ def _outputs(policy: Any, observations: Observations, action_space: spaces.Space
 
 def policy_figures(outputs: Outputs, action_space: spaces.Space[Any]) -> dict[str, float]:
     """
-    How much a policy depends on the state, and how evenly it acts; of several parts of an action, the mean.
+    How much a policy depends on the state, and how evenly it acts; of several parts of an action, the mean, but of
+    their balances the least: one that is stuck is one too many.
 
     :param outputs: over states that differ
     :param action_space: the policy's
@@ -89,7 +99,8 @@ def policy_figures(outputs: Outputs, action_space: spaces.Space[Any]) -> dict[st
             figures["action_balance"] = action_balance(choices)
         return figures
     found = [figures for part in outputs.parts for figures in _part_figures(part)]
-    return {name: sum(figures[name] for figures in found) / len(found) for name in found[0]}
+    figures = {name: sum(part[name] for part in found) / len(found) for name in found[0]}
+    return {**figures, "action_balance": min(part["action_balance"] for part in found)}
 
 
 def log_prob(parts: list[Distribution], actions: th.Tensor) -> th.Tensor:
@@ -111,12 +122,19 @@ def _parts(distribution: Any) -> list[Distribution]:
     return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
+def _clipped(parts: list[Distribution], action_space: spaces.Space[Any]) -> th.Tensor | None:
+    """The mean of continuous actions within the bounds of the space, to which SB3 clips them."""
+    if not isinstance(action_space, spaces.Box):
+        return None
+    low, high = (th.as_tensor(bound, device=parts[0].mean.device) for bound in (action_space.low, action_space.high))
+    return parts[0].mean.clamp(low.flatten(), high.flatten())
+
+
 def _part_figures(part: Distribution) -> list[dict[str, float]]:
-    if isinstance(part, Categorical):
-        return [_choice_figures(part.probs)]
     if isinstance(part, Bernoulli):  # each button is a choice of two
         return [_choice_figures(th.stack([1 - yes, yes], dim=1)) for yes in part.probs.unbind(dim=1)]
-    return [{"policy_variance": policy_variance(part.mean / part.stddev)}]
+    assert isinstance(part, Categorical)
+    return [_choice_figures(part.probs)]
 
 
 def _choice_figures(probs: th.Tensor) -> dict[str, float]:

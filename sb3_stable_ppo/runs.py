@@ -191,15 +191,17 @@ class RunReader:
         return facts
 
     def health(self) -> Iterator[dict[str, Any]]:
-        """The lines of ``health.jsonl`` in their order; a last line cut short by a kill is passed over."""
+        """The lines of ``health.jsonl`` in their order; what is no such line is passed over."""
         path = self.folder / "health.jsonl"
         if not path.is_file():
             return
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                yield json.loads(line)
+                figures = json.loads(line)
             except json.JSONDecodeError:
                 continue
+            if isinstance(figures, dict) and isinstance(figures.get("step"), int):
+                yield figures
 
     def snapshot_steps(self) -> list[int]:
         """The steps at which there are snapshots, ascending."""

@@ -24,6 +24,9 @@ MAX_BYTES = 2 * 1024**3
 """Of a file in the zip, unpacked; SB3's largest policies have some tens of megabytes."""
 MAX_GROWTH = 200
 """SB3 does not compress; a file that grows this much when unpacked is no model."""
+PLAIN = (th.float32, th.float64, th.float16, th.bfloat16, th.int64, th.int32, th.uint8, th.int8, th.bool)
+STATISTICS = ("running_mean", "running_var", "ra_mean", "ra_var")
+"""Of norms; the latter of sb3-contrib's BatchRenorm."""
 HUGE = 1e3
 """A weight this large, where an init gives 1 at most."""
 SILENT = 0.9
@@ -57,14 +60,29 @@ def read_weights(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]
     except Exception as error:  # torch's loader has many ways to say no
         reason = " ".join(str(error).split())[:160]
         raise UsageError(f"{path}: its weights are not tensors alone: {type(error).__name__}: {reason}") from error
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, th.Tensor) for value in tensors.values()):
-        raise UsageError(f"{path}: its weights are not tensors by name.")
+    if not isinstance(tensors, Mapping) or not tensors or not all(map(_is_plain, tensors, tensors.values())):
+        raise UsageError(f"{path}: its weights are not plain tensors by name.")
     try:
         known = json.loads(facts)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: its data is no JSON ({error}).") from error
+    if not isinstance(known, dict):
+        raise UsageError(f"{path}: its data is no JSON object.")
     plain = {key: value for key, value in known.items() if isinstance(value, (int, float, str, bool, type(None)))}
     return {str(name): tensor for name, tensor in tensors.items()}, plain
+
+
+def _is_plain(name: Any, tensor: Any) -> bool:
+    """Dense numbers that are all there, under a name that can be printed: a view may claim more than is stored."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and isinstance(tensor, th.Tensor)
+        and tensor.layout is th.strided
+        and tensor.device.type == "cpu"
+        and tensor.dtype in PLAIN
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
@@ -103,7 +121,7 @@ def _dead_by_sign(tensors: Mapping[str, th.Tensor]) -> Iterator[Finding]:
         is_nature = any(
             f"features_extractor.cnn.{number}" == place[-len("features_extractor.cnn.0") :] for number in (0, 2, 4)
         )
-        if is_nature and weight.dim() == 4 and bias is not None:
+        if is_nature and weight.dim() == 4 and bias is not None and bias.shape == weight.shape[:1] and weight.numel():
             dead = float(((weight.flatten(1) <= 0).all(dim=1) & (bias <= 0)).float().mean())
             if not dead < SILENT:
                 evidence = f"{dead:.0%} of the units of {place} have no positive weight or bias, and no negative input."
@@ -113,7 +131,7 @@ def _dead_by_sign(tensors: Mapping[str, th.Tensor]) -> Iterator[Finding]:
 
 def _huge_weights(tensors: Mapping[str, th.Tensor]) -> Iterator[Finding]:
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel() and "running_" not in name:
+        if tensor.is_floating_point() and tensor.numel() and not name.endswith(STATISTICS):
             largest = float(tensor.abs().max())
             if largest > HUGE:
                 evidence = f"{name} has a value of {largest:.3g}, where inits give 1 at most."
@@ -129,7 +147,7 @@ def _statistics(tensors: Mapping[str, th.Tensor]) -> Iterator[Finding]:
             remedy = (
                 "Collect a rollout before the model is used, or train it with StablePPO and our policies, which do."
             )
-            if batches is not None and int(batches) == 0:
+            if batches is not None and not bool(batches.any()):
                 evidence = f"{name}: this BatchNorm has never seen a batch; it does not normalise anything yet."
                 yield Finding("norm_without_statistics", "warning", "", 0, None, evidence, remedy)
                 return

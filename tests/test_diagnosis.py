@@ -134,11 +134,12 @@ def test_weights_so_large_that_the_outputs_are_no_numbers_are_broken_too() -> No
         parameter.data *= 1e25
     diagnosis = diagnose(model, observations_of(model))
     assert diagnosis.verdict == "numerically broken"
-    assert "though its weights are" in diagnosis.findings[0].evidence
+    assert "though the weights are" in diagnosis.findings[0].evidence
 
 
 def test_a_history_of_falling_rank_and_growing_norms_is_a_network_that_is_dying() -> None:
     model = PPO("MlpPolicy", make_cartpole(), seed=0)
+    model.num_timesteps = 5
     history = [
         {"step": step, "layers": {}, "nonfinite": None, "features": {"layer": "pi.fc2", "srank": srank, "norm": 3.0}}
         for step, srank in enumerate([40, 60, 30, 14, 13, 12])
@@ -146,6 +147,8 @@ def test_a_history_of_falling_rank_and_growing_norms_is_a_network_that_is_dying(
     diagnosis = diagnose(model, observations_of(model), history)
     assert (diagnosis.verdict, names(diagnosis)[0]) == ("dying", "falling_rank")
     assert "pi.fc2 has fallen to 20% of its peak (since step 3)" in diagnosis.findings[0].evidence
+    model.num_timesteps = 2
+    assert diagnose(model, observations_of(model), history).verdict == "healthy", "what came after does not count"
 
 
 def test_the_worst_of_several_is_the_verdict_and_warnings_are_none() -> None:
@@ -156,6 +159,61 @@ def test_the_worst_of_several_is_the_verdict_and_warnings_are_none() -> None:
     assert conclude([found("warning", "")], {}).verdict == "healthy"
     ordered = conclude([found("note", "early training"), found("warning", ""), found("critical", "dying")], {})
     assert [finding.severity for finding in ordered.findings] == list(reversed(SEVERITIES))
+
+
+@pytest.mark.parametrize("name", ["DQN", "TD3", "SAC", "CrossQ"])
+def test_values_and_actions_that_are_no_numbers_are_broken_though_nothing_raises(name: str) -> None:
+    cls = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
+    model = cls("MlpPolicy", "CartPole-v1" if name == "DQN" else "Pendulum-v1", seed=0)
+    observations = observations_of(model)
+    for key, tensor in model.policy.state_dict().items():
+        if name == "CrossQ":
+            tensor.fill_(math.nan) if key == "actor.latent_pi.0.ra_mean" else None
+        elif tensor.is_floating_point():
+            tensor.mul_(1e30)
+    assert diagnose(model, observations).verdict == "numerically broken"
+
+
+@pytest.mark.parametrize("name", ["PPO", "SAC", "MultiDiscrete"])
+def test_an_action_stuck_at_its_bound_or_in_one_part_is_a_collapsed_policy(name: str) -> None:
+    if name == "SAC":
+        model: Any = stable_baselines3.SAC("MlpPolicy", "Pendulum-v1", seed=0)
+        model.policy.actor.mu.bias.data.fill_(20.0)
+    elif name == "PPO":
+        model = PPO("MlpPolicy", "Pendulum-v1", seed=0)
+        model.policy.action_net.bias.data.fill_(50.0)
+    else:
+
+        class TwoParts(gym.ActionWrapper[Any, Any, Any]):
+            action_space = spaces.MultiDiscrete([3, 2])
+
+            def action(self, action: Any) -> Any:
+                return int(action[1])
+
+        model = PPO("MlpPolicy", TwoParts(gym.make("CartPole-v1")), seed=0)
+        model.policy.action_net.bias.data[1] = 50.0
+    model.num_timesteps = 100
+    assert diagnose(model, observations_of(model)).verdict == "collapsed policy"
+
+
+def test_a_flat_critic_is_a_warning_and_no_collapse() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), seed=0)
+    fill(model.policy.mlp_extractor.value_net[0], 20.0)
+    diagnosis = diagnose(model, observations_of(model))
+    assert (diagnosis.verdict, diagnosis.findings[0].severity) == ("healthy", "warning")
+    assert "It is the critic's own" in diagnosis.findings[0].evidence
+
+
+@pytest.mark.parametrize("env", ["MountainCar-v0", "Pendulum-v1", "Acrobot-v1"])
+def test_few_numbers_in_an_observation_bound_the_rank_and_are_no_collapse(env: str) -> None:
+    for activation in (nn.Tanh, nn.ReLU):
+        model = PPO("MlpPolicy", env, seed=0, policy_kwargs={"activation_fn": activation})
+        assert diagnose(model, observations_of(model, 512)).verdict == "healthy"
+
+
+def test_a_network_without_layers_is_said_to_be_unknown_inside() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), seed=0, policy_kwargs={"net_arch": []})
+    assert names(diagnose(model, observations_of(model))) == ["no_layers"]
 
 
 @pytest.mark.slow
@@ -207,6 +265,8 @@ def test_dict_observations_are_diagnosed() -> None:
         (np.zeros((1, 4), np.float32), "One observation tells nothing"),
         (np.zeros(4, np.float32), r"the policy takes batches of shape \(n, \*\(4,\)\), not \(4,\)"),
         (np.zeros((8, 5), np.float32), r"not \(8, 5\)"),
+        (np.zeros((8, 4), np.float32), "These observations are all the same"),
+        (np.full((8, 4), np.nan, np.float32), "not finite; it is the env that is broken"),
     ],
 )
 def test_observations_of_another_kind_are_one_error(observations: Any, complaint: str) -> None:
@@ -320,5 +380,5 @@ def test_the_action_space_of_one_choice_is_no_collapse() -> None:
         def step(self, action: Any) -> Any:
             return self.observation_space.sample(), 0.0, False, False, {}
 
-    model = PPO("MlpPolicy", Only(), n_steps=32, batch_size=32, seed=0)
+    model = PPO("MlpPolicy", Only(), n_steps=32, batch_size=32, seed=0).learn(32)
     assert diagnose(model, observations_of(model)).verdict == "healthy"

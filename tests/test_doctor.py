@@ -16,7 +16,7 @@ import pytest
 import torch as th
 from conftest import make_cartpole, make_pong
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from sb3_stable_ppo import StablePongPolicy, StablePPO
 from sb3_stable_ppo.cli import main
@@ -108,8 +108,11 @@ def test_json_has_the_findings_and_the_figures(cartpole_zip: Path, capsys: pytes
 def test_the_runs_own_figures_tell_what_has_become_worse(
     cartpole_zip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = [{"step": n, "features": {"layer": "pi.fc2", "norm": 2.0 if n < 5 else 40.0}} for n in range(9)]
-    (cartpole_zip.parent / "health.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    PPO("MlpPolicy", make_cartpole(), n_steps=32, batch_size=32, seed=0).learn(64).save(cartpole_zip)
+    lines: list[Any] = [{"step": n, "features": {"layer": "pi.fc2", "norm": 2.0 if n < 5 else 40.0}} for n in range(9)]
+    lines += [[1], {"no": "step"}, {"step": 9, "features": {"norm": None}, "layers": {"x": {"fault_fraction": None}}}]
+    lines[-1]["layers"]["x"]["dormant_fraction"] = None
+    (cartpole_zip.parent / "health.jsonl").write_bytes(b"\xff\xfe\n" + "\n".join(map(json.dumps, lines)).encode())
     assert doctor(cartpole_zip, "--env", "CartPole-v1", "--rows", 64) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "dying critical growing_norm: The features of pi.fc2 are 20.0 times as large as at first" in shown
@@ -125,6 +128,29 @@ def test_observations_are_normalised_as_in_training(tmp_path: Path, monkeypatch:
     with pytest.raises(ZeroDivisionError):
         doctor(tmp_path / "model.zip", "--env", "CartPole-v1", "--rows", 16)
     assert float(np.max(seen[0])) == -10.0, "clipped"
+
+
+def test_odd_tensors_are_looked_at_without_a_crash() -> None:
+    odd = {
+        "features_extractor.cnn.0.weight": th.zeros(4, 1, 2, 2),
+        "features_extractor.cnn.0.bias": th.zeros(3),
+        "features_extractor.cnn.2.weight": th.zeros(0, 0, 0, 0),
+        "features_extractor.cnn.2.bias": th.zeros(0),
+        "norm.running_var": th.ones(2),
+        "norm.num_batches_tracked": th.tensor([1, 2]),
+        "norm.ra_var": th.full((2,), 1e6),
+    }
+    assert diagnose_weights(odd, {}).is_healthy
+
+
+def test_stacked_vectors_and_a_critic_without_an_actors_layers_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    PPO("MlpPolicy", VecFrameStack(make_cartpole(), 4), seed=0).save(tmp_path / "stacked.zip")
+    assert doctor(tmp_path / "stacked.zip", "--env", "CartPole-v1", "--rows", 64) == 0
+    PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": {"pi": [], "vf": [16]}}).save(tmp_path / "critic.zip")
+    assert doctor(tmp_path / "critic.zip", "--env", "CartPole-v1", "--rows", 64) == 0
+    assert "vf.fc1" in capsys.readouterr().out
 
 
 def test_weights_that_exploded_and_norms_without_statistics_are_seen_in_the_weights() -> None:
@@ -237,11 +263,24 @@ def test_a_zip_that_grows_a_thousandfold_is_not_unpacked(cartpole_zip: Path, tmp
     deep = rewritten(cartpole_zip, tmp_path / "deep.zip", data=b"[" * 5_000 + os.urandom(200).hex().encode())
     with pytest.raises(UsageError, match="its data is no JSON"):
         read_weights(deep)
+    with pytest.raises(UsageError, match="its data is no JSON object"):
+        read_weights(rewritten(cartpole_zip, tmp_path / "list.zip", data=b"[1, 2]"))
 
 
-@pytest.mark.parametrize("weights", [[1, 2], {"weight": 3}])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [1, 2],
+        {},
+        {"weight": 3},
+        {"weight": th.zeros(1).expand(10**13)},
+        {"weight": th.zeros(3, 3).to_sparse()},
+        {"weight": th.zeros(3, device="meta")},
+        {"\x1b[2J": th.zeros(3)},
+    ],
+)
 def test_weights_that_are_no_tensors_by_name_are_refused(weights: Any, cartpole_zip: Path, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     th.save(weights, buffer)
-    with pytest.raises(UsageError, match="its weights are not tensors by name"):
+    with pytest.raises(UsageError, match="its weights are not plain tensors by name"):
         read_weights(rewritten(cartpole_zip, tmp_path / "a.zip", policy=buffer.getvalue()))

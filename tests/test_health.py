@@ -14,6 +14,8 @@ from conftest import SceneEnv, assert_same_weights, make_cartpole, make_pong
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_stable_ppo import CollapseError, HealthCallback, StableMultiInputPolicy, StablePongPolicy, StablePPO
 from sb3_stable_ppo.alarms import RULES, Alarms
@@ -173,6 +175,47 @@ def test_a_policy_without_any_layer_that_can_be_read_is_said_so(tmp_path: Path) 
     model = RecurrentPPO("MlpLstmPolicy", make_cartpole(), policy_kwargs={"net_arch": []}, **SMALL)
     with pytest.warns(UserWarning, match="HealthCallback finds no layer"):
         model.learn(64, callback=HealthCallback(folder=tmp_path))
+
+
+def test_replayed_observations_are_normalised_as_the_policy_gets_them(tmp_path: Path) -> None:
+    env = VecNormalize(make_vec_env("Pendulum-v1", 1, 0, env_kwargs={"g": 9.0}), norm_reward=False)
+    env.obs_rms.mean += 1000.0
+    env.training = False
+    model = stable_baselines3.SAC("MlpPolicy", env, learning_starts=50, seed=0, policy_kwargs={"net_arch": [16]})
+    seen: list[Any] = []
+    callback = HealthCallback(folder=tmp_path, every_steps=100)
+    callback._tensor = lambda rows: seen.append(rows) or th.as_tensor(rows)  # type: ignore[method-assign]
+    model.learn(120, callback=callback)
+    assert float(seen[0].max()) == -10.0, "clipped"
+
+
+def test_rollouts_of_five_steps_are_looked_at_several_at_a_time(tmp_path: Path) -> None:
+    A2C("MlpPolicy", "Pendulum-v1", seed=0).learn(100, callback=HealthCallback(folder=tmp_path))
+    lines = lines_of(tmp_path)
+    assert [line["step"] for line in lines] == [35, 70]
+    assert {line["features"]["rows"] for line in lines} == {35}
+
+
+def test_an_algorithm_without_a_buffer_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ARS has neither\. Use diagnose\(\)"):
+        sb3_contrib.ARS("LinearPolicy", "CartPole-v1").learn(10, callback=HealthCallback(folder=tmp_path))
+
+
+def test_what_sac_keeps_beside_its_weights_is_of_the_healthy_moment_too(tmp_path: Path) -> None:
+    class Poison(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == 150:
+                self.model.log_ent_coef.data.fill_(math.nan)  # type: ignore[attr-defined]
+                next(self.model.policy.parameters()).data.fill_(math.nan)
+            return self.num_timesteps < 201
+
+    model = stable_baselines3.SAC("MlpPolicy", "Pendulum-v1", learning_starts=500, seed=0)
+    with pytest.warns(UserWarning, match="numerically broken"):
+        model.learn(400, callback=[Poison(), HealthCallback(folder=tmp_path, every_steps=100)])
+    kept = stable_baselines3.SAC.load(tmp_path / "last_healthy.zip")
+    assert kept.num_timesteps == 100
+    assert math.isfinite(float(kept.log_ent_coef))
+    assert math.isnan(float(model.log_ent_coef))
 
 
 def test_rows_are_spread_evenly_over_steps_and_envs() -> None:
