@@ -120,6 +120,26 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def plot(path: Path) -> None:
+    """A curve for each run."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    for number, name in enumerate(RUNS):
+        for row in finished(NAME):
+            if row["cell"]["run"] == name:
+                steps, values = zip(*row["curve"], strict=True)
+                axes.plot(steps, values, color=f"C{number}", label=f"{name}, seed {row['cell']['seed']}")
+    published = {400_000: -20, 900_000: -10, 1_300_000: 0}  # read by eye off CleanRL's figure of ppo_atari
+    axes.plot(list(published), list(published.values()), "o--", color="grey", label="CleanRL's ppo_atari, as published")
+    axes.set(xlabel="steps", ylabel="return, last 100 games", title="Pong", ylim=(-21.5, 21))
+    axes.legend(fontsize=8)
+    plt.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="RUN")
@@ -127,7 +147,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, default=Path("logs/long_pong"))
     parser.add_argument("--table", action="store_true", help="only print what is on record")
+    parser.add_argument("--plot", type=Path, help="only draw what is on record")
     args = parser.parse_args()
+    if args.plot:
+        plot(args.plot)
+        return
     for seed in args.seeds if not args.table else ():
         for name in args.runs:
             cell = {"run": name, "seed": seed, "steps": args.steps}

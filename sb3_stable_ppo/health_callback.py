@@ -32,7 +32,7 @@ ON_ALARM = ("warn", "stop", "raise")
 TRAIN = ("approx_kl", "clip_fraction", "entropy_loss", "explained_variance", "loss", "value_loss", "learning_rate")
 MOST_POOLED = 32
 """Rollouts of fewer rows are looked at several at a time."""
-RARELY = 100
+RARELY = 200
 """One measurement in so many is thorough even where the budget has no room for it."""
 
 
