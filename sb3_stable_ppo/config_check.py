@@ -19,6 +19,7 @@ from torch import nn
 
 from sb3_stable_ppo.calibration import BatchNorm
 from sb3_stable_ppo.findings import Finding
+from sb3_stable_ppo.schedules import counting_schedule
 
 LARGE_REWARD = 10.0
 """A reward per step whose value losses outweigh everything else."""
@@ -41,9 +42,9 @@ Told = Iterator[tuple[str, str]]
 
 def _negative_learning_rate(model: Any) -> Told:
     """SB3 lets the progress go below zero in the last rollout (``_update_current_progress_remaining``)."""
-    schedule, total = getattr(model, "lr_schedule", None), getattr(model, "_total_timesteps", 0)
-    rollout = getattr(model, "n_steps", 1) * model.n_envs
-    if callable(schedule) and float(schedule(-0.01)) < 0 and (total == 0 or total % rollout):
+    total, rollout = getattr(model, "_total_timesteps", 0), getattr(model, "n_steps", 1) * model.n_envs
+    rate = _learning_rate_at(model, -0.01)
+    if rate is not None and rate < 0 and (total == 0 or total % rollout):
         yield (
             "The learning rate becomes negative in the last rollout: unless the steps are a multiple of a rollout's, "
             "SB3 lets the remaining progress go below 0.",
@@ -52,12 +53,20 @@ def _negative_learning_rate(model: Any) -> Told:
 
 
 def _vanishing_learning_rate(model: Any) -> Told:
-    schedule = getattr(model, "lr_schedule", None)
-    if callable(schedule) and float(schedule(1.0)) > 0 and 0 <= float(schedule(0.1)) < 1e-4 * float(schedule(1.0)):
+    first, late = _learning_rate_at(model, 1.0), _learning_rate_at(model, 0.1)
+    if first and late is not None and 0 <= late < 1e-4 * first:
         yield (
             "The learning rate vanishes before the run ends: with a tenth to go it is below 1e-4 of its start.",
             "Let it decay more slowly, or end the run there.",
         )
+
+
+def _learning_rate_at(model: Any, progress: float) -> float | None:
+    """Of a schedule of the remaining progress; None where it goes by something else, as ours that count updates."""
+    schedule = getattr(model, "lr_schedule", None)
+    if not callable(schedule) or counting_schedule(model.learning_rate) is not None:
+        return None
+    return float(schedule(progress))
 
 
 def _one_sample_minibatch(model: Any) -> Told:

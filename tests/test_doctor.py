@@ -18,7 +18,7 @@ from conftest import make_cartpole, make_pong
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
-from sb3_stable_ppo import StablePongPolicy, StablePPO
+from sb3_stable_ppo import LinearLR, StablePongPolicy, StablePPO
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.hyperparams import UsageError
 from sb3_stable_ppo.saved_models import known_algorithms, load_model
@@ -67,6 +67,12 @@ def test_a_model_that_lives_is_status_0(name: str, tmp_path: Path, capsys: pytes
     assert f"{name} after 0 steps, 64 observations of {env}" in shown
     assert "healthy" in shown
     assert doctor(tmp_path / "m.zip") == 0
+
+
+def test_a_schedule_that_counts_updates_is_no_hindrance(tmp_path: Path) -> None:
+    model = StablePPO("MlpPolicy", make_cartpole(), learning_rate=LinearLR(1e-3), n_steps=32, batch_size=32, seed=0)
+    model.learn(128).save(tmp_path / "model.zip")
+    assert doctor(tmp_path / "model.zip", "--env", "CartPole-v1", "--rows", 64) == 0
 
 
 def test_pong_is_played_as_it_was_trained_and_a_dead_layer_is_status_1(
