@@ -15,13 +15,15 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import obs_as_tensor
 
-from sb3_stable_ppo.alarms import FEW_INPUTS, Alarms
+from sb3_stable_ppo.alarms import FEW_INPUTS, RULES, Alarms
 from sb3_stable_ppo.config_check import check_config
 from sb3_stable_ppo.findings import Diagnosis, Finding, conclude
 from sb3_stable_ppo.health import Figures, NotFinite, health_figures, is_critics, look
 from sb3_stable_ppo.probes import ActivationProbe
 
-SICK, DORMANT, LOW_RANK, ONE_ACTION = 0.9, 0.9, 2, 0.02
+RAISED_AT = {rule.name: rule.raise_at for rule in RULES}
+SICK, DORMANT = RAISED_AT["inactive_layer"], RAISED_AT["dormant_layer"]
+LOW_RANK, ONE_ACTION = RAISED_AT["low_rank"], RAISED_AT["one_action"]
 EARLY_STEPS = 500_000
 """Until then a healthy PPO stays near -20 on Pong."""
 NEWBORN_VARIANCE = 1e-9
@@ -189,7 +191,7 @@ def _past(history: Iterable[Figures]) -> Iterable[Finding]:
                 "critical",
                 "dying",
                 event.value,
-                next(rule.raise_at for rule in alarms.rules if rule.name == name),
+                RAISED_AT[name],
                 f"{event.text[0].upper()}{event.text[1:]}.",
                 "Rank falls and norms grow long before the return does: lower the learning rate or the number of "
                 "epochs, or use norm: layer.",
