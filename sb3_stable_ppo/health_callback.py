@@ -83,6 +83,7 @@ class HealthCallback(RunCallback):
             raise ValueError(f"Unknown on_alarm {on_alarm!r}: choose one of {', '.join(ON_ALARM)}, or a function.")
         self.every, self.rows, self.thorough_rows = int(every), int(rows), int(thorough_rows)
         self.budget, self.on_alarm, self.every_steps = budget, on_alarm, int(every_steps)
+        self._rollout: _Rollout | None = None
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -98,7 +99,9 @@ class HealthCallback(RunCallback):
             raise ValueError(f"HealthCallback reads a rollout or replay buffer; {name} has neither. Use diagnose().")
         self._pool: list[Any] = []
         self._next_step = self.num_timesteps + self.every_steps
-        self._rollout: _Rollout | None = None
+        if self._rollout is not None and self._rollout.tap is not None:  # the update that it was to watch has failed
+            self._rollout.tap.close()
+        self._rollout = None
         self._initial = copied(dict(self.model.policy.named_parameters()))
         self._healthy: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._saved_step: int | None = None

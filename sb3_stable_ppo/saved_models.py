@@ -21,6 +21,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_stable_ppo import algorithms
 from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.weights_only import model_file
 
 OF_THE_CALLER = {"self", "policy", "env", "device", "verbose", "_init_setup_model", "args", "kwargs"}
 """Arguments that tell nothing of an algorithm, or are not kept."""
@@ -78,9 +79,7 @@ def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
     :param algo: name of the algorithm; None: it is found out
     :raises UsageError: if it cannot be loaded, saying why
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"{path}: there is no such file.")
+    path = model_file(path)
     known = known_algorithms()
     if algo is not None and algo not in known:
         raise UsageError(f"Unknown algorithm {algo!r}: choose one of {', '.join(known)}.")

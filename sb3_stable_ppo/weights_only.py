@@ -34,6 +34,21 @@ NATURE_CONVS = tuple(f"features_extractor.cnn.{index}" for index in (0, 2, 4))
 """The convolutions of SB3's NatureCNN."""
 
 
+def model_file(path: str | Path) -> Path:
+    """
+    :param path: of a zip
+    :return: it
+    :raises UsageError: if there is no such file; of a folder, the zips in it are named
+    """
+    path = Path(path)
+    if path.is_dir():
+        zips = ", ".join(sorted(str(found.relative_to(path)) for found in path.rglob("*.zip"))[:5]) or "no zip"
+        raise UsageError(f"{path} is a folder, with {zips} in it; name the zip of a model.")
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such file.")
+    return path
+
+
 def read_weights(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]]:
     """
     The policy's tensors and the plain facts of an SB3 zip.
@@ -42,9 +57,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]
     :return: tensors by name, and what ``data`` holds in plain JSON
     :raises UsageError: if there is no such file, or it is no SB3 model, or not one of tensors and plain JSON
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"{path}: there is no such file.")
+    path = model_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             weights, facts = _unpacked(archive, "policy.pth", path), _unpacked(archive, "data", path)

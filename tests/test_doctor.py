@@ -195,6 +195,10 @@ def test_a_mistake_is_one_sentence_and_status_2(
     for args, complaint in [
         ((tmp_path / "missing.zip",), "missing.zip: there is no such file"),
         ((tmp_path / "missing.zip", *env), "missing.zip: there is no such file"),
+        (
+            (tmp_path,),
+            "is a folder, with model.zip, nobody.zip, other.zip, short.zip, text.zip in it; name the zip of a model",
+        ),
         ((tmp_path / "short.zip",), "no whole zip of an SB3 model"),
         ((tmp_path / "short.zip", *env), "short.zip"),
         ((tmp_path / "text.zip", *env), "text.zip"),
@@ -290,3 +294,11 @@ def test_weights_that_are_no_tensors_by_name_are_refused(weights: Any, cartpole_
     th.save(weights, buffer)
     with pytest.raises(UsageError, match="its weights are not plain tensors by name"):
         read_weights(rewritten(cartpole_zip, tmp_path / "a.zip", policy=buffer.getvalue()))
+
+
+def test_a_reader_that_has_had_enough_is_no_error(cartpole_zip: Path) -> None:
+    command = f"{sys.executable} -m sb3_stable_ppo doctor {cartpole_zip} --json | head -c 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout == "{"
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

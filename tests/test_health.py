@@ -377,3 +377,22 @@ def test_an_alarm_stops_or_raises_or_calls(on_alarm: str, tmp_path: Path) -> Non
 def test_an_option_out_of_range_is_an_error(options: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         HealthCallback(**options)
+
+
+def test_a_run_after_one_whose_update_failed_has_one_listener_on_each_weight(tmp_path: Path) -> None:
+    model, callback = cartpole_model(StablePPO), HealthCallback(folder=tmp_path, budget=None)
+    listeners: list[int] = []
+    train = model.train
+
+    def fail_at_first() -> None:
+        listeners.append(max(len(weight._post_accumulate_grad_hooks or ()) for weight in model.policy.parameters()))
+        if len(listeners) == 1:
+            raise CollapseError("in the midst of an update")
+        train()
+
+    model.train = fail_at_first
+    with pytest.raises(CollapseError, match="in the midst"):
+        model.learn(64, callback=callback)
+    model.learn(128, callback=callback)
+    assert listeners == [1, 1, 1]
+    assert not any(weight._post_accumulate_grad_hooks for weight in model.policy.parameters())
