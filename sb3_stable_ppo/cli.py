@@ -19,6 +19,7 @@ from sb3_stable_ppo.hyperparams import UsageError
 COMMANDS = {
     "train": "train an agent through rl_zoo3; all flags of rl_zoo3's train work",
     "doctor": "tell whether the network of a saved model lives; exit status 0 if it does, 1 if not",
+    "report": "write a page that shows whether a run's network lives, or compare several runs",
     "bench": "measure training speed here: stock SB3, then the fast path one option after the other",
 }
 """Each has a module ``cli_NAME`` with a function ``run``, imported when it is called."""

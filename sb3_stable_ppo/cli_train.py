@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sb3_stable_ppo.cli_arguments import PROGRAM, import_packages
+from sb3_stable_ppo.cli_report import missing, write_report
 from sb3_stable_ppo.env_ids import check_env
 from sb3_stable_ppo.hyperparams import UsageError
 from sb3_stable_ppo.patching import replaced
+from sb3_stable_ppo.run_data import read_run
 from sb3_stable_ppo.runs import RunReader
 
 
@@ -30,12 +32,14 @@ def run(argv: list[str]) -> int:
     own.add_argument("--gym-packages", nargs="+", default=[])
     own.add_argument("-i", "--trained-agent", default="")
     own.add_argument("--no-progress", action="store_true")
+    own.add_argument("--no-report", action="store_true")
     own.add_argument("--vec-env")
     own.add_argument("-h", "--help", action="store_true")
     args, _ = own.parse_known_args(argv)
     if args.help:
         print(
-            "Beside rl_zoo3's own flags below: --no-progress (tables instead of a progress bar).\n"
+            "Beside rl_zoo3's own flags below: --no-progress (tables instead of a progress bar), --no-report (no\n"
+            "report.html at the end).\n"
             "Defaults that differ: --algo stable_ppo, its --conf-file from this package, --progress.\n"
         )
 
@@ -54,7 +58,7 @@ def run(argv: list[str]) -> int:
         defaults += ["--conf-file", str(zoo.config_file(args.algo))]
     if not args.no_progress:
         defaults += ["--progress"]
-    flags = [flag for flag in argv if flag != "--no-progress"]
+    flags = [flag for flag in argv if flag not in ("--no-progress", "--no-report")]
     managers: list[zoo.StableExperimentManager] = []
 
     def make_manager(*args: object, **kwargs: object) -> zoo.StableExperimentManager:
@@ -79,6 +83,8 @@ def run(argv: list[str]) -> int:
         finally:
             for manager in managers:
                 print_results(Path(manager.save_path))
+                if not args.no_report:
+                    leave_report(Path(manager.save_path))
     return 0
 
 
@@ -127,3 +133,19 @@ def print_results(folder: Path) -> None:
         before = first["layers"].get(layer, figures)
         table.add_row(layer, *(str(int(n)) for n in (figures["units"], before["live"], figures["live"])))
     console.print(table)
+
+
+def leave_report(folder: Path) -> None:
+    """
+    Write ``report.html``, if plotly is there. A run that is done is not lost over its picture.
+
+    :param folder: the run folder; nothing is written if there is none
+    """
+    if not folder.is_dir() or missing():
+        return
+    try:
+        write_report([read_run(folder)], folder / "report.html")
+    except Exception as error:
+        print(f"{PROGRAM}: no report: {type(error).__name__}: {error}", file=sys.stderr)
+    else:
+        print(f"Report: {folder / 'report.html'}")

@@ -25,6 +25,7 @@ from sb3_stable_ppo.metrics import (
     ranks,
     saturated_fraction,
     sparsity,
+    srank,
 )
 from sb3_stable_ppo.policy_metrics import churn_cross_entropy, policy_churn, ratio_excess
 from sb3_stable_ppo.policy_outputs import Observations, Outputs, log_prob, outputs_of, policy_figures
@@ -156,14 +157,19 @@ def health_figures(policy: BasePolicy, probe: ActivationProbe, seen: Seen, thoro
     :param policy: that was looked at
     :param probe: it was looked at through
     :param seen: what was seen
-    :param thorough: with the ranks of the features
+    :param thorough: with the ranks of the features, and each layer's ``srank``
     :return: ``layers``, ``features``, ``policy``
     """
     features = feature_figures(seen.activations, thorough)
     if features:
         features["inputs"] = get_flattened_obs_dim(policy.observation_space)
+    layers = layer_figures(probe, seen.activations)
+    for name, tensor in seen.activations.items() if thorough else ():
+        is_map = tensor.dim() > 2  # of a convolution: the rank of its channels' means
+        known = features["srank"] if name == features["layer"] else None
+        layers[name]["srank"] = known or srank(tensor.flatten(2).mean(dim=2) if is_map else tensor)
     return {
-        "layers": layer_figures(probe, seen.activations),
+        "layers": layers,
         "features": features,
         "policy": policy_figures(seen.outputs, policy.action_space),
     }

@@ -22,6 +22,8 @@ VIRIDIS = np.array(
     ],
     dtype=np.float64,
 )  # fmt: skip
+GAP, NONFINITE = 254, 255
+"""Indices of the palette; below them viridis, from dark to bright."""
 GAP_COLOUR = (24, 24, 27)
 NONFINITE_COLOUR = (255, 0, 80)
 
@@ -55,25 +57,49 @@ def colour_scale(activations: Floats) -> float:
     return largest if largest > 0 else 1.0
 
 
-def channel_grid(activations: Floats, scale: float, gap: int = 1) -> Image:
+def _palette() -> Image:
+    ramp = viridis(np.linspace(0.0, 1.0, GAP))
+    return np.concatenate([ramp, np.array([GAP_COLOUR, NONFINITE_COLOUR], dtype=np.uint8)])
+
+
+PALETTE = _palette()
+
+
+def index_grid(activations: Floats, scale: float, gap: int = 1) -> Image:
     """
     One picture of a layer: its channels side by side, magnitude from dark (0) to bright (``scale``).
 
     :param activations: one layer for one observation, shape (channels, height, width)
     :param scale: the magnitude drawn brightest
     :param gap: pixels between two channels
-    :return: shape (height, width, 3)
+    :return: indices of ``PALETTE``, shape (height, width)
     """
     channels, height, width = activations.shape
     columns = math.ceil(math.sqrt(channels))
     rows = math.ceil(channels / columns)
-    grid = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), dtype=np.uint8)
-    grid[:] = GAP_COLOUR
-    for index, colours in enumerate(viridis(np.abs(np.asarray(activations, dtype=np.float64)) / scale)):
+    shares = np.abs(np.asarray(activations, dtype=np.float64)) / scale
+    finite = np.isfinite(shares)
+    indices = np.rint(np.clip(np.where(finite, shares, 0.0), 0.0, 1.0) * (GAP - 1)).astype(np.uint8)
+    indices[~finite] = NONFINITE
+    grid = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), GAP, dtype=np.uint8)
+    for index, channel in enumerate(indices):
         top = gap + index // columns * (height + gap)
         left = gap + index % columns * (width + gap)
-        grid[top : top + height, left : left + width] = colours
+        grid[top : top + height, left : left + width] = channel
     return grid
+
+
+def channel_grid(activations: Floats, scale: float, gap: int = 1) -> Image:
+    """
+    :func:`index_grid` in colours.
+
+    :param activations: see there
+    :param scale: see there
+    :param gap: see there
+    :return: shape (height, width, 3)
+    """
+    picture: Image = PALETTE[index_grid(activations, scale, gap)]
+    return picture
 
 
 def central_motion(frames: npt.NDArray[Any]) -> float:

@@ -6,8 +6,10 @@ outside.
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import shutil
+import socket
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -215,6 +217,8 @@ class StableExperimentManager(ExperimentManager):
         self.run = RunWriter(self.save_path)
         self.run.describe(
             status="running",
+            pid=os.getpid(),
+            host=socket.gethostname(),
             algo=self.algo,
             env=self.env_name.gym_id,
             seed=self.seed,

@@ -1,0 +1,79 @@
+"""
+``sb3-stable-ppo report``: look at runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from pathlib import Path
+
+from sb3_stable_ppo.cli_arguments import parser_of, positive
+from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.run_data import RunData, read_run
+from sb3_stable_ppo.runs import RunReader, write_atomically
+
+NEEDED = ("plotly", "jinja2", "PIL", "matplotlib", "imageio", "yaml")
+
+
+def run(argv: list[str]) -> int:
+    """write a page that shows whether a run's network lives, or compare several runs"""
+    parser = parser_of("report", run.__doc__)
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="run folders, ours or plain SB3's or rl_zoo3's"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help="the page (report.html in the run; of several: comparison.html)"
+    )
+    parser.add_argument("--gif", type=Path, metavar="FILE", help="the film of the first run too")
+    parser.add_argument("--strip", type=Path, metavar="FOLDER", help="its pictures as PNGs too, for a paper")
+    parser.add_argument("--columns", type=positive, default=5, help="steps of the strip (%(default)s)")
+    parser.add_argument("--watch", action="store_true", help="write the page anew until the run ends")
+    parser.add_argument("--every", type=positive, default=30, help="seconds between two pages (%(default)s)")
+    args = parser.parse_args(argv)
+    if missing():
+        raise UsageError(f"report needs {', '.join(missing())}: pip install 'sb3-stable-ppo[report]'.")
+    found = [read_run(folder) for folder in args.runs]
+    if (args.gif or args.strip) and not RunReader(args.runs[0]).snapshot_steps():
+        raise UsageError(f"{args.runs[0]} holds no snapshots to make pictures of.")
+    output = args.output or (args.runs[0] / "report.html" if len(args.runs) == 1 else Path("comparison.html"))
+    if output.is_dir() or not output.parent.is_dir():
+        raise UsageError(f"--output {output}: {'a folder' if output.is_dir() else 'its folder does not exist'}.")
+    while args.watch and any(one.status == "running" for one in found):
+        write_report(found, output, refresh=args.every)
+        print(f"{output}: step {found[0].steps:,}", flush=True)
+        time.sleep(args.every)
+        found = [read_run(folder) for folder in args.runs]
+    write_report(found, output)
+    print(output)
+    if args.gif or args.strip:
+        from sb3_stable_ppo.film import film_of
+        from sb3_stable_ppo.film_export import write_gif, write_strip
+
+        film = film_of(RunReader(args.runs[0]))
+        if args.gif:
+            write_gif(film, args.gif)
+            print(args.gif)
+        if args.strip:
+            print(write_strip(film, args.strip, args.columns))
+    return 0
+
+
+def missing() -> list[str]:
+    """What the report needs and is not installed."""
+    return [name for name in NEEDED if importlib.util.find_spec(name) is None]
+
+
+def write_report(runs: list[RunData], output: Path, refresh: int | None = None) -> None:
+    """
+    :param runs: to show
+    :param output: the page; what is there is replaced
+    :param refresh: see :func:`sb3_stable_ppo.report.render`
+    :raises UsageError: if it cannot be written
+    """
+    from sb3_stable_ppo.report import render
+
+    try:
+        write_atomically(output, render(runs, refresh).encode())
+    except OSError as error:
+        raise UsageError(f"--output {output}: {error}") from error

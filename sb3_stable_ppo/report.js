@@ -1,0 +1,88 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+
+  // -- the film: one slider for all runs; each shows its last frame at or before the step -------------------------
+  const slider = document.getElementById("slider");
+  if (slider) {
+    const play = document.getElementById("play"), shown = document.getElementById("step");
+    const films = [...document.querySelectorAll(".film")].map((element) => {
+      const film = data.films[Number(element.dataset.film)];
+      const layers = [...element.querySelectorAll("[data-layer]")].map((figure) => ({
+        figure, ...film.layers[Number(figure.dataset.layer)],
+        image: figure.querySelector("img"), lit_text: figure.querySelector(".lit"),
+        dark: figure.querySelector(".dark"), playhead: figure.querySelector(".playhead"),
+      }));
+      return { ...film, layers, score_text: element.querySelector(".score") };
+    });
+    const frameAt = (steps, step) => {
+      let low = 0, high = steps.length - 1;
+      while (low < high) {
+        const middle = Math.ceil((low + high) / 2);
+        if (steps[middle] <= step) low = middle; else high = middle - 1;
+      }
+      return low;
+    };
+    const show = () => {
+      const step = data.steps[Number(slider.value)];
+      shown.textContent = "step " + step.toLocaleString("en");
+      for (const film of films) {
+        const index = frameAt(film.steps, step), score = film.scores[index];
+        film.score_text.textContent = score === null ? "no return on record yet" : "return " + score.toPrecision(4);
+        for (const layer of film.layers) {
+          layer.image.src = "data:image/png;base64," + layer.frames[index];
+          layer.lit_text.textContent = layer.lit[index] + " of " + layer.units + " channels lit";
+          const isDark = layer.lit[index] < data.dark * layer.units;
+          layer.dark.hidden = !isDark;
+          layer.figure.classList.toggle("is-dark", isDark);
+          const x = film.steps.length > 1 ? 100 * index / (film.steps.length - 1) : 100;
+          layer.playhead.setAttribute("x1", x);
+          layer.playhead.setAttribute("x2", x);
+        }
+      }
+    };
+    let timer = null;
+    const stop = () => {
+      clearInterval(timer);
+      timer = null;
+      play.textContent = "Play";
+      play.setAttribute("aria-pressed", "false");
+    };
+    play.addEventListener("click", () => {
+      if (timer !== null) return stop();
+      if (Number(slider.value) >= data.steps.length - 1) slider.value = 0;
+      play.textContent = "Pause";
+      play.setAttribute("aria-pressed", "true");
+      show();
+      timer = setInterval(() => {
+        if (Number(slider.value) >= data.steps.length - 1) return stop();
+        slider.value = Number(slider.value) + 1;
+        show();
+      }, Math.max(50, 12000 / data.steps.length));
+    });
+    slider.addEventListener("input", () => { if (timer !== null) stop(); show(); });
+    show();
+  }
+
+  // -- the charts: drawn when they come into sight, in the colours of the page --------------------------------------
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const theme = () => ({
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("--text"), size: 12 },
+    "xaxis.gridcolor": colour("--line"), "yaxis.gridcolor": colour("--line"),
+    "xaxis.zerolinecolor": colour("--line"), "yaxis.zerolinecolor": colour("--line"),
+  });
+  const draw = (element) => {
+    const chart = data.charts[element.dataset.chart];
+    Plotly.newPlot(element, chart.data, chart.layout, { responsive: true, displaylogo: false })
+      .then(() => Plotly.relayout(element, theme()));
+  };
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
+    }
+  }, { rootMargin: "300px" });
+  document.querySelectorAll(".plot").forEach((element) => watcher.observe(element));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    document.querySelectorAll(".js-plotly-plot").forEach((element) => Plotly.relayout(element, theme()));
+  });
+})();

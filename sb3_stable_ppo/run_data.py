@@ -1,0 +1,243 @@
+"""
+All that a run left behind, ours or plain SB3's or rl_zoo3's, as curves. Read here; judged and drawn elsewhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.runs import RunReader
+
+Floats = npt.NDArray[np.float64]
+STEP, RETURN, EVALUATION = "time/total_timesteps", "rollout/ep_rew_mean", "eval/mean_reward"
+SMOOTH = 100
+"""SB3's ``ep_rew_mean`` is the mean of so many episodes; so is ours of monitor files."""
+
+
+class Series(NamedTuple):
+    """A figure over a run: environment steps, ascending, and a value at each."""
+
+    steps: Floats
+    values: Floats
+
+
+class RunData(NamedTuple):
+    """
+    :param name: its folder's
+    :param folder: where it is
+    :param facts: ``run.json``
+    :param settings: hyperparameters, as rl_zoo3 saves them
+    :param curves: by SB3's names, such as ``train/approx_kl``
+    :param health: the lines of ``health.jsonl``
+    :param notes: what could not be read, in sentences
+    """
+
+    name: str
+    folder: Path
+    facts: dict[str, Any]
+    settings: dict[str, Any]
+    curves: dict[str, Series]
+    health: list[dict[str, Any]]
+    notes: list[str]
+
+    @property
+    def status(self) -> str:
+        """``run.json``'s, but ``killed`` where the process that was to change it is gone."""
+        status = str(self.facts.get("status", "of which no run.json tells how it ended"))
+        pid, host = self.facts.get("pid"), self.facts.get("host")
+        if status == "running" and isinstance(pid, int) and host == socket.gethostname() and not _is_alive(pid):
+            return "killed"
+        return status
+
+    @property
+    def steps(self) -> int:
+        """Environment steps, as far as anything tells."""
+        ends = [series.steps[-1] for series in self.curves.values() if len(series.steps)]
+        ends += [line["step"] for line in self.health[-1:]]
+        snapshots = RunReader(self.folder).snapshot_steps()
+        return int(max([*ends, *snapshots[-1:], self.facts.get("num_timesteps") or 0]))
+
+
+def read_run(folder: str | Path) -> RunData:
+    """
+    Read a run, however far it came and whatever wrote it: ``progress.csv``, failing that TensorBoard's logs, failing
+    that monitor files; ``evaluations.npz``, ``health.jsonl``, ``run.json``, snapshots.
+
+    :param folder: the run's
+    :raises UsageError: if there is nothing in it that could be shown
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder.")
+    notes: list[str] = []
+    reader = RunReader(folder)
+    curves: dict[str, Series] = {}
+    for read in (_progress, _tensorboard, _monitors):
+        curves = curves or _attempt(read, folder, notes)
+    curves = {**_attempt(_evaluations, folder, notes), **curves}
+    facts = _attempt(lambda _: reader.facts, folder, notes)
+    settings = _attempt(_settings, folder, notes)
+    run = RunData(folder.resolve().name, folder, facts, settings, curves, list(reader.health()), notes)
+    if not (run.curves or run.health or reader.snapshot_steps() or run.facts):
+        runs = sorted({str(path.parent.relative_to(folder)) for path in folder.rglob("run.json")})[:5]
+        inside = f" Folders in it that hold runs: {', '.join(runs)}." if runs else ""
+        raise UsageError(
+            f"{folder} is no run folder: no progress.csv, TensorBoard log, *.monitor.csv, evaluations.npz, "
+            f"health.jsonl, snapshots or run.json.{inside}"
+        )
+    if not curves:
+        notes.append("No curves: there is no progress.csv, TensorBoard log or monitor file (yet).")
+    if not run.health:
+        notes.append("No health: HealthCallback was not on, or has not measured yet.")
+    return run
+
+
+def _attempt(read: Callable[[Path], Mapping[str, Any]], folder: Path, notes: list[str]) -> dict[str, Any]:
+    """A file that is broken, or half written, costs its own part of the page and no more."""
+    try:
+        return dict(read(folder))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        notes.append(f"{type(error).__name__} while reading {folder}: {' '.join(str(error).split())[:200]}")
+        return {}
+
+
+def _progress(folder: Path) -> dict[str, Series]:
+    path = folder / "progress.csv"
+    if not path.is_file():
+        return {}
+    points: dict[str, list[tuple[float, float]]] = {}
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        for row in csv.DictReader(file):
+            step = _number(row.pop(STEP, None))
+            if step is None:  # a line that was cut short
+                continue
+            for name, text in row.items():
+                value = _number(text)
+                if value is not None:
+                    points.setdefault(str(name), []).append((step, value))
+    return {name: series(found) for name, found in points.items()}
+
+
+def _tensorboard(folder: Path) -> dict[str, Series]:
+    logs = sorted({path.parent for path in folder.rglob("events.out.tfevents.*")})
+    if not logs:
+        return {}
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+            SCALARS,
+            EventAccumulator,
+        )
+    except ImportError:
+        raise OSError("TensorBoard's logs need tensorboard: pip install tensorboard") from None
+    curves: dict[str, Series] = {}
+    for log in logs:
+        accumulator = EventAccumulator(str(log), {SCALARS: 0})
+        accumulator.Reload()
+        for name in accumulator.Tags()[SCALARS]:
+            curves[name] = series([(event.step, event.value) for event in accumulator.Scalars(name)])
+    return curves
+
+
+def _monitors(folder: Path) -> dict[str, Series]:
+    """Of all envs, in the order in which episodes ended; steps as the monitors count them (Atari: frames)."""
+    episodes: list[tuple[float, float, float]] = []
+    for path in [*folder.glob("*.monitor.csv"), *folder.glob("monitor.csv")]:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for row in csv.DictReader(line for line in lines if not line.startswith("#")):
+            found = [_number(row.get(name)) for name in ("t", "r", "l")]
+            if None not in found:
+                episodes.append(tuple(found))  # type: ignore[arg-type]
+    if not episodes:
+        return {}
+    _, rewards, lengths = np.array(sorted(episodes)).T
+    sums = np.concatenate([[0.0], rewards.cumsum()])
+    ends = np.arange(1, len(rewards) + 1)
+    starts = np.maximum(ends - SMOOTH, 0)
+    means = (sums[ends] - sums[starts]) / (ends - starts)
+    return {RETURN: Series(lengths.cumsum(), means), "rollout/ep_len": Series(lengths.cumsum(), lengths)}
+
+
+def _evaluations(folder: Path) -> dict[str, Series]:
+    path = folder / "evaluations.npz"
+    if not path.is_file():
+        return {}
+    with np.load(path) as arrays:
+        steps, results = arrays["timesteps"], arrays["results"]
+    return {EVALUATION: Series(steps.astype(np.float64), results.mean(axis=1))}
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """rl_zoo3 writes an OrderedDict of Python's as YAML; nothing but that is constructed here."""
+    path = next(iter(sorted(folder.glob("*/config.yml"))), None)
+    if path is None:
+        return {}
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def ordered(loader: Any, node: Any) -> dict[str, Any]:
+        (pairs,) = loader.construct_sequence(node, deep=True)
+        return {str(name): value for name, value in pairs}
+
+    Loader.add_constructor("tag:yaml.org,2002:python/object/apply:collections.OrderedDict", ordered)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def series(points: list[tuple[float, float]]) -> Series:
+    """
+    :param points: (step, value), in the order in which they were written; of one step the last counts
+    """
+    unique = dict(points)
+    steps = np.array(sorted(unique), dtype=np.float64)
+    return Series(steps, np.array([unique[step] for step in steps], dtype=np.float64))
+
+
+def health_series(health: list[dict[str, Any]], *path: str) -> Series:
+    """
+    One figure of the lines of ``health.jsonl``; lines without it are passed over, null is no number.
+
+    :param health: the lines
+    :param path: such as ``"layers", "conv1", "live"``
+    """
+    return series(list(_walk(health, path)))
+
+
+def _walk(health: list[dict[str, Any]], path: tuple[str, ...]) -> Iterator[tuple[float, float]]:
+    for line in health:
+        found: Any = line
+        for key in path:
+            found = found.get(key, KeyError) if isinstance(found, dict) else KeyError
+        if found is None or isinstance(found, (int, float)):
+            yield line["step"], np.nan if found is None else float(found)
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
