@@ -5,9 +5,9 @@ What a report costs: rendering time and memory, the page's weight, and how long 
     python benchmarks/report_cost.py --table
 
 The run is synthesised through ``runs.py``: 2M steps of Pong at 1,024 steps a rollout (1,953 lines of health and of
-progress.csv, 500 snapshots, which is all that a folder keeps). Each round renders in a process of its own, as the command
-does, then opens the page in a new browser: until it has loaded (film and all, charts not yet), and until the charts that
-are in sight are drawn. Each round is a line in results/report_cost.jsonl.
+progress.csv, 500 snapshots, which is all that a folder keeps). Each round renders in a process of its own, as the
+command does, then opens the page in a new browser: until it has loaded (film and all, charts not yet), and until the
+charts that are in sight are drawn. Each round is a line in results/report_cost.jsonl.
 """
 
 from __future__ import annotations
