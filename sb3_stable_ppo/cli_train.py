@@ -45,17 +45,17 @@ def run(argv: list[str]) -> int:
 
     import rl_zoo3.train
 
-    from sb3_stable_ppo import zoo
+    from sb3_stable_ppo import zoo, zoo_registry
 
-    zoo.register()
+    zoo_registry.register()
     if not args.help:
         import_packages(args.gym_packages)
         check_env(args.env)
         if args.trained_agent and not (args.trained_agent.endswith(".zip") and Path(args.trained_agent).is_file()):
             raise UsageError(f"--trained-agent {args.trained_agent}: no such .zip file.")
     defaults, vec_env = ["--algo", args.algo], args.vec_env
-    if args.algo in zoo.ALGORITHMS:
-        defaults += ["--conf-file", str(zoo.config_file(args.algo))]
+    if args.algo in zoo_registry.ALGORITHMS:
+        defaults += ["--conf-file", str(zoo_registry.config_file(args.algo))]
     if not args.no_progress:
         defaults += ["--progress"]
     flags = [flag for flag in argv if flag not in ("--no-progress", "--no-report")]

@@ -17,7 +17,6 @@ from typing import Any
 
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
-from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -26,7 +25,6 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import LinearSchedule, get_latest_run_id
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.callbacks import RunCallback
 from sb3_stable_ppo.guard_config import CollapseError
 from sb3_stable_ppo.hyperparams import UsageError, callback_entries, check_hyperparams, find_class, with_numbers
@@ -34,52 +32,10 @@ from sb3_stable_ppo.runs import RunWriter
 from sb3_stable_ppo.schedules import counting_schedule, make_schedule
 from sb3_stable_ppo.speed import Speed
 from sb3_stable_ppo.zoo_envs import ale_options
+from sb3_stable_ppo.zoo_masks import masked_evaluation
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"stable_ppo": StablePPO}
 STOCK_VEC_ENVS: dict[str, type[VecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 PACKAGES = ("sb3-stable-ppo", "stable-baselines3", "sb3-contrib", "rl_zoo3", "torch", "gymnasium", "ale-py", "numpy")
-
-
-def config_file(algo: str) -> Path:
-    """
-    The YAML file that this package ships for an algorithm.
-
-    :param algo: such as ``stable_ppo``
-    """
-    packaged = Path(__file__).parent / "zoo_configs"
-    folder = packaged if packaged.is_dir() else Path(__file__).parent.parent / "zoo_configs"
-    return folder / f"{algo}.yml"
-
-
-def register() -> None:
-    """Put our algorithms beside the stock ones, in the very dicts that all of rl_zoo3's modules share."""
-    ALGOS.update(ALGORITHMS)
-    for name in ALGORITHMS:
-        HYPERPARAMS_SAMPLER[name] = _sample_without_policy_kwargs  # type: ignore[assignment]
-        HYPERPARAMS_CONVERTER[name] = _convert_without_policy_kwargs  # type: ignore[assignment]
-
-
-class _FixedNetwork:
-    """A trial that suggests everything but the network, which the YAML file has (zoo#431: a trial replaces it)."""
-
-    def __init__(self, trial: Any) -> None:
-        self._trial = trial
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return choices[0] if name in ("net_arch", "activation_fn") else self._trial.suggest_categorical(name, choices)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._trial, name)
-
-
-def _sample_without_policy_kwargs(trial: Any, *args: Any) -> dict[str, Any]:
-    sampled = HYPERPARAMS_SAMPLER["ppo"](_FixedNetwork(trial), *args)  # type: ignore[arg-type]
-    return {name: value for name, value in sampled.items() if name != "policy_kwargs"}
-
-
-def _convert_without_policy_kwargs(params: dict[str, Any]) -> dict[str, Any]:
-    converted = HYPERPARAMS_CONVERTER["ppo"]({"net_arch": "small", "activation_fn": "tanh", **params})
-    return {name: value for name, value in converted.items() if name != "policy_kwargs"}
 
 
 class StableExperimentManager(ExperimentManager):
@@ -153,6 +109,16 @@ class StableExperimentManager(ExperimentManager):
         env = AtariVecEnv(self.env_name.gym_id, n_envs, self.seed, monitor_dir=monitor_dir, **self._ale_options)
         wrapped = env if self.vec_env_wrapper is None else self.vec_env_wrapper(env)
         return self._maybe_normalize(wrapped, eval_env)
+
+    def create_callbacks(self) -> None:
+        """As rl_zoo3's, which drops the masks of masked envs when it evaluates."""
+        with masked_evaluation(self.algo):
+            super().create_callbacks()  # type: ignore[no-untyped-call]
+
+    def objective(self, trial: Any) -> float:
+        """As rl_zoo3's, with masks."""
+        with masked_evaluation(self.algo):
+            return float(super().objective(trial))
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
         """

@@ -18,7 +18,8 @@ from sb3_stable_ppo.hyperparams import callback_entries, keywords_of, with_numbe
 from sb3_stable_ppo.rollout_buffer import TorchRolloutBuffer
 from sb3_stable_ppo.runs import RunReader
 from sb3_stable_ppo.schedules import counting_schedule
-from sb3_stable_ppo.zoo import StableExperimentManager, config_file, register, without_run_callbacks
+from sb3_stable_ppo.zoo import StableExperimentManager, without_run_callbacks
+from sb3_stable_ppo.zoo_registry import config_file, register
 
 CARTPOLE: dict[str, Any] = {
     "policy": "StableMlpPolicy",

@@ -285,7 +285,7 @@ def test_pongs_configuration_ends_at_about_a_tenth() -> None:
     import yaml
 
     from sb3_stable_ppo.hyperparams import with_numbers
-    from sb3_stable_ppo.zoo import config_file
+    from sb3_stable_ppo.zoo_registry import config_file
 
     pong = with_numbers(yaml.safe_load(config_file("stable_ppo").read_text()))["PongNoFrameskip-v4"]
     updates = pong["n_timesteps"] / (pong["n_envs"] * pong["n_steps"])
