@@ -58,9 +58,16 @@ CHARTS = (
     ),
     Chart("Clip fraction", {"train/clip_fraction": "clip fraction"}),
     Chart("Value loss", {"train/value_loss": "value loss", "train/critic_loss": "critic loss"}),
-    Chart("Policy loss", {"train/policy_gradient_loss": "policy", "train/actor_loss": "actor"}),
+    Chart(
+        "Policy loss",
+        {"train/policy_gradient_loss": "policy", "train/policy_loss": "policy", "train/actor_loss": "actor"},
+    ),
     Chart("Loss", {"train/loss": "all of it, last minibatch"}),
     Chart("Explained variance", {"train/explained_variance": "explained variance"}),
+    Chart("Standard deviation of the actions", {"train/std": "std"}),
+    Chart("Entropy coefficient", {"train/ent_coef": "ent_coef"}),
+    Chart("Exploration rate", {"rollout/exploration_rate": "exploration rate"}),
+    Chart("Clip range", {"train/clip_range": "clip range"}),
     Chart("Learning rate", {"train/learning_rate": "learning rate"}),
     Chart("Learning-rate scale", {"guards/lr_scale": "what the guards leave of it"}),
     Chart("Error of the first ratio (BatchNorm)", {"norm/first_ratio_error": "largest |ratio - 1|"}),
@@ -163,14 +170,14 @@ def comparison_charts(groups: Sequence[Group]) -> list[tuple[str, go.Figure]]:
 
 def thinned(series: Series, count: int = MAX_POINTS) -> Series:
     """
-    The least and the largest value of each of ``count / 2`` stretches, so that no spike is lost.
+    The least and the largest value of each of ``count / 3`` stretches, and what is no number, so that no spike is lost.
 
     :param series: any length
     :param count: at most so many points
     """
     if len(series.values) <= count:
         return series
-    edges = np.linspace(0, len(series.values), count // 2 + 1).astype(int)
+    edges = np.linspace(0, len(series.values), count // 3 + 1).astype(int)
     kept: set[int] = set()
     for start, end in pairwise(edges):
         stretch = series.values[start:end]
@@ -179,13 +186,14 @@ def thinned(series: Series, count: int = MAX_POINTS) -> Series:
             kept.add(start + int(broken[0]))
         if len(broken) < len(stretch):
             kept |= {start + int(np.nanargmin(stretch)), start + int(np.nanargmax(stretch))}
-    chosen = sorted(kept)[:count]
+    chosen = sorted(kept)
     return Series(series.steps[chosen], series.values[chosen])
 
 
 def _figure(marks: Iterable[Mark] = ()) -> go.Figure:
-    figure = go.Figure(layout={"margin": {"l": 55, "r": 10, "t": 10, "b": 35}, "height": 260, "showlegend": False})
-    figure.update_yaxes(exponentformat="power")
+    figure = go.Figure(layout={"margin": {"l": 55, "r": 10, "t": 10, "b": 40}, "height": 270, "showlegend": False})
+    figure.update_yaxes(exponentformat="e", automargin=True)
+    figure.update_xaxes(title={"text": "steps", "standoff": 4})
     colours = {"alarm": "#d62839", "clear": "#2a9d5c", "guard": "#e0a12f"}
     for mark in _spread(list(marks)):
         line = {"color": colours[mark.kind], "width": 1, "dash": "dot" if mark.kind != "alarm" else "solid"}
@@ -223,6 +231,7 @@ def _overlay(parts: Iterable[tuple[Group, list[Series]]], sign: int = 1) -> go.F
             continue
         grid, *values = band(found)
         mean, low, high = (sign * value for value in values)
+        low, high = np.minimum(low, high), np.maximum(low, high)
         around = np.concatenate([grid, grid[::-1]]), np.concatenate([high, low[::-1]])
         hidden: dict[str, Any] = {"showlegend": False, "hoverinfo": "skip"}
         figure.add_scatter(
@@ -232,8 +241,8 @@ def _overlay(parts: Iterable[tuple[Group, list[Series]]], sign: int = 1) -> go.F
             shown = thinned(series, 300)
             line = {"color": colour, "width": 0.6}
             figure.add_scatter(x=shown.steps, y=sign * shown.values, mode="lines", line=line, opacity=0.6, **hidden)
-        _add(figure, Series(grid, mean), f"{group.name}, mean of {len(found)}", colour, 1, width=2.4)
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+        _add(figure, Series(grid, mean), f"mean of {group.name}", colour, 1, width=2.4)
+    figure.update_layout(showlegend=False)  # the page has one legend for all
     return figure
 
 

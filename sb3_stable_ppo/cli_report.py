@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from pathlib import Path
 
-from sb3_stable_ppo.cli_arguments import parser_of, positive
+from sb3_stable_ppo.cli_arguments import PROGRAM, parser_of, positive
+from sb3_stable_ppo.film import film_of
 from sb3_stable_ppo.hyperparams import UsageError
 from sb3_stable_ppo.run_data import RunData, read_run
 from sb3_stable_ppo.runs import RunReader, write_atomically
@@ -33,30 +35,56 @@ def run(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if missing():
         raise UsageError(f"report needs {', '.join(missing())}: pip install 'sb3-stable-ppo[report]'.")
-    found = [read_run(folder) for folder in args.runs]
-    if (args.gif or args.strip) and not RunReader(args.runs[0]).snapshot_steps():
+    found = _read(args.runs)
+    output = args.output or (args.runs[0] / "report.html" if len(found) == 1 else Path("comparison.html"))
+    targets = [("--output", output), ("--gif", args.gif)]
+    for flag, path in [(flag, path) for flag, path in targets if path is not None]:
+        if path.is_dir() or not path.parent.is_dir():
+            raise UsageError(f"{flag} {path}: {'a folder' if path.is_dir() else 'its folder does not exist'}.")
+    if args.gif and args.gif.suffix != ".gif":
+        raise UsageError(f"--gif {args.gif}: the name of a GIF ends in .gif.")
+    film = film_of(RunReader(args.runs[0])) if args.gif or args.strip else None
+    if film is not None and not film.steps:
         raise UsageError(f"{args.runs[0]} holds no snapshots to make pictures of.")
-    output = args.output or (args.runs[0] / "report.html" if len(args.runs) == 1 else Path("comparison.html"))
-    if output.is_dir() or not output.parent.is_dir():
-        raise UsageError(f"--output {output}: {'a folder' if output.is_dir() else 'its folder does not exist'}.")
-    while args.watch and any(one.status == "running" for one in found):
-        write_report(found, output, refresh=args.every)
-        print(f"{output}: step {found[0].steps:,}", flush=True)
-        time.sleep(args.every)
-        found = [read_run(folder) for folder in args.runs]
+    if args.watch:
+        _watch(args.runs, output, args.every)
+        found = _read(args.runs)
     write_report(found, output)
     print(output)
-    if args.gif or args.strip:
-        from sb3_stable_ppo.film import film_of
+    if film is not None:
         from sb3_stable_ppo.film_export import write_gif, write_strip
 
-        film = film_of(RunReader(args.runs[0]))
-        if args.gif:
-            write_gif(film, args.gif)
-            print(args.gif)
-        if args.strip:
-            print(write_strip(film, args.strip, args.columns))
+        try:
+            if args.gif:
+                write_gif(film, args.gif)
+                print(args.gif)
+            if args.strip:
+                print(write_strip(film, args.strip, args.columns))
+        except OSError as error:
+            raise UsageError(f"{args.gif or ''} {args.strip or ''}: {error}".strip()) from error
     return 0
+
+
+def _read(folders: list[Path]) -> list[RunData]:
+    """Each run once, however often and by whatever names it was given."""
+    unique = {folder.resolve(): folder for folder in reversed(folders)}
+    return [read_run(folder) for folder in folders if unique.pop(folder.resolve(), None) is not None]
+
+
+def _watch(folders: list[Path], output: Path, every: int) -> None:
+    """Write the page anew until no run goes on, or until Ctrl-C."""
+    runs = _read(folders)
+    if not any(run.status == "running" for run in runs):
+        told = "; ".join(f"{run.name}: {run.status}" for run in runs)
+        print(f"{PROGRAM}: --watch: no run goes on ({told}), so the page is written once.", file=sys.stderr)
+    try:
+        while any(run.status == "running" for run in runs):
+            write_report(runs, output, refresh=every)
+            print(f"{output}: step {', '.join(f'{run.steps:,}' for run in runs)}", flush=True)
+            time.sleep(every)
+            runs = _read(folders)
+    except KeyboardInterrupt:
+        print()
 
 
 def missing() -> list[str]:
@@ -76,4 +104,4 @@ def write_report(runs: list[RunData], output: Path, refresh: int | None = None) 
     try:
         write_atomically(output, render(runs, refresh).encode())
     except OSError as error:
-        raise UsageError(f"--output {output}: {error}") from error
+        raise UsageError(f"--output {output}: {error.strerror or error}.") from error

@@ -23,30 +23,23 @@ class Group(NamedTuple):
     runs: list[RunData]
 
 
-def grouped(runs: Sequence[RunData]) -> list[Group]:
+def grouped(runs: Sequence[RunData], labels: Sequence[str]) -> list[Group]:
     """
-    Put seeds together, in the order of the runs. A run of which nothing tells its settings stands alone.
+    Put seeds together, in the order of the runs. A run of which nothing tells algorithm, env and settings stands alone.
 
     :param runs: of any kind
+    :param labels: their names; a group of several is called by all of them
     """
-    found: dict[str, list[RunData]] = {}
-    for run in runs:
-        found.setdefault(_identity(run), []).append(run)
-    algos = [str(members[0].facts.get("algo") or "") for members in found.values()]
-    groups = []
-    for algo, members in zip(algos, found.values(), strict=True):
-        of_its_kind = algo and algos.count(algo) == 1
-        name = algo if of_its_kind else " ".join(part for part in (algo, f"({members[0].name})") if part)
-        groups.append(Group(name, members))
-    names = [group.name for group in groups]
-    return [
-        group if names.count(group.name) == 1 else group._replace(name=f"{group.name} {number}")
-        for number, group in enumerate(groups, start=1)
-    ]
+    found: dict[str, Group] = {}
+    for run, label in zip(runs, labels, strict=True):
+        group = found.setdefault(_identity(run), Group("", []))
+        name = f"{group.name}, {label}" if group.runs else label
+        found[_identity(run)] = Group(name, [*group.runs, run])
+    return list(found.values())
 
 
 def _identity(run: RunData) -> str:
-    if not run.settings:
+    if not run.settings or not run.facts.get("algo") or not run.facts.get("env"):
         return str(run.folder.resolve())
     facts = [run.facts.get(name) for name in ("algo", "env", "n_timesteps")]
     return json.dumps([facts, run.settings], sort_keys=True, default=str)
@@ -57,10 +50,13 @@ def band(found: Sequence[Series]) -> tuple[Floats, Floats, Floats, Floats]:
     Mean over runs, and a 95% bootstrap interval of it (percentiles, seeded), over the steps that all of them have.
 
     :param found: two or more
-    :return: steps, mean, low, high
+    :return: steps, mean, low, high; empty where they have no steps in common
     """
     start = max(series.steps[0] for series in found)
-    end = max(min(series.steps[-1] for series in found), start)
+    end = min(series.steps[-1] for series in found)
+    if end <= start:
+        nothing = np.empty(0)
+        return nothing, nothing, nothing, nothing
     steps = np.linspace(start, end, GRID)
     values = np.array([np.interp(steps, series.steps, series.values) for series in found])
     choices = np.random.default_rng(0).integers(len(found), size=(RESAMPLED, len(found)))

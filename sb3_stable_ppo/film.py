@@ -30,12 +30,14 @@ class LayerFilm(NamedTuple):
     :param scale: the magnitude drawn brightest
     :param frames: palette indices, shape (height, width), one by frame
     :param lit: channels that are lit, one by frame
+    :param broken: channels with a value that is not finite, one by frame
     """
 
     units: int
     scale: float
     frames: list[Image]
     lit: list[int]
+    broken: list[int]
 
 
 class Film(NamedTuple):
@@ -99,6 +101,8 @@ def evenly(items: list[int], count: int) -> list[int]:
     """
     if len(items) <= count:
         return items
+    if count == 1:
+        return items[-1:]
     return [items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
@@ -110,7 +114,8 @@ def layer_film(activations: list[Array]) -> LayerFilm:
     scale = film_scale(peaks)
     frames = [index_grid(fitted(frame), scale) for frame in activations]
     lit = [int(count) for count in (~(peaks <= LIT * scale)).sum(axis=1)]  # what is no number glares
-    return LayerFilm(activations[0].shape[0], scale, frames, lit)
+    broken = [int(count) for count in (~np.isfinite(peaks)).sum(axis=1)]
+    return LayerFilm(activations[0].shape[0], scale, frames, lit, broken)
 
 
 def film_scale(peaks: Array) -> float:

@@ -1,10 +1,17 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
+  const key = "sb3-stable-ppo " + location.pathname;
+  function recall() {
+    try { return JSON.parse(sessionStorage.getItem(key)) || {}; } catch { return {}; }
+  }
 
   // -- the film: one slider for all runs; each shows its last frame at or before the step -------------------------
   const slider = document.getElementById("slider");
+  let timer = null;
   if (slider) {
+    const kept = recall().step; // of a page that is watched, before it loaded itself anew
+    if (kept !== undefined && data.refresh !== null) slider.value = data.steps.findLastIndex((step) => step <= kept);
     const play = document.getElementById("play"), shown = document.getElementById("step");
     const films = [...document.querySelectorAll(".film")].map((element) => {
       const film = data.films[Number(element.dataset.film)];
@@ -26,6 +33,7 @@
     const show = () => {
       const step = data.steps[Number(slider.value)];
       shown.textContent = "step " + step.toLocaleString("en");
+      slider.setAttribute("aria-valuetext", shown.textContent);
       for (const film of films) {
         const index = frameAt(film.steps, step), score = film.scores[index];
         film.score_text.textContent = score === null ? "no return on record yet" : "return " + score.toPrecision(4);
@@ -41,7 +49,6 @@
         }
       }
     };
-    let timer = null;
     const stop = () => {
       clearInterval(timer);
       timer = null;
@@ -62,6 +69,20 @@
     });
     slider.addEventListener("input", () => { if (timer !== null) stop(); show(); });
     show();
+  }
+
+  // -- a page that is watched loads itself anew, but not while it plays, and goes on where one was -----------------
+  if (data.refresh !== null) {
+    const details = [...document.querySelectorAll("details")];
+    (recall().open || []).forEach((index) => { if (details[index]) details[index].open = true; });
+    setInterval(() => {
+      if (timer !== null) return;
+      const atEnd = !slider || Number(slider.value) >= data.steps.length - 1;
+      const open = details.map((one, index) => (one.open ? index : -1)).filter((index) => index >= 0);
+      const state = atEnd ? { open } : { open, step: data.steps[Number(slider.value)] };
+      try { sessionStorage.setItem(key, JSON.stringify(state)); } catch { /* a browser that keeps nothing */ }
+      location.reload();
+    }, 1000 * data.refresh);
   }
 
   // -- the charts: drawn when they come into sight, in the colours of the page --------------------------------------

@@ -20,13 +20,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from sb3_stable_ppo import __version__
-from sb3_stable_ppo.charts import comparison_charts, curve_charts, health_maps, marks_of
+from sb3_stable_ppo.charts import COLOURS, comparison_charts, curve_charts, health_maps, marks_of
 from sb3_stable_ppo.comparison import grouped
 from sb3_stable_ppo.film import MAX_BYTES, MAX_FRAMES, Film, evenly, film_of, palette_png, png
 from sb3_stable_ppo.outcomes import DARK, outcomes_of, verdict_of
 from sb3_stable_ppo.run_data import EVALUATION, RETURN, RunData
 from sb3_stable_ppo.runs import RunReader
 
+LEAST_FRAMES = 40
 MOST_FILMS = 4
 """Runs whose films are shown side by side."""
 
@@ -39,10 +40,9 @@ def render(runs: Sequence[RunData], refresh: int | None = None) -> str:
     :param refresh: seconds after which the page loads itself anew; None: it does not
     :return: HTML
     """
-    groups = grouped(runs)
     labels = _labels(runs)
-    films = [film_of(RunReader(run.folder), max(MAX_FRAMES // len(runs), 40)) for run in runs[:MOST_FILMS]]
-    films += [film_of(RunReader(run.folder), 1) for run in runs[MOST_FILMS:]]
+    groups = grouped(runs, labels)
+    films = [film_of(RunReader(run.folder), max(MAX_FRAMES // len(runs), LEAST_FRAMES)) for run in runs]
     shown = [(label, run, film) for label, run, film in zip(labels, runs, films, strict=True) if film.steps]
     shown = shown[:MOST_FILMS]
     frames = [_film(label, run, film, MAX_BYTES // max(len(shown), 1)) for label, run, film in shown]
@@ -58,13 +58,19 @@ def render(runs: Sequence[RunData], refresh: int | None = None) -> str:
     page: str = environment.from_string(assets.joinpath("report.html").read_text(encoding="utf-8")).render(
         title=_title(runs),
         nonce=secrets.token_hex(8),
-        refresh=refresh,
         runs=[_about(label, run, film) for label, run, film in zip(labels, runs, films, strict=True)],
         films=frames,
         n_frames=len(steps),
         sections=[(heading, _numbered(figures, charts)) for heading, figures in sections],
         marks=marks_of(runs[0]) if len(runs) == 1 else [],
-        data={"steps": steps, "dark": DARK, "films": [_moving(film) for film in frames], "charts": charts},
+        legend=[(group.name, COLOURS[index % len(COLOURS)]) for index, group in enumerate(groups)],
+        data={
+            "refresh": refresh,
+            "steps": steps,
+            "dark": DARK,
+            "films": [_moving(film) for film in frames],
+            "charts": charts,
+        },
         css=Markup(assets.joinpath("report.css").read_text(encoding="utf-8")),
         js=Markup(assets.joinpath("report.js").read_text(encoding="utf-8")),
         plotly_js=Markup(get_plotlyjs()),
@@ -96,20 +102,25 @@ def _about(label: str, run: RunData, film: Film) -> dict[str, Any]:
     facts = run.facts
     told = [f"{run.steps:,} steps", f"status: {run.status}"]
     told += [f"{name} {facts[name]}" for name in ("seed", "started") if facts.get(name) is not None]
-    told += [f"{name} {number}" for name, number in (facts.get("versions") or {}).items() if number]
+    versions = facts.get("versions")
+    told += [f"{name} {number}" for name, number in versions.items() if number] if isinstance(versions, dict) else []
     settings = json.dumps(run.settings, indent=2, default=str) if run.settings else ""
-    notes = [*run.notes, *film.notes]
-    if run.status == "killed":
-        notes.insert(0, "The process that trained is gone without having said so: this is what it left.")
-    if run.status == "running":
-        notes.insert(0, "The run goes on, or was killed on another machine: this is what there is so far.")
+    ending = {
+        "killed": "The process that trained is gone without having said so: this is what it left.",
+        "running": "The run goes on, or was killed on another machine: this is what there is so far.",
+        "failed": f"The run ended with an error: {facts.get('error', 'which is not on record')}",
+    }
+    notes = [ending[run.status]] if run.status in ending else []
+    if facts.get("resumed_from"):
+        notes.append(f"It went on from {facts['resumed_from']}: what is called first here is where it went on.")
     return {
         "label": label,
-        "verdict": verdict_of(run, film.lit),
-        "outcomes": outcomes_of(run, film.lit),
+        "verdict": verdict_of(run, film),
+        "outcomes": outcomes_of(run, film),
         "facts": ", ".join(told),
         "settings": settings,
         "notes": notes,
+        "unread": [*run.notes, *film.notes],
     }
 
 

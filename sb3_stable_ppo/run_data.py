@@ -20,6 +20,7 @@ from sb3_stable_ppo.runs import RunReader
 
 Floats = npt.NDArray[np.float64]
 STEP, RETURN, EVALUATION = "time/total_timesteps", "rollout/ep_rew_mean", "eval/mean_reward"
+ATARI_FRAMES = 4
 SMOOTH = 100
 """SB3's ``ep_rew_mean`` is the mean of so many episodes; so is ours of monitor files."""
 
@@ -64,8 +65,9 @@ class RunData(NamedTuple):
         """Environment steps, as far as anything tells."""
         ends = [series.steps[-1] for series in self.curves.values() if len(series.steps)]
         ends += [line["step"] for line in self.health[-1:]]
-        snapshots = RunReader(self.folder).snapshot_steps()
-        return int(max([*ends, *snapshots[-1:], self.facts.get("num_timesteps") or 0]))
+        ends += RunReader(self.folder).snapshot_steps()[-1:]
+        told = self.facts.get("num_timesteps")
+        return int(max([*ends, told if isinstance(told, int) else 0]))
 
 
 def read_run(folder: str | Path) -> RunData:
@@ -83,17 +85,21 @@ def read_run(folder: str | Path) -> RunData:
     reader = RunReader(folder)
     curves: dict[str, Series] = {}
     for read in (_progress, _tensorboard, _monitors):
-        curves = curves or _attempt(read, folder, notes)
+        if curves:
+            break
+        curves = _attempt(read, folder, notes)
+        if curves and read is _monitors:
+            notes.append("Steps of returns and lengths are counted by the monitor files, episode by episode.")
     curves = {**_attempt(_evaluations, folder, notes), **curves}
-    facts = _attempt(lambda _: reader.facts, folder, notes)
+    facts = {**_attempt(_arguments, folder, notes), **_attempt(lambda _: reader.facts, folder, notes)}
     settings = _attempt(_settings, folder, notes)
-    run = RunData(folder.resolve().name, folder, facts, settings, curves, list(reader.health()), notes)
+    run = RunData(folder.resolve().name, folder, facts, settings, curves, [*map(_sound, reader.health())], notes)
     if not (run.curves or run.health or reader.snapshot_steps() or run.facts):
         runs = sorted({str(path.parent.relative_to(folder)) for path in folder.rglob("run.json")})[:5]
         inside = f" Folders in it that hold runs: {', '.join(runs)}." if runs else ""
         raise UsageError(
-            f"{folder} is no run folder: no progress.csv, TensorBoard log, *.monitor.csv, evaluations.npz, "
-            f"health.jsonl, snapshots or run.json.{inside}"
+            f"{folder} is no run folder: nothing in it that is or has a progress.csv with a line, a TensorBoard log, "
+            f"*.monitor.csv, evaluations.npz, health.jsonl, snapshots or run.json.{inside}"
         )
     if not curves:
         notes.append("No curves: there is no progress.csv, TensorBoard log or monitor file (yet).")
@@ -106,7 +112,7 @@ def _attempt(read: Callable[[Path], Mapping[str, Any]], folder: Path, notes: lis
     """A file that is broken, or half written, costs its own part of the page and no more."""
     try:
         return dict(read(folder))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         notes.append(f"{type(error).__name__} while reading {folder}: {' '.join(str(error).split())[:200]}")
         return {}
 
@@ -139,20 +145,22 @@ def _tensorboard(folder: Path) -> dict[str, Series]:
         )
     except ImportError:
         raise OSError("TensorBoard's logs need tensorboard: pip install tensorboard") from None
-    curves: dict[str, Series] = {}
-    for log in logs:
-        accumulator = EventAccumulator(str(log), {SCALARS: 0})
-        accumulator.Reload()
-        for name in accumulator.Tags()[SCALARS]:
-            curves[name] = series([(event.step, event.value) for event in accumulator.Scalars(name)])
-    return curves
+    if len(logs) > 1:
+        names = ", ".join(str(log.relative_to(folder)) for log in logs[:10])
+        raise UsageError(f"{folder} holds the TensorBoard logs of {len(logs)} runs: name one, or several, of {names}.")
+    accumulator = EventAccumulator(str(logs[0]), {SCALARS: 0})
+    accumulator.Reload()
+    names = accumulator.Tags()[SCALARS]
+    return {name: series([(event.step, event.value) for event in accumulator.Scalars(name)]) for name in names}
 
 
 def _monitors(folder: Path) -> dict[str, Series]:
-    """Of all envs, in the order in which episodes ended; steps as the monitors count them (Atari: frames)."""
+    """Of all envs, in the order in which episodes ended. (SB3's AtariWrapper makes four frames a step of theirs.)"""
     episodes: list[tuple[float, float, float]] = []
+    frames = 1
     for path in [*folder.glob("*.monitor.csv"), *folder.glob("monitor.csv")]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        frames = ATARI_FRAMES if any("NoFrameskip" in line for line in lines[:1]) else frames
         for row in csv.DictReader(line for line in lines if not line.startswith("#")):
             found = [_number(row.get(name)) for name in ("t", "r", "l")]
             if None not in found:
@@ -164,7 +172,8 @@ def _monitors(folder: Path) -> dict[str, Series]:
     ends = np.arange(1, len(rewards) + 1)
     starts = np.maximum(ends - SMOOTH, 0)
     means = (sums[ends] - sums[starts]) / (ends - starts)
-    return {RETURN: Series(lengths.cumsum(), means), "rollout/ep_len": Series(lengths.cumsum(), lengths)}
+    steps = lengths.cumsum() / frames
+    return {RETURN: Series(steps, means), "rollout/ep_len": Series(steps, lengths)}
 
 
 def _evaluations(folder: Path) -> dict[str, Series]:
@@ -176,9 +185,19 @@ def _evaluations(folder: Path) -> dict[str, Series]:
     return {EVALUATION: Series(steps.astype(np.float64), results.mean(axis=1))}
 
 
+def _arguments(folder: Path) -> dict[str, Any]:
+    """What rl_zoo3 was called with, of what our ``run.json`` has too."""
+    found = _yaml(folder, "args.yml")
+    return {name: found[name] for name in ("algo", "env", "seed") if found.get(name) is not None}
+
+
 def _settings(folder: Path) -> dict[str, Any]:
+    return _yaml(folder, "config.yml")
+
+
+def _yaml(folder: Path, name: str) -> dict[str, Any]:
     """rl_zoo3 writes an OrderedDict of Python's as YAML; nothing but that is constructed here."""
-    path = next(iter(sorted(folder.glob("*/config.yml"))), None)
+    path = next(iter(sorted(folder.glob(f"*/{name}"))), None)
     if path is None:
         return {}
     import yaml
@@ -224,6 +243,17 @@ def _walk(health: list[dict[str, Any]], path: tuple[str, ...]) -> Iterator[tuple
             found = found.get(key, KeyError) if isinstance(found, dict) else KeyError
         if found is None or isinstance(found, (int, float)):
             yield line["step"], np.nan if found is None else float(found)
+
+
+def _sound(line: dict[str, Any]) -> dict[str, Any]:
+    """Of a line that somebody else may have written: what is not of its kind is left out."""
+    events = line.get("events")
+    layers, parts = line.get("layers"), ("features", "policy")
+    sound = {name: value for name, value in line.items() if name not in parts or isinstance(value, dict)}
+    sound["events"] = [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
+    named = layers.items() if isinstance(layers, dict) else ()
+    sound["layers"] = {str(name): layer for name, layer in named if isinstance(layer, dict)}
+    return sound
 
 
 def _number(text: Any) -> float | None:

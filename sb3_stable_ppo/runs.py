@@ -151,14 +151,15 @@ class RunWriter:
 
     def snapshot(self, step: int, activations: Mapping[str, Array]) -> list[int]:
         """
-        Store one snapshot in half precision (values beyond +-65504 are cut to that), then thin old ones.
+        Store one snapshot in half precision (finite values beyond +-65504 are cut to that), then thin old ones.
 
         :param step: environment steps so far
         :param activations: by layer, shape (units, ...)
         :return: the steps whose snapshots were dropped
         """
         halves = {
-            name: np.clip(array, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16) for name, array in activations.items()
+            name: np.where(np.isfinite(array), np.clip(array, -FLOAT16_MAX, FLOAT16_MAX), array).astype(np.float16)
+            for name, array in activations.items()
         }
         self._savez(self.snapshots / f"{step:012d}.npz", halves)
         dropped = thinned(RunReader(self.folder).snapshot_steps(), self.max_snapshots)
@@ -187,8 +188,8 @@ class RunReader:
         path = self.folder / "run.json"
         if not path.is_file():
             return {}
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return facts
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return facts if isinstance(facts, dict) else {}
 
     def health(self) -> Iterator[dict[str, Any]]:
         """The lines of ``health.jsonl`` in their order; what is no such line is passed over."""

@@ -212,26 +212,30 @@ class StableExperimentManager(ExperimentManager):
         :raises CollapseError: when training cannot go on; the model is saved before
         :raises UsageError: if it cannot even begin
         """
-        status, steps_before = "failed", model.num_timesteps
+        status, steps_before, problem = "failed", model.num_timesteps, None
         try:
             super().learn(_Resuming(model) if self.continue_training else model)  # type: ignore[arg-type]
             status = "finished" if model.num_timesteps >= model._total_timesteps else "stopped"
-        except CollapseError:
-            status = "collapsed"
+        except CollapseError as error:
+            status, problem = "collapsed", str(error)
             raise
         except (BrokenPipeError, ConnectionResetError, EOFError):
             status = "stopped"  # Ctrl-C reaches the envs' processes too, and they are gone when they are closed
         except (ValueError, AssertionError) as error:
             if model.num_timesteps > steps_before:
+                problem = f"{type(error).__name__}: {error}"
                 raise
             status = ""
             raise UsageError(f"{self.algo} on {self.env_name.gym_id} cannot begin: {error}") from error
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise
         finally:
             model.logger.close()
             if status in ("failed", "collapsed"):
                 self.save_trained_model(model)
             if status:
-                self.run.describe(status=status, num_timesteps=model.num_timesteps)
+                self.run.describe(status=status, num_timesteps=model.num_timesteps, error=problem)
             else:
                 self._give_up_folder()
 

@@ -21,12 +21,23 @@ from stable_baselines3.common.logger import configure
 from sb3_stable_ppo.charts import COUNTED, MAX_MARKS, comparison_charts, curve_charts, health_maps, marks_of, thinned
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.comparison import band, grouped
-from sb3_stable_ppo.film import MAX_BYTES, MAX_SIDE, evenly, film_of, film_scale, fitted, palette_png
+from sb3_stable_ppo.film import MAX_BYTES, MAX_SIDE, Film, LayerFilm, evenly, film_of, film_scale, fitted, palette_png
 from sb3_stable_ppo.outcomes import Outcome, Verdict, outcomes_of, spikes_in, verdict_of
 from sb3_stable_ppo.pictures import GAP, NONFINITE, index_grid
 from sb3_stable_ppo.report import render
 from sb3_stable_ppo.run_data import RunData, Series, read_run, series
 from sb3_stable_ppo.runs import RunReader, RunWriter
+
+NO_FILM = Film([], {}, None, 0, [])
+
+
+def lit_film(**shares: list[float]) -> Film:
+    """Of layers with 100 channels."""
+    layers = {
+        name: LayerFilm(100, 1.0, [], [round(100 * share) for share in lit], [0] * len(lit))
+        for name, lit in shares.items()
+    }
+    return Film(list(range(1, 1 + len(next(iter(shares.values()))))), layers, None, 0, [])
 
 
 def run_of(curves: dict[str, Any] | None = None, health: list[dict[str, Any]] | None = None, **facts: Any) -> RunData:
@@ -39,7 +50,7 @@ def run_of(curves: dict[str, Any] | None = None, health: list[dict[str, Any]] | 
 
 
 def outcome(run: RunData, name: str) -> Outcome:
-    (found,) = [one for one in outcomes_of(run, {}) if name in one.name]
+    (found,) = [one for one in outcomes_of(run, NO_FILM) if name in one.name]
     return found
 
 
@@ -137,24 +148,31 @@ def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
 # -- judging -----------------------------------------------------------------------------------------------------------
 
 CALM = [0.01, 0.012, 0.009, 0.011] * 20
+KL = "train/approx_kl"
 
 
 @pytest.mark.parametrize(
-    ("values", "floor", "found"),
+    ("values", "metric", "found"),
     [
-        (CALM, 0.05, []),
-        ([*CALM[:40], 0.5, *CALM[40:]], 0.05, [40]),
-        ([*CALM[:40], 0.05, *CALM[40:]], 0.05, []),  # stands out, but below the floor
-        ([*CALM[:40], np.nan, *CALM[40:]], 0.05, [40]),
-        ([9.0, *CALM], 0.05, []),  # a newborn critic
-        ([np.inf, *CALM], 0.05, [0]),
-        (list(np.linspace(0, 50, 80)), 1.0, []),  # a trend is no spike
-        ([], 1.0, []),
-        ([1.0], 1.0, []),
+        (CALM, KL, []),
+        ([*CALM[:40], 0.4, *CALM[40:]], KL, [40]),
+        ([*CALM[:40], 0.05, *CALM[40:]], KL, []),  # stands out, but below the floor
+        ([*CALM[:40], np.nan, *CALM[40:]], KL, [40]),
+        ([0.4, *CALM], KL, []),  # a newborn critic
+        ([np.inf, *CALM], KL, [0]),
+        (list(np.linspace(0, 0.4, 80)), KL, []),  # a trend is no spike
+        ([*CALM, *[0.9] * 40], KL, list(range(80, 120))),  # however long it lasts
+        ([*CALM, *[50.0] * 40], "train/value_loss", []),
+        ([*CALM, *[500.0] * 40], "train/value_loss", list(range(80, 120))),
+        ([*np.array(CALM) * 1e4, 550.0], "train/critic_loss", [80]),
+        ([*np.array(CALM) * 1e4, 150.0], "train/critic_loss", []),  # not far, where values are a hundred
+        ([], KL, []),
+        ([0.1], KL, []),
+        ([np.nan] * 30, KL, list(range(30))),
     ],
 )
-def test_a_spike_stands_out_from_its_neighbours(values: list[float], floor: float, found: list[int]) -> None:
-    assert spikes_in(np.array(values, dtype=np.float64), floor) == found
+def test_a_spike_stands_out_from_its_neighbours(values: list[float], metric: str, found: list[int]) -> None:
+    assert spikes_in(np.array(values, dtype=np.float64), metric) == found
 
 
 @pytest.mark.parametrize(
@@ -164,11 +182,28 @@ def test_a_spike_stands_out_from_its_neighbours(values: list[float], floor: floa
         ([*np.linspace(-20, 10, 30), *np.linspace(10, -18, 30)], "no"),
         (list(np.linspace(10, -20, 50)), "no"),
         ([-20.5, -20.3, -20.4, -20.4] * 10, "open"),
-        ([1.0, 2.0], "open"),
+        ([1.0, 2.0] * 9, "open"),
+        ([*np.linspace(-20, 10, 50), np.nan], "no"),
+        ([np.nan] * 30, "no"),
     ],
 )
 def test_learning_is_a_return_that_rises_and_stays(returns: list[float], state: str) -> None:
     assert outcome(run_of({"rollout/ep_rew_mean": returns}), "learning").state == state
+
+
+def test_chance_alone_seldom_looks_like_learning() -> None:
+    """Means of the last 100 episodes of a policy that does not change, as SB3 logs them."""
+    random, states = np.random.default_rng(0), []
+    for _ in range(200):
+        rewards = random.exponential(22.0, 400)
+        means = [rewards[max(end - 100, 0) : end].mean() for end in range(10, 401, 10)]
+        states.append(outcome(run_of({"rollout/ep_rew_mean": means}), "learning").state)
+    assert states.count("open") >= 180
+
+
+def test_what_was_lost_was_there_at_its_step_even_where_others_are_missing() -> None:
+    run = run_of({"rollout/ep_rew_mean": [*np.linspace(-20, 10, 50), *np.linspace(10, -19, 50)]})
+    assert "by step 60,000" in outcome(run, "learning").text
 
 
 def test_a_layer_that_loses_half_its_live_units_is_named_with_the_step() -> None:
@@ -183,7 +218,7 @@ def test_a_critic_of_its_own_is_no_matter_of_activity() -> None:
     lines = [{"layers": {"pi.fc1": layer(60, 64), "vf.fc1": layer(2, 64)}}]
     found = outcome(run_of(health=lines), "Activity")
     assert found.state == "yes"
-    assert "there is no convolution" in found.name
+    assert "in every layer" in found.name
 
 
 @pytest.mark.parametrize(("balance", "state"), [(0.9, "yes"), (0.3, "open"), (0.01, "no"), (None, "no")])
@@ -195,7 +230,7 @@ def test_actions_are_balanced_by_their_entropy_over_states(balance: float | None
 def test_spikes_in_more_than_one_update_of_a_hundred_are_too_many() -> None:
     few, many = [*CALM, 0.9, *CALM], [*CALM, 0.9, *CALM[:40], 0.8, *CALM[40:60], 0.7, *CALM]
     assert outcome(run_of({"train/approx_kl": few}), "spikes") == Outcome(
-        "Metrics without spikes", "yes", "1 of 161 updates in approx_kl, the largest 0.9 at step 81,000."
+        "Metrics without spikes", "yes", "1 of 161 rows of the log in approx_kl, the largest 0.9 at step 81,000."
     )
     assert outcome(run_of({"train/approx_kl": many}), "spikes").state == "no"
     assert outcome(run_of({"train/approx_kl": [*CALM, np.nan, *CALM]}), "spikes").state == "no"
@@ -216,21 +251,41 @@ def event(name: str, raised: bool = True, **changes: Any) -> dict[str, Any]:
     ],
 )
 def test_the_verdict_is_that_of_the_worst_alarm_still_raised(events: list[Any], verdict: Verdict) -> None:
-    assert verdict_of(run_of(health=[health_line(events=events)]), {}) == verdict
+    assert verdict_of(run_of(health=[health_line(events=events)]), NO_FILM) == verdict
 
 
 def test_inactive_leaky_layers_are_a_linear_network() -> None:
     layers = {"conv2": layer(0, 64, fault="linear")}
     run = run_of(health=[health_line(layers=layers, events=[event("inactive_layer")])])
-    assert verdict_of(run, {}).word == "linear network"
+    assert verdict_of(run, NO_FILM).word == "linear network"
 
 
 def test_without_health_the_log_and_the_snapshots_tell() -> None:
-    lit = {"conv1": Series(np.array([1.0, 2.0]), np.array([1.0, 0.0]))}
-    assert verdict_of(run_of({"train/loss": [0.1, np.nan]}), {}).text == "train/loss not finite from step 2,000 on."
-    assert verdict_of(run_of(), lit) == Verdict("collapsed activations", "conv1: dark in the last snapshot.")
-    assert verdict_of(run_of(status="collapsed"), {}).word == "collapsed"
-    assert verdict_of(run_of(), {}).word == "unknown"
+    assert verdict_of(run_of({"train/critic_loss": [0.1, np.nan]}), NO_FILM) == Verdict(
+        "numerically broken", "train/critic_loss is not finite at the end, at first at step 2,000."
+    )
+    assert verdict_of(run_of({"train/loss": [np.nan, 0.1]}), NO_FILM).word == "unknown"  # it came back
+    dark = lit_film(conv1=[1.0, 0.0], conv2=[1.0, 0.9])
+    assert verdict_of(run_of(), dark) == Verdict("collapsed activations", "conv1: dark in the last snapshot.")
+    one_loud_channel = lit_film(conv3=[0.02, 0.02])
+    assert verdict_of(run_of(), one_loud_channel).word == "healthy"
+    assert outcomes_of(run_of(), one_loud_channel)[0].state == "yes"
+    assert verdict_of(run_of(status="collapsed"), NO_FILM).word == "collapsed"
+    assert verdict_of(run_of(health=[health_line()], status="failed", error="OSError: disk"), NO_FILM) == Verdict(
+        "failed", "OSError: disk"
+    )
+    assert verdict_of(run_of(), NO_FILM).word == "unknown"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_snapshots_that_are_not_finite_are_a_broken_network(value: float, tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "run")
+    for step, size in enumerate([1.0, 1.0, value], start=1):
+        writer.snapshot(step, {"conv1": np.full((4, 3, 3), size)})
+    film = film_of(RunReader(tmp_path / "run"))
+    assert film.layers["conv1"].broken == [0, 0, 4]
+    assert NONFINITE in film.layers["conv1"].frames[-1]
+    assert verdict_of(read_run(tmp_path / "run"), film).word == "numerically broken"
 
 
 # -- the film ----------------------------------------------------------------------------------------------------------
@@ -300,6 +355,34 @@ def test_evenly_keeps_both_ends() -> None:
     assert len(set(evenly(list(range(500)), 200))) == 200
 
 
+def test_every_run_of_a_comparison_is_judged_by_its_last_snapshot(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(number), snapshots=5, dies_at=20) for number in range(6)]
+    for folder in runs:
+        (folder / "health.jsonl").unlink()
+    page = render([read_run(folder) for folder in runs])
+    assert page.count("collapsed activations.</strong> conv1, conv2, conv3: dark in the last snapshot.") == 6
+
+
+def test_the_same_run_by_two_names_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path / "run", rollouts=5)
+    assert main(["report", str(folder), f"{folder}/../run"]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "report.html")
+
+
+def test_watching_a_run_that_is_over_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(write_run(tmp_path / "run", rollouts=5)), "--watch"]) == 0
+    assert "no run goes on (run: finished), so the page is written once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["null", '{"versions": [1], "num_timesteps": "x", "status": 3}', "[1]"])
+def test_facts_that_are_of_the_wrong_kind_are_no_traceback(content: str, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", rollouts=30)
+    (folder / "run.json").write_text(content)
+    with (folder / "health.jsonl").open("a") as file:
+        file.write('{"step": 90000, "events": [1], "layers": 7, "features": [], "policy": null}\n')
+    assert "run" in render([read_run(folder)])
+
+
 def test_a_page_of_two_million_steps_stays_light(tmp_path: Path) -> None:
     page = render([read_run(write_run(tmp_path / "run", rollouts=1953, snapshots=500))])
     assert len(page) < 25_000_000
@@ -326,6 +409,8 @@ def test_thinning_keeps_every_spike_and_every_gap() -> None:
     assert {5.0, -3.0} <= set(small.values)
     assert np.isnan(small.values).sum() == 1
     assert (np.diff(small.steps) > 0).all()
+    holes = np.where(np.arange(20_000) % 3 == 0, np.nan, values)
+    assert thinned(Series(np.arange(20_000.0), holes)).steps[-1] > 19_900
     short = Series(np.arange(3.0), np.ones(3))
     assert thinned(short) is short
 
@@ -385,18 +470,30 @@ def test_seeds_of_the_same_settings_are_one_group(tmp_path: Path) -> None:
             ("d", 1, "stable_ppo", fast),
         ]
     ]
-    groups = grouped(runs)
+    groups = grouped(runs, ["a", "b", "c", "d"])
     assert [(group.name, [run.name for run in group.runs]) for group in groups] == [
-        ("ppo", ["a", "b"]),
-        ("stable_ppo (c)", ["c"]),
-        ("stable_ppo (d)", ["d"]),
+        ("a, b", ["a", "b"]),
+        ("c", ["c"]),
+        ("d", ["d"]),
     ]
     (returns,) = [figure for title, figure in comparison_charts(groups) if title == "Return"]
-    assert [trace.name for trace in returns.data if trace.showlegend is not False] == [
-        "ppo, mean of 2",
-        "stable_ppo (c)",
-        "stable_ppo (d)",
-    ]
+    assert [trace.name for trace in returns.data if trace.name] == ["mean of a, b", "c", "d"]
+
+
+def test_runs_of_rl_zoo3_on_different_games_are_no_seeds_of_each_other(tmp_path: Path) -> None:
+    runs = []
+    for game in ("Pong", "Breakout"):
+        folder = with_settings(write_run(tmp_path / game, rollouts=5), {"learning_rate": 1e-4})
+        (folder / "run.json").unlink()
+        (folder / "env" / "args.yml").write_text(zoo_arguments(game))
+        runs.append(read_run(folder))
+    assert [run.facts for run in runs] == [{"algo": "ppo", "env": game, "seed": 3} for game in ("Pong", "Breakout")]
+    assert len(grouped(runs, ["1", "2"])) == 2
+
+
+def zoo_arguments(game: str) -> str:
+    tag = "!!python/object/apply:collections.OrderedDict"
+    return f"{tag}\n- - - algo\n    - ppo\n  - - env\n    - {game}\n  - - seed\n    - 3\n"
 
 
 def test_the_band_is_the_mean_and_an_interval_around_it() -> None:
@@ -408,6 +505,8 @@ def test_the_band_is_the_mean_and_an_interval_around_it() -> None:
     assert (mean <= high).all()
     assert low[0] == 0.0
     assert high[0] == 10.0
+    apart = band([series([(0, 1.0), (9, 1.0)]), series([(10, 1.0), (20, 1.0)])])
+    assert [len(part) for part in apart] == [0, 0, 0, 0]
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -430,25 +529,31 @@ def test_watching_ends_with_the_run(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         assert watching.stdout.readline().strip() == f"{folder / 'report.html'}: step 40,960"
-        assert '<meta http-equiv="refresh" content="1">' in (folder / "report.html").read_text()
+        assert '"refresh": 1,' in (folder / "report.html").read_text()
         RunWriter(folder).health(50_000, health_line())
         assert any("step 50,000" in watching.stdout.readline() for _ in range(20))
         RunWriter(folder).describe(status="finished")
         assert watching.wait(60) == 0
-    assert 'http-equiv="refresh"' not in (folder / "report.html").read_text()
+    assert '"refresh": null,' in (folder / "report.html").read_text()
 
 
 def test_a_mistake_is_one_sentence_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty, bare = tmp_path / "empty", tmp_path / "bare"
     empty.mkdir()
-    write_run(tmp_path / "logs" / "ppo" / "Pong_1")
+    run = write_run(tmp_path / "logs" / "ppo" / "Pong_1", snapshots=3)
+    for _ in range(2):
+        PPO("MlpPolicy", make_cartpole(), n_steps=8, batch_size=16, tensorboard_log=str(tmp_path / "two")).learn(16)
     write_progress(bare, {"time/total_timesteps": [1], "train/loss": [0.1]})
     for args, complaint in [
         ([tmp_path / "none"], "none: there is no such folder"),
-        ([empty], "empty is no run folder: no progress.csv"),
+        ([empty], "empty is no run folder: nothing in it"),
         ([tmp_path / "logs"], "Folders in it that hold runs: ppo/Pong_1"),
         ([bare, "-o", tmp_path / "no" / "page.html"], "its folder does not exist"),
         ([bare, "-o", empty], "a folder"),
+        ([run, "--gif", tmp_path / "no" / "film.gif"], "--gif"),
+        ([run, "--gif", tmp_path / "film.html"], "the name of a GIF ends in .gif"),
+        ([run, "-o", tmp_path / "page.html", "--strip", run / "run.json"], "File exists"),
+        ([tmp_path / "two"], "two holds the TensorBoard logs of 2 runs: name one, or several, of PPO_1, PPO_2."),
         ([bare, "--gif", tmp_path / "film.gif"], "bare holds no snapshots to make pictures of"),
     ]:
         assert main(["report", *map(str, args)]) == 2, args
