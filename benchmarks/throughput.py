@@ -33,6 +33,11 @@ MORE = {
     "StablePPO, StablePongPolicy, not compiled": bench.VARIANTS["+ precision: auto"]._replace(
         algorithm=StablePPO, policy="StablePongPolicy"
     ),
+    "StablePPO, StablePongPolicy with norm: layer, not compiled": bench.VARIANTS["+ precision: auto"]._replace(
+        algorithm=StablePPO,
+        policy="StablePongPolicy",
+        policy_kwargs={**bench.VARIANTS["+ precision: auto"].policy_kwargs, "norm": "layer"},
+    ),
 }
 bench.VARIANTS.update(MORE)
 
