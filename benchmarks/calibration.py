@@ -4,7 +4,7 @@ How BatchNorm should come by its first statistics: the first three updates of Po
     python benchmarks/calibration.py --seeds 3     # about 3 minutes on two cores
 
 ``rollout`` is what the policies do (all of the first rollout counts), ``first`` takes the first batch alone, ``none``
-leaves mean 0 and variance 1. Settings of zoo_configs/stable_ppo.yml. Lines go to results/calibration.jsonl.
+leaves mean 0 and variance 1. Settings of zoo_configs/stable_ppo_batchnorm.yml. Lines go to results/calibration.jsonl.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Time: two models of each algorithm train in one process, a rollout and its updat
 so that all meet the same machine; the first round warms up and is not counted. All four do the very same arithmetic, so
 what the two models of one algorithm differ by is what this measurement cannot tell from nothing. Memory: each algorithm
 alone in a process of its own. CartPole with SB3's defaults and ``MlpPolicy``; Pong with the policy and the settings of
-zoo_configs/stable_ppo.yml, on SB3's own env in fp32, on the fast path as shipped, and that compiled. Each finished cell
-is a line in results/overhead.jsonl.
+zoo_configs/stable_ppo_batchnorm.yml, on SB3's own env in fp32, on the fast path as shipped, and that compiled. Each
+finished cell is a line in results/overhead.jsonl.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pong as zoo_configs/stable_ppo.yml has it, for the benchmarks."""
+"""Pong as zoo_configs/stable_ppo_batchnorm.yml has it, for the benchmarks."""
 
 from __future__ import annotations
 

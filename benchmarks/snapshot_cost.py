@@ -1,6 +1,6 @@
 """
-What activation snapshots and health cost: Pong as in zoo_configs/stable_ppo.yml, on its fast path, with and without
-the callbacks in turn.
+What activation snapshots and health cost: Pong as in zoo_configs/stable_ppo_batchnorm.yml, on its fast path, with
+and without the callbacks in turn.
 
     python benchmarks/snapshot_cost.py --steps 32768 --pairs 3     # about 6 minutes on two cores
 
