@@ -4,7 +4,8 @@ What torch's threads and the emulator's do to each other, and what ``threads.py`
     python benchmarks/emulator_threads.py --rounds 3     # about 4 minutes on two cores
 
 Pong on the fast path as ``stable_ppo_batchnorm.yml`` has it; by arrangement the milliseconds that emulator, acting and
-the whole rollout of 128 steps take, means over 6 rollouts. Each finished cell is a line in results/emulator_threads.jsonl.
+the whole rollout of 128 steps take, means over 6 rollouts. Each finished cell is a line in
+results/emulator_threads.jsonl.
 """
 
 from __future__ import annotations
