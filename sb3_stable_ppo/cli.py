@@ -18,6 +18,7 @@ from sb3_stable_ppo.hyperparams import UsageError
 
 COMMANDS = {
     "train": "train an agent through rl_zoo3; all flags of rl_zoo3's train work",
+    "tune": "search for good hyperparameters with Optuna; several workers, several machines",
     "enjoy": "let a trained agent play, print its scores, write a video; all flags of rl_zoo3's enjoy work",
     "plot": "rl_zoo3's plots: plot train (returns of runs), all (evaluations, over seeds), file (what all has saved)",
     "doctor": "tell whether the network of a saved model lives; exit status 0 if it does, 1 if not",

@@ -1,0 +1,363 @@
+"""Tuning: the space, studies that many work on, and the command, with real trainings and a worker that is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import FixedTrial, TrialState
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_stable_ppo import CollapseError
+from sb3_stable_ppo.alarms import RULES, Event
+from sb3_stable_ppo.cli import main
+from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.search_space import SCHEDULES, as_hyperparams, sample
+from sb3_stable_ppo.studies import (
+    PLANNED,
+    SURPLUS,
+    best_trials,
+    claim,
+    is_waiting,
+    open_storage,
+    open_study,
+    outcomes,
+    plan_again,
+    plan_trials,
+    worker_name,
+)
+from sb3_stable_ppo.trial_runs import COLLAPSES, give_up
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+PARAMS: dict[str, Any] = {
+    "learning_rate": 2e-3,
+    "schedule": "step",
+    "n_epochs": 3,
+    "clip_range": 0.2,
+    "ent_coef": 0.01,
+    "one_minus_gamma": 0.02,
+    "one_minus_gae_lambda": 0.1,
+    "norm": "layer",
+    "norm_position": "before",
+    "activation": "leaky_relu",
+    "negative_slope": 0.05,
+    "init_gain": 0.9,
+    "max_kl": 0.5,
+}
+PLAN = {"algo": "stable_ppo", "env": "CartPole-v1", "seeds": (0, 1)}
+
+
+def study_of(tmp_path: Path, **plan: Any) -> optuna.Study:
+    return open_study(open_storage(str(tmp_path / "journal.log")), "s", {**PLAN, **plan}, "median", 0, 1)
+
+
+# -- the space ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_merged_into_the_configuration() -> None:
+    base = {
+        "policy": "StableMlpPolicy",
+        "policy_kwargs": {"net_arch": [32], "norm": "batch", "negative_slope": 0.3},
+        "guards": {"probe_rows": 32},
+        "n_envs": 2,
+        "n_steps": 50,
+        "n_timesteps": 1e6,
+    }
+    before = json.dumps(base)
+    entry = as_hyperparams(PARAMS, base, n_timesteps=10_000)
+    assert entry == {
+        **base,
+        "n_timesteps": 10_000,
+        "learning_rate": {"schedule": "step", "initial": 2e-3, "step_size": 5, "gamma": 0.9},
+        "n_epochs": 3,
+        "clip_range": 0.2,
+        "ent_coef": 0.01,
+        "gamma": 0.98,
+        "gae_lambda": 0.9,
+        "policy_kwargs": {
+            "net_arch": [32],
+            "norm": "layer",
+            "norm_position": "before",
+            "activation": "leaky_relu",
+            "negative_slope": 0.05,
+            "init_gain": 0.9,
+        },
+        "guards": {"probe_rows": 32, "max_kl": 0.5},
+    }
+    assert json.dumps(base) == before
+
+
+def test_what_makes_no_sense_alone_is_drawn_only_with_its_other() -> None:
+    assert sample(FixedTrial(PARAMS), guarded=True) == PARAMS
+    bare = sample(FixedTrial({**PARAMS, "norm": "none", "activation": "tanh"}), guarded=False)
+    assert PARAMS.keys() - bare.keys() == {"norm_position", "negative_slope", "max_kl"}
+    entry = as_hyperparams(bare, {"policy_kwargs": {"norm": "batch", "norm_position": "after"}}, 100)
+    assert entry["policy_kwargs"] == {"norm": "none", "activation": "tanh", "init_gain": 0.9}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_is_one_that_the_yaml_knows(schedule: str) -> None:
+    from sb3_stable_ppo.schedules import make_schedule
+
+    learning_rate = as_hyperparams({**PARAMS, "schedule": schedule}, {}, 1)["learning_rate"]
+    assert learning_rate == 2e-3 if schedule == "constant" else make_schedule(**learning_rate).initial == 2e-3
+
+
+# -- studies -----------------------------------------------------------------------------------------------------------
+
+
+def test_trials_are_planned_once_and_topped_up(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    assert plan_trials(study, 3) == 3
+    assert plan_trials(study, 3) == 0
+    assert plan_trials(study_of(tmp_path), 5) == 2
+    assert sorted(outcomes(study)) == [0, 1, 2, 3, 4]
+
+
+def test_a_trial_that_failed_is_done_again_when_the_study_is_taken_up(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    plan_trials(study, 2)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    assert plan_trials(study, 2) == 1
+    assert [outcomes(study)[number].state for number in (0, 1)] == [TrialState.WAITING, TrialState.WAITING]
+
+
+def test_the_trials_of_a_dead_worker_are_planned_again_and_no_others(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    plan_trials(study, 3)
+    trials = [study.ask() for _ in range(3)]
+    claim(trials[0])
+    trials[1].set_user_attr("worker", worker_name(999_999))
+    study.tell(trials[2], 1.0)
+    assert plan_again(study, {worker_name(999_999)}.__contains__) == 1
+    states = {number: trial.state for number, trial in outcomes(study).items()}
+    assert states == {0: TrialState.RUNNING, 1: TrialState.WAITING, 2: TrialState.COMPLETE}
+    assert outcomes(study)[1].user_attrs == {PLANNED: 1, "retries": 1}
+
+
+def test_a_trial_is_planned_again_three_times_at_most(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    plan_trials(study, 1)
+    for again in (1, 1, 1, 0):
+        study.ask()
+        assert plan_again(study, lambda _: True) == again
+    assert not is_waiting(study)
+    assert outcomes(study)[0].state is TrialState.FAIL
+
+
+def test_a_worker_that_comes_too_late_does_nothing(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    trial = study.ask()  # none was planned
+    with pytest.raises(optuna.TrialPruned, match="no trial was left"):
+        claim(trial)
+    assert study.trials[0].user_attrs == {SURPLUS: True}
+    assert outcomes(study) == {}
+
+
+def test_a_study_of_another_plan_is_left_alone(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    study_of(tmp_path)
+    with pytest.raises(UsageError, match=r"The study 's' is of another seeds: \[0, 1\], here \[0\]\. Choose another"):
+        study_of(tmp_path, seeds=(0,))
+    with pytest.raises(UsageError, match="is of another search_space: null, here 2"):
+        study_of(tmp_path, search_space=2)
+    assert study.trials == []
+
+
+def test_the_best_trials_need_one_that_is_complete(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    with pytest.raises(UsageError, match="The study 's' has no completed trial"):
+        best_trials(study)
+    for value in (1.0, 3.0, 2.0):
+        study.tell(study.ask(), value)
+    assert [trial.value for trial in best_trials(study)] == [3.0]
+
+
+def test_a_storage_that_cannot_be_reached_is_one_sentence_without_the_password() -> None:
+    for where in ("postgresql+psycopg://me:se%40cret@127.0.0.1:1/db", "nosuch://me:se%40cret@host/db"):
+        with pytest.raises(UsageError) as caught:
+            open_storage(where)
+        text = str(caught.value)
+        assert text.startswith("--storage ")
+        assert "***" in text
+        assert "cret" not in text
+        assert "\n" not in text
+
+
+def test_collapses_end_a_trial_and_other_alarms_do_not() -> None:
+    assert set(COLLAPSES) < {rule.name for rule in RULES}
+    for rule in RULES:
+        event = Event(rule.name, True, 1, "conv1", 1.0, f"{rule.name} it is")
+        if rule.name in COLLAPSES:
+            with pytest.raises(CollapseError, match=rule.name):
+                give_up(event, None)  # type: ignore[arg-type]
+        else:
+            give_up(event, None)  # type: ignore[arg-type]
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+class Collapse(BaseCallback):
+    """Half way, a network collapses; from YAML by its dotted path."""
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= 256:
+            raise CollapseError("every layer is dark")
+        return True
+
+
+class Slow(BaseCallback):
+    """So that there is time to kill."""
+
+    def _on_step(self) -> bool:
+        time.sleep(0.03)
+        return True
+
+
+def config_with(folder: Path, *callbacks: str) -> list[str]:
+    entry: dict[str, Any] = {
+        "policy": "StableMlpPolicy",
+        "policy_kwargs": {"net_arch": [16]},
+        "n_envs": 2,
+        "n_steps": 32,
+        "batch_size": 64,
+        "n_timesteps": "1e5",
+        "callback": ["sb3_stable_ppo.HealthCallback", *callbacks],
+    }
+    (folder / "config.yml").write_text(yaml.safe_dump({"CartPole-v1": entry}))
+    return ["--conf-file", str(folder / "config.yml")]
+
+
+def flags(folder: Path, *callbacks: str, steps: int = 512) -> list[str]:
+    quick = ["--n-evaluations", "2", "--eval-episodes", "1", "-n", str(steps), "-f", str(folder)]
+    return ["tune", "--env", "CartPole-v1", *quick, *config_with(folder, *callbacks)]
+
+
+def states_of(folder: Path) -> list[str]:
+    """Of each planned trial the state it came to."""
+    study = optuna.load_study(
+        study_name="tune_CartPole-v1", storage=open_storage(str(folder / "tune_CartPole-v1" / "journal.log"))
+    )
+    return [outcomes(study)[number].state.name for number in sorted(outcomes(study))]
+
+
+@pytest.mark.slow
+def test_two_workers_do_every_trial_once_and_the_best_trains_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = [*flags(tmp_path), "--workers", "2", "--seeds", "2", "--pruner", "none"]
+    assert main([*args, "--trials", "3"]) == 0
+    assert states_of(tmp_path) == ["COMPLETE"] * 3
+    folder = tmp_path / "tune_CartPole-v1"
+    shown = capsys.readouterr().out
+    assert "3 trials: 3 complete" in shown
+    assert str(folder / "best.yml") in shown.replace("\n", "")
+    assert main([*args, "--trials", "4"]) == 0  # goes on
+    assert states_of(tmp_path) == ["COMPLETE"] * 4
+    assert len(list((folder / "trials").glob("trial_*/stable_ppo/CartPole-v1_[12]/CartPole-v1.zip"))) == 8
+    best = yaml.safe_load((folder / "best.yml").read_text())["CartPole-v1"]
+    assert best["policy_kwargs"]["net_arch"] == [16]
+    assert best["n_timesteps"] == 512
+    assert main(["train", "--env", "CartPole-v1", "--conf-file", str(folder / "best.yml"), "-f", str(tmp_path)]) == 0
+    assert main([*args, "--trials", "4", "-n", "256"]) == 2
+    assert "is of another n_timesteps: 512, here 256" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_health_is_a_second_objective_with_a_front(tmp_path: Path) -> None:
+    assert main([*flags(tmp_path), "--trials", "3", "--health"]) == 0
+    fronts = sorted((tmp_path / "tune_CartPole-v1").glob("pareto_*.yml"))
+    assert fronts
+    study = optuna.load_study(
+        study_name="tune_CartPole-v1", storage=open_storage(str(tmp_path / "tune_CartPole-v1" / "journal.log"))
+    )
+    assert {f"pareto_{trial.number}.yml" for trial in study.best_trials} == {path.name for path in fronts}
+    for trial in study.trials:
+        assert 0 <= trial.values[1] <= 1
+        assert trial.values[1] == trial.user_attrs["health"][0]
+
+
+@pytest.mark.slow
+def test_a_collapse_prunes_the_trial_and_no_completed_trial_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    assert main([*flags(tmp_path, "test_tuning.Collapse"), "--trials", "2", "--gym-packages", "test_tuning"]) == 2
+    shown = capsys.readouterr()
+    assert "2 trials: 2 pruned; of the pruned ones 2 collapsed." in shown.out
+    assert "has no completed trial (yet)" in shown.err
+    assert states_of(tmp_path) == ["PRUNED"] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill -9 of a worker", "Ctrl-C"])
+def test_no_trial_is_lost_or_counted_twice(how: str, tmp_path: Path) -> None:
+    args = [*flags(tmp_path, "test_tuning.Slow", steps=256), "--workers", "2", "--trials", "4", "--pruner", "none"]
+    command = [sys.executable, "-m", "sb3_stable_ppo", *args]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    journal = tmp_path / "tune_CartPole-v1" / "journal.log"
+    launcher = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 120
+    pid = None
+    while pid is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+        lines = journal.read_text().splitlines() if journal.is_file() else []
+        names = [json.loads(line)["user_attr"]["worker"] for line in lines if '"worker"' in line]
+        pid = int(names[0].split(":")[1]) if names else None
+    assert pid is not None
+    if how == "Ctrl-C":
+        launcher.send_signal(signal.SIGINT)
+        assert launcher.wait(120) == 130
+        assert "RUNNING" not in states_of(tmp_path)
+        launcher = subprocess.Popen(command, env=environment)
+    else:
+        os.kill(pid, signal.SIGKILL)
+    assert launcher.wait(300) == 0
+    assert states_of(tmp_path) == ["COMPLETE"] * 4
+    study = optuna.load_study(study_name="tune_CartPole-v1", storage=open_storage(str(journal)))
+    complete = [trial.user_attrs[PLANNED] for trial in study.trials if trial.state is TrialState.COMPLETE]
+    assert sorted(complete) == [0, 1, 2, 3]
+    assert len([trial for trial in study.trials if trial.state is TrialState.FAIL]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["--env", "CartPole-v11"], "Unknown env 'CartPole-v11'"),
+        (["--env", "CartPole-v1", "--algo", "ppo"], "tune searches stable_ppo, stable_ppo_mask, stable_ppo_lstm"),
+        (["--env", "Acrobot-v1"], "has no entry for Acrobot-v1; it has PongNoFrameskip-v4, atari, CartPole-v1"),
+        (["--env", "CartPole-v1", "--conf-file", "nowhere.yml"], "--conf-file nowhere.yml: "),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(
+    args: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", *args, "-n", "100", "-f", str(tmp_path / "logs")]) == 2
+    shown = capsys.readouterr().err
+    assert complaint in " ".join(shown.split())
+    assert shown.count("error:") == 1
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_policy_without_norms_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {"policy": "MlpPolicy", "n_timesteps": 100}
+    (tmp_path / "config.yml").write_text(yaml.safe_dump({"CartPole-v1": entry}))
+    args = ["tune", "--env", "CartPole-v1", "-n", "100", "-f", str(tmp_path), "--conf-file"]
+    assert main([*args, str(tmp_path / "config.yml")]) == 2
+    assert "tune chooses the norm of our policies; ActorCriticPolicy has none" in capsys.readouterr().err
+
+
+def test_the_samplers_of_optuna_take_the_whole_space() -> None:
+    trial = optuna.create_study().ask()
+    sample(trial, guarded=True)
+    kinds = {type(distribution) for distribution in trial.distributions.values()}
+    assert {FloatDistribution, CategoricalDistribution} <= kinds
