@@ -63,15 +63,10 @@ def test_there_is_a_line_per_rollout_with_the_figures_of_each_layer(algorithm: A
     algorithm("MlpPolicy", make_cartpole(), **options).learn(128, callback=HealthCallback(folder=tmp_path))
     lines = lines_of(tmp_path)
     assert [line["step"] for line in lines] == [64, 128]
-    assert lines[0]["layers"]["pi.fc1"].keys() == {
-        "units",
-        "live",
-        "dormant_fraction",
-        "fault",
-        "fault_fraction",
-        "sparsity",
-        "norm",
-    }
+    figures = {"units", "live", "dormant_fraction", "fault", "fault_fraction", "sparsity", "norm"}
+    assert lines[0]["layers"]["pi.fc1"].keys() == figures | {"srank"}  # the first measurement is thorough
+    assert lines[1]["layers"]["pi.fc1"].keys() == figures
+    assert lines[0]["layers"]["pi.fc2"]["srank"] == lines[0]["features"]["srank"]
     assert lines[0]["layers"]["vf.fc2"]["units"] == 64
     assert lines[0]["layers"]["vf.fc2"]["fault"] == "saturated"
     assert lines[0]["features"]["layer"] == "pi.fc2"
