@@ -166,7 +166,7 @@ def health_figures(policy: BasePolicy, probe: ActivationProbe, seen: Seen, thoro
     layers = layer_figures(probe, seen.activations)
     for name, tensor in seen.activations.items() if thorough else ():
         is_map = tensor.dim() > 2  # of a convolution: the rank of its channels' means
-        known = features["srank"] if name == features["layer"] else None
+        known = features["srank"] if name == features.get("layer") else None
         layers[name]["srank"] = known or srank(tensor.flatten(2).mean(dim=2) if is_map else tensor)
     return {
         "layers": layers,
