@@ -13,8 +13,8 @@ from importlib import import_module
 
 from sb3_stable_ppo import __version__
 from sb3_stable_ppo.cli_arguments import PROGRAM
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.guard_config import CollapseError
-from sb3_stable_ppo.hyperparams import UsageError
 
 COMMANDS = {
     "train": "train an agent through rl_zoo3; all flags of rl_zoo3's train work",

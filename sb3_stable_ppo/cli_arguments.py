@@ -8,7 +8,7 @@ import argparse
 import importlib
 from collections.abc import Sequence
 
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 
 PROGRAM = "sb3-stable-ppo"
 

@@ -11,7 +11,7 @@ import sys
 import torch as th
 
 from sb3_stable_ppo.cli_arguments import PROGRAM, natural, parser_of, positive
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 
 
 def run(argv: list[str]) -> int:

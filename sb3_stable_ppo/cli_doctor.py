@@ -10,7 +10,7 @@ from pathlib import Path
 from sb3_stable_ppo.cli_arguments import import_packages, natural, parser_of, positive
 from sb3_stable_ppo.doctor import as_json, examine, show
 from sb3_stable_ppo.env_ids import check_env
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 
 
 def run(argv: list[str]) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sb3_stable_ppo.cli_arguments import PROGRAM, import_packages, positive
 from sb3_stable_ppo.env_ids import check_env
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.patching import replaced
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from sb3_stable_ppo.cli_arguments import PROGRAM
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.patching import replaced
 
 SCRIPTS = {"train": "plot_train", "all": "all_plots", "file": "plot_from_file"}

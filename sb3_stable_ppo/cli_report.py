@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from sb3_stable_ppo.cli_arguments import PROGRAM, parser_of, positive
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.film import film_of
-from sb3_stable_ppo.hyperparams import UsageError
 from sb3_stable_ppo.run_data import RunData, read_run
 from sb3_stable_ppo.runs import RunReader, write_atomically
 

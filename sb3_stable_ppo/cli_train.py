@@ -16,7 +16,7 @@ from pathlib import Path
 from sb3_stable_ppo.cli_arguments import PROGRAM, import_packages
 from sb3_stable_ppo.cli_report import missing, write_report
 from sb3_stable_ppo.env_ids import check_env
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.patching import replaced
 from sb3_stable_ppo.run_data import read_run
 from sb3_stable_ppo.runs import RunReader

@@ -17,7 +17,7 @@ from typing import Any
 from sb3_stable_ppo import __version__
 from sb3_stable_ppo.cli_arguments import import_packages, natural, parser_of, positive
 from sb3_stable_ppo.env_ids import check_env
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 
 STORAGE = "SB3_STABLE_PPO_STORAGE"
 """In this variable a worker is told the storage: a command line, and the password in it, can be read by all users."""

@@ -20,8 +20,8 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_stable_ppo.diagnosis import diagnose
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.findings import Diagnosis
-from sb3_stable_ppo.hyperparams import UsageError
 from sb3_stable_ppo.runs import RunReader
 from sb3_stable_ppo.saved_models import load_model
 from sb3_stable_ppo.weights_only import diagnose_weights, read_weights

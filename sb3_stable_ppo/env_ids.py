@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import gymnasium as gym
 
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 
 
 def check_env(env_id: str) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_stable_ppo.errors import UsageError
+
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 ZOO_KEYS = (
@@ -30,10 +32,6 @@ ZOO_KEYS = (
     "vec_env_wrapper",
 )
 """What rl_zoo3, or for vec_env our own manager, takes out of the hyperparameters before it builds the model."""
-
-
-class UsageError(Exception):
-    """A user's mistake, in one sentence: fact, cause and cure."""
 
 
 def with_numbers(value: Any) -> Any:

@@ -20,7 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_stable_ppo import algorithms
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.weights_only import model_file
 
 OF_THE_CALLER = {"self", "policy", "env", "device", "verbose", "_init_setup_model", "args", "kwargs"}

@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 
 HEARTBEAT, GRACE, MAX_RETRIES = 60, 180, 3
 """Seconds between two signs of life of a trial in a database, and after which it is dead; how often it is retried."""

@@ -19,10 +19,11 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_stable_ppo.alarms import Event
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.guard_config import CollapseError
 from sb3_stable_ppo.health import is_critics
 from sb3_stable_ppo.health_callback import HealthCallback
-from sb3_stable_ppo.hyperparams import UsageError, check_hyperparams, find_policy, keywords_of, with_numbers
+from sb3_stable_ppo.hyperparams import check_hyperparams, find_policy, keywords_of, with_numbers
 from sb3_stable_ppo.runs import RunReader
 from sb3_stable_ppo.search_space import as_hyperparams, sample
 from sb3_stable_ppo.studies import claim

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch as th
 
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.findings import Diagnosis, Finding, conclude
-from sb3_stable_ppo.hyperparams import UsageError
 from sb3_stable_ppo.undo import first_nonfinite
 
 MAX_BYTES = 2 * 1024**3

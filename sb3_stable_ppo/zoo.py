@@ -26,8 +26,9 @@ from stable_baselines3.common.utils import LinearSchedule, get_latest_run_id
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_stable_ppo.callbacks import RunCallback
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.guard_config import CollapseError
-from sb3_stable_ppo.hyperparams import UsageError, callback_entries, check_hyperparams, find_class, with_numbers
+from sb3_stable_ppo.hyperparams import callback_entries, check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.runs import RunWriter
 from sb3_stable_ppo.schedules import counting_schedule, make_schedule
 from sb3_stable_ppo.speed import Speed

@@ -11,7 +11,8 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 
-from sb3_stable_ppo.hyperparams import UsageError, callback_entries
+from sb3_stable_ppo.errors import UsageError
+from sb3_stable_ppo.hyperparams import callback_entries
 
 ATARI_WRAPPER = f"{AtariWrapper.__module__}.{AtariWrapper.__name__}"
 VEC_ENV_WORDS = ("ale", "dummy", "subproc")

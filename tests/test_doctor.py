@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from sb3_stable_ppo import LinearLR, StablePongPolicy, StablePPO
 from sb3_stable_ppo.cli import main
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.saved_models import known_algorithms, load_model
 from sb3_stable_ppo.weights_only import diagnose_weights, read_weights
 

@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_stable_ppo import CollapseError
 from sb3_stable_ppo.alarms import RULES, Event
 from sb3_stable_ppo.cli import main
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.search_space import SCHEDULES, as_hyperparams, sample
 from sb3_stable_ppo.studies import (
     PLANNED,

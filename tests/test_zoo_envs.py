@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor, VecTrans
 
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.envs import AtariVecEnv
-from sb3_stable_ppo.hyperparams import UsageError
+from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.rollout_buffer import TorchRolloutBuffer
 from sb3_stable_ppo.zoo import StableExperimentManager
 from sb3_stable_ppo.zoo_envs import ATARI_WRAPPER, ale_options
