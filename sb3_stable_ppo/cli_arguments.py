@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 from collections.abc import Sequence
 
 from sb3_stable_ppo.errors import UsageError
@@ -45,3 +46,37 @@ def import_packages(names: Sequence[str]) -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise UsageError(f"--gym-packages {name}: {error}.") from error
+
+
+def add_worker_arguments(parser: argparse.ArgumentParser, none: str) -> None:
+    """
+    :param parser: of a command whose work can be spread
+    :param none: what it does with no worker
+    """
+    parser.add_argument("--workers", type=natural, default=1, help=f"processes at once (%(default)s); 0: {none}")
+    parser.add_argument("--ray", metavar="ADDRESS", help="workers on a Ray cluster: its address, or auto")
+    parser.add_argument("--worker-gpus", type=share, default=0.0, help="with --ray: of each worker, may be a fraction")
+
+
+def check_worker_arguments(args: argparse.Namespace) -> None:
+    """
+    Before anything is begun.
+
+    :param args: of :func:`add_worker_arguments`
+    :raises UsageError: if they contradict each other, or Ray is not installed
+    """
+    if args.ray is None and args.worker_gpus:
+        raise UsageError("--worker-gpus is for --ray; processes here see all GPUs (CUDA_VISIBLE_DEVICES chooses).")
+    if args.ray is not None and importlib.util.find_spec("ray") is None:
+        raise UsageError("--ray needs Ray: pip install 'sb3-stable-ppo[ray]'.")
+
+
+def share(text: str) -> float:
+    """A number of GPUs, or the error that argparse shows."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (0 <= value <= 1 or value in range(100)):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a share of a GPU nor a whole number of them")
+    return value

@@ -8,38 +8,49 @@ import argparse
 import importlib.util
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from sb3_stable_ppo.cli_arguments import PROGRAM, import_packages
+from sb3_stable_ppo.cli_arguments import PROGRAM, add_worker_arguments, check_worker_arguments, import_packages
 from sb3_stable_ppo.cli_report import missing, write_report
 from sb3_stable_ppo.env_ids import check_env
 from sb3_stable_ppo.errors import UsageError
+from sb3_stable_ppo.interruption import handled
 from sb3_stable_ppo.patching import replaced
 from sb3_stable_ppo.run_data import read_run
 from sb3_stable_ppo.runs import RunReader
+from sb3_stable_ppo.seeds import move_dead_attempt, train_seeds
 
 
 def run(argv: list[str]) -> int:
     """train an agent through rl_zoo3; all flags of rl_zoo3's train work"""
     if importlib.util.find_spec("rl_zoo3") is None:
         raise UsageError("train needs rl_zoo3: pip install 'sb3-stable-ppo[zoo]'.")
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--algo", default="stable_ppo")
-    own.add_argument("--env", default="CartPole-v1")
-    own.add_argument("--gym-packages", nargs="+", default=[])
-    own.add_argument("-i", "--trained-agent", default="")
-    own.add_argument("--no-progress", action="store_true")
-    own.add_argument("--no-report", action="store_true")
-    own.add_argument("--vec-env")
-    own.add_argument("-h", "--help", action="store_true")
-    args, _ = own.parse_known_args(argv)
+    ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    ours.add_argument("--no-progress", action="store_true")
+    ours.add_argument("--no-report", action="store_true")
+    ours.add_argument("--seeds")
+    ours.add_argument("--task", help=argparse.SUPPRESS)
+    add_worker_arguments(ours, none="an error")
+    own, flags = ours.parse_known_args(argv)
+    theirs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    theirs.add_argument("--algo", default="stable_ppo")
+    theirs.add_argument("--env", default="CartPole-v1")
+    theirs.add_argument("--gym-packages", nargs="+", default=[])
+    theirs.add_argument("-i", "--trained-agent", default="")
+    theirs.add_argument("-f", "--log-folder", default="logs")
+    theirs.add_argument("--vec-env")
+    theirs.add_argument("--seed")
+    theirs.add_argument("-optimize", "--optimize-hyperparameters", action="store_true")
+    theirs.add_argument("-h", "--help", action="store_true")
+    args, _ = theirs.parse_known_args(flags)
+    check_worker_arguments(own)
+    if own.seeds is None and (own.workers, own.ray) != (1, None):
+        raise UsageError("--workers and --ray are for several runs: --seeds 0-9.")
     if args.help:
         print(
             "Beside rl_zoo3's own flags below: --no-progress (tables instead of a progress bar), --no-report (no\n"
-            "report.html at the end).\n"
+            "report.html at the end), --seeds 0-9 (a run for each seed) with --workers N (so many at once), --ray\n"
+            "ADDRESS (on a Ray cluster) and --worker-gpus SHARE (of each of its workers).\n"
             "Defaults that differ: --algo stable_ppo, its --conf-file from this package, --progress.\n"
         )
 
@@ -53,26 +64,29 @@ def run(argv: list[str]) -> int:
         check_env(args.env)
         if args.trained_agent and not (args.trained_agent.endswith(".zip") and Path(args.trained_agent).is_file()):
             raise UsageError(f"--trained-agent {args.trained_agent}: no such .zip file.")
+        if own.seeds is not None:
+            for flag, is_given in {"--seed": args.seed, "-optimize": args.optimize_hyperparameters}.items():
+                if is_given:
+                    raise UsageError(f"--seeds and {flag} do not go together.")
+            return train_seeds(own, Path(args.log_folder), [*flags, *(["--no-report"] if own.no_report else [])])
+        if own.task:
+            move_dead_attempt(Path(args.log_folder), own.task)
     defaults, vec_env = ["--algo", args.algo], args.vec_env
     if args.algo in zoo_registry.ALGORITHMS:
         defaults += ["--conf-file", str(zoo_registry.config_file(args.algo))]
-    if not args.no_progress:
+    if not own.no_progress:
         defaults += ["--progress"]
-    flags = [flag for flag in argv if flag not in ("--no-progress", "--no-report")]
     managers: list[zoo.StableExperimentManager] = []
 
     def make_manager(*args: object, **kwargs: object) -> zoo.StableExperimentManager:
         managers.append(zoo.StableExperimentManager(*args, **kwargs))  # type: ignore[arg-type]
-        managers[-1].vec_env_flag = vec_env
+        managers[-1].vec_env_flag, managers[-1].task = vec_env, own.task
         return managers[-1]
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
 
     with (
         replaced(rl_zoo3.train, "ExperimentManager", make_manager),
         replaced(sys, "argv", [f"{PROGRAM} train", *defaults, *flags]),
-        handled(signal.SIGTERM, stop),  # a scheduler's polite end of a job saves the model as Ctrl-C does
+        handled(signal.SIGTERM),
     ):
         try:
             rl_zoo3.train.train()
@@ -83,27 +97,9 @@ def run(argv: list[str]) -> int:
         finally:
             for manager in managers:
                 print_results(Path(manager.save_path))
-                if not args.no_report:
+                if not own.no_report:
                     leave_report(Path(manager.save_path))
     return 0
-
-
-@contextmanager
-def handled(number: signal.Signals, handler: Callable[..., None]) -> Iterator[None]:
-    """
-    Handle a signal, in the main thread, and hand it back.
-
-    :param number: the signal
-    :param handler: what is called
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def print_results(folder: Path) -> None:

@@ -1,5 +1,5 @@
 """
-Optuna studies that several processes work on: where they are kept, what they are of, which trials are to be done.
+Optuna studies that several processes work on: what they are of, which trials are to be done, and by whom.
 
 The trials of a study are planned beforehand, as Optuna's waiting trials, which a storage hands out once each; a worker
 that finds none left stops. So the totals are right however many workers there are, and a trial whose worker died is
@@ -8,62 +8,33 @@ planned again under its old number.
 
 from __future__ import annotations
 
+import copy
+import datetime
 import json
 import os
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
+import psutil
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, fail_stale_trials
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sb3_stable_ppo.errors import UsageError
+from sb3_stable_ppo.storages import HEARTBEAT, MISSED, PLANNED, try_again
 
-HEARTBEAT, GRACE, MAX_RETRIES = 60, 180, 3
-"""Seconds between two signs of life of a trial in a database, and after which it is dead; how often it is retried."""
-PLANNED, WORKER, SURPLUS = "planned", "worker", "surplus"
+WORKER, SURPLUS = "worker", "surplus"
+CLOCK = 60.0
+"""Seconds by which a machine's clock may be set while a worker works: another process of its number begins later."""
 PRUNERS = ("median", "halving", "none")
 
 
-def open_storage(where: str) -> BaseStorage:
-    """
-    :param where: a database's URL, or a file: a journal, for the processes of one machine or one NFS
-    :raises UsageError: if it cannot be reached; no password is told
-    """
-    with told_without_password(where):
-        if "://" not in where:
-            Path(where).parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(where))
-        retry = RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
-        return RDBStorage(where, heartbeat_interval=HEARTBEAT, grace_period=GRACE, heartbeat_stale_trial_callback=retry)
-
-
-@contextmanager
-def told_without_password(where: str) -> Iterator[None]:
-    """Within, what goes wrong with a storage becomes one sentence."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split("\n")[0].split())
-        if "://" in where:
-            from sqlalchemy.engine import make_url
-
-            try:
-                url = make_url(where)
-            except Exception:
-                raise UsageError("--storage: this is no URL of a database, nor the name of a file.") from None
-            text = text.replace(str(url.password or "\0"), "***")
-            where = url.render_as_string(hide_password=True)
-        raise UsageError(f"--storage {where}: {type(error).__name__}: {text}") from None
+class SurplusTrial(Exception):
+    """What this trial is to do is another's to do, or done."""
 
 
 def open_study(
@@ -106,6 +77,23 @@ def open_study(
     return study
 
 
+def plan_of(storage: BaseStorage, name: str) -> dict[str, Any]:
+    """
+    :param storage: where
+    :param name: of a study
+    :return: what it is of
+    :raises UsageError: if there is none of that name, or it is not one of ours
+    """
+    try:
+        study_id = storage.get_study_id_from_name(name)
+    except KeyError:
+        raise UsageError(f"There is no study {name!r} in this storage: do all machines see the same one?") from None
+    plan = storage.get_study_user_attrs(study_id).get("plan")
+    if not isinstance(plan, dict):
+        raise UsageError(f"The study {name!r} was not made by tune: choose another --study.")
+    return plan
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) < 100 else f"{text[:100]}…"
@@ -119,7 +107,8 @@ def _pruner(name: str) -> optuna.pruners.BasePruner:
 
 def plan_trials(study: Study, total: int) -> int:
     """
-    Plan as many trials as are missing to ``total``, and those that failed once more.
+    Plan as many trials as are missing to ``total``, and those that failed once more. Where two machines do so at the
+    same time, what is planned twice is done once: :func:`claim`.
 
     :param study: the study
     :param total: trials in all
@@ -132,59 +121,94 @@ def plan_trials(study: Study, total: int) -> int:
     return len(missing)
 
 
-def is_waiting(study: Study) -> bool:
-    """Whether a trial is left to be done."""
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
 def claim(trial: Trial) -> None:
     """
     Write this process' name on a trial.
 
     :param trial: that has just begun
-    :raises optuna.TrialPruned: if it was not planned: another worker took the last one in between
+    :raises SurplusTrial: if another has its planned number, or it has none: the last was taken in between
     """
-    if PLANNED not in trial.user_attrs:
+    number = trial.user_attrs.get(PLANNED)
+    if number is None or outcomes(trial.study)[number].number != trial.number:
         trial.set_user_attr(SURPLUS, True)
-        raise optuna.TrialPruned("no trial was left")
-    trial.set_user_attr(WORKER, worker_name(os.getpid()))
+        raise SurplusTrial
+    trial.set_user_attr(WORKER, own_name())
 
 
-def worker_name(pid: int) -> str:
+def own_name() -> str:
+    """This process', which no other has or will have."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def is_gone(worker: str) -> bool:
     """
-    :param pid: of a process on this machine
+    :param worker: a name of :func:`own_name`
+    :return: whether it was a process of this machine and is no more
     """
-    return f"{socket.gethostname()}:{pid}"
+    host, pid, began = worker.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(int(pid))
+        same = abs(process.create_time() - float(began)) < CLOCK
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
-def plan_again(study: Study, is_dead: Any) -> int:
+def plan_again(study: Study, heartbeat: int = HEARTBEAT) -> int:
     """
-    Fail the trials whose workers are dead, and plan them again, three times at most.
+    Fail the trials whose workers are dead, and plan them again, three times at most. In a database those are dead that
+    gave no sign of life, which is Optuna's to do; on this machine those whose process is no more.
 
     :param study: the study
-    :param is_dead: of a worker's name, whether it is
-    :return: how many were planned again
+    :param heartbeat: seconds between two signs of life
+    :return: how many were found dead
     """
-    count = 0
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if is_dead(trial.user_attrs.get(WORKER)):
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            retries = trial.user_attrs.get("retries", 0)
-            if retries < MAX_RETRIES and PLANNED in trial.user_attrs:
-                attrs = {PLANNED: trial.user_attrs[PLANNED], "retries": retries + 1}
-                study.enqueue_trial(trial.params, user_attrs=attrs)
-                count += 1
-    return count
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        fail_stale_trials(study)
+    dead = [trial for trial in unfinished(study, TrialState.RUNNING) if _is_dead(trial, MISSED * heartbeat)]
+    for trial in dead:
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        try_again(study, copy.deepcopy(trial))
+    return len(dead)
+
+
+def _is_dead(trial: FrozenTrial, patience: float) -> bool:
+    worker = trial.user_attrs.get(WORKER)
+    if worker is not None:
+        return is_gone(worker)
+    began = trial.datetime_start  # and its worker died before it wrote its name, or is about to
+    return began is not None and (datetime.datetime.now() - began).total_seconds() > patience
+
+
+def unfinished(study: Study, *states: TrialState) -> list[FrozenTrial]:
+    """
+    The planned trials that are to be done, or being done.
+
+    :param study: the study
+    :param states: WAITING, RUNNING; none: either
+    """
+    states = states or (TrialState.WAITING, TrialState.RUNNING)
+    trials = study.get_trials(deepcopy=False, states=states)
+    return [trial for trial in trials if PLANNED in trial.user_attrs and SURPLUS not in trial.user_attrs]
 
 
 def outcomes(study: Study) -> dict[int, FrozenTrial]:
     """
-    Of each planned trial the last try, by its planned number.
+    Of each planned trial the try that counts, by its planned number: the first that did not fail, or the last.
 
     :param study: the study
     """
-    trials = [trial for trial in study.get_trials(deepcopy=False) if PLANNED in trial.user_attrs]
-    return {trial.user_attrs[PLANNED]: trial for trial in trials}
+    counting: dict[int, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        number = trial.user_attrs.get(PLANNED)
+        if number is None or SURPLUS in trial.user_attrs:
+            continue
+        if number not in counting or counting[number].state is TrialState.FAIL:
+            counting[number] = trial
+    return counting
 
 
 def best_trials(study: Study) -> list[FrozenTrial]:

@@ -47,6 +47,8 @@ class StableExperimentManager(ExperimentManager):
 
     vec_env_flag: str | None = None
     """What ``--vec-env`` says, which goes before the file's ``vec_env``."""
+    task: str | None = None
+    """Which run of ``train --seeds`` this is; its folder tells, should it have to be done again."""
     is_set_up = False
     """Whether training was about to begin: what goes wrong before is a mistake in the call."""
 
@@ -189,6 +191,7 @@ class StableExperimentManager(ExperimentManager):
             algo=self.algo,
             env=self.env_name.gym_id,
             seed=self.seed,
+            task=self.task,
             n_timesteps=self.n_timesteps,
             started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             resumed_from=self.trained_agent or None,

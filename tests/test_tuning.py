@@ -21,18 +21,20 @@ from sb3_stable_ppo.alarms import RULES, Event
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.search_space import SCHEDULES, as_hyperparams, sample
+from sb3_stable_ppo.storages import PLANNED, RETRIES, open_storage
 from sb3_stable_ppo.studies import (
-    PLANNED,
     SURPLUS,
+    WORKER,
+    SurplusTrial,
     best_trials,
     claim,
-    is_waiting,
-    open_storage,
+    is_gone,
     open_study,
     outcomes,
+    own_name,
     plan_again,
     plan_trials,
-    worker_name,
+    unfinished,
 )
 from sb3_stable_ppo.trial_runs import COLLAPSES, give_up
 
@@ -130,36 +132,89 @@ def test_a_trial_that_failed_is_done_again_when_the_study_is_taken_up(tmp_path: 
     assert [outcomes(study)[number].state for number in (0, 1)] == [TrialState.WAITING, TrialState.WAITING]
 
 
+def name_of_a_dead_process() -> str:
+    """As a worker of this machine had it that is no more."""
+    host, _, _ = own_name().rsplit(":", 2)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return f"{host}:{process.pid}:{time.time():.0f}"
+
+
+def test_a_process_is_gone_when_it_is_of_this_machine_and_no_more() -> None:
+    host, pid, began = own_name().rsplit(":", 2)
+    assert pid == str(os.getpid())
+    assert not is_gone(own_name())
+    assert is_gone(name_of_a_dead_process())
+    assert is_gone(f"{host}:{pid}:{int(began) - 1000}")  # another process had the number before
+    assert not is_gone(f"not-{host}:{pid}:{int(began) - 1000}")  # nobody here can tell
+
+
 def test_the_trials_of_a_dead_worker_are_planned_again_and_no_others(tmp_path: Path) -> None:
     study = study_of(tmp_path)
-    plan_trials(study, 3)
-    trials = [study.ask() for _ in range(3)]
+    plan_trials(study, 4)
+    trials = [study.ask() for _ in range(4)]
     claim(trials[0])
-    trials[1].set_user_attr("worker", worker_name(999_999))
+    learning_rate = trials[1].suggest_float("learning_rate", 1e-5, 5e-3, log=True)
+    trials[1].set_user_attr(WORKER, name_of_a_dead_process())
     study.tell(trials[2], 1.0)
-    assert plan_again(study, {worker_name(999_999)}.__contains__) == 1
+    trials[3].set_user_attr(WORKER, "another-machine:1:1")
+    assert plan_again(study) == 1
+    assert plan_again(study) == 0
     states = {number: trial.state for number, trial in outcomes(study).items()}
-    assert states == {0: TrialState.RUNNING, 1: TrialState.WAITING, 2: TrialState.COMPLETE}
-    assert outcomes(study)[1].user_attrs == {PLANNED: 1, "retries": 1}
+    running, waiting = TrialState.RUNNING, TrialState.WAITING
+    assert states == {0: running, 1: waiting, 2: TrialState.COMPLETE, 3: running}
+    assert outcomes(study)[1].user_attrs == {PLANNED: 1, RETRIES: 1}
+    again = study.ask()
+    claim(again)
+    assert again.suggest_float("learning_rate", 1e-5, 5e-3, log=True) == learning_rate
+
+
+def test_a_trial_whose_worker_died_before_it_wrote_its_name_is_planned_again_in_time(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    plan_trials(study, 1)
+    study.ask()
+    assert plan_again(study) == 0
+    time.sleep(3.1)
+    assert plan_again(study, heartbeat=1) == 1
+    assert outcomes(study)[0].state is TrialState.WAITING
 
 
 def test_a_trial_is_planned_again_three_times_at_most(tmp_path: Path) -> None:
-    study = study_of(tmp_path)
+    study, dead = study_of(tmp_path), name_of_a_dead_process()
     plan_trials(study, 1)
-    for again in (1, 1, 1, 0):
-        study.ask()
-        assert plan_again(study, lambda _: True) == again
-    assert not is_waiting(study)
+    for tries in range(4):
+        assert outcomes(study)[0].user_attrs.get(RETRIES, 0) == tries
+        study.ask().set_user_attr(WORKER, dead)
+        assert plan_again(study) == 1
+    assert unfinished(study) == []
     assert outcomes(study)[0].state is TrialState.FAIL
 
 
 def test_a_worker_that_comes_too_late_does_nothing(tmp_path: Path) -> None:
     study = study_of(tmp_path)
     trial = study.ask()  # none was planned
-    with pytest.raises(optuna.TrialPruned, match="no trial was left"):
+    with pytest.raises(SurplusTrial):
         claim(trial)
     assert study.trials[0].user_attrs == {SURPLUS: True}
     assert outcomes(study) == {}
+
+
+def test_what_two_machines_plan_at_the_same_time_is_done_once(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    for number in (0, 1, 0, 1):
+        study.enqueue_trial({}, user_attrs={PLANNED: number})
+    done: list[int] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        claim(trial)
+        done.append(trial.user_attrs[PLANNED])
+        return 1.0
+
+    while unfinished(study, TrialState.WAITING):
+        study.optimize(objective, n_trials=1, catch=(SurplusTrial,))
+    assert done == [0, 1]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
+    assert {number: trial.number for number, trial in outcomes(study).items()} == {0: 0, 1: 1}
 
 
 def test_a_study_of_another_plan_is_left_alone(tmp_path: Path) -> None:
@@ -298,6 +353,11 @@ def test_a_collapse_prunes_the_trial_and_no_completed_trial_is_a_sentence(
     assert states_of(tmp_path) == ["PRUNED"] * 2
 
 
+def with_ctrl_c() -> None:
+    """A shell's background jobs, which the tests may be among, ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill -9 of a worker", "Ctrl-C"])
 def test_no_trial_is_lost_or_counted_twice(how: str, tmp_path: Path) -> None:
@@ -305,7 +365,7 @@ def test_no_trial_is_lost_or_counted_twice(how: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sb3_stable_ppo", *args]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     journal = tmp_path / "tune_CartPole-v1" / "journal.log"
-    launcher = subprocess.Popen(command, env=environment)
+    launcher = subprocess.Popen(command, env=environment, preexec_fn=with_ctrl_c)
     deadline = time.monotonic() + 120
     pid = None
     while pid is None and time.monotonic() < deadline:
@@ -318,7 +378,7 @@ def test_no_trial_is_lost_or_counted_twice(how: str, tmp_path: Path) -> None:
         launcher.send_signal(signal.SIGINT)
         assert launcher.wait(120) == 130
         assert "RUNNING" not in states_of(tmp_path)
-        launcher = subprocess.Popen(command, env=environment)
+        launcher = subprocess.Popen(command, env=environment, preexec_fn=with_ctrl_c)
     else:
         os.kill(pid, signal.SIGKILL)
     assert launcher.wait(300) == 0

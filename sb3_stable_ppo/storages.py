@@ -1,0 +1,99 @@
+"""
+Where Optuna keeps a study: a journal file for the processes of one machine, a database for those of many.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from sb3_stable_ppo.errors import UsageError
+
+HEARTBEAT = 60
+"""Seconds between two signs of life of a trial in a database."""
+MISSED = 3
+"""A trial that has missed so many is dead."""
+MAX_RETRIES = 3
+"""How often a trial is tried again whose worker died."""
+PLANNED, RETRIES = "planned", "retries"
+"""What a trial has as user attributes: which of those planned it is, and how often it was tried before."""
+POOL: dict[str, Any] = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": True}
+"""
+A worker keeps one connection open, and a second while it gives a sign of life, where SQLAlchemy's default keeps both:
+a server has few (PostgreSQL 100). Each is tried before it is used, as the server may have been started anew.
+"""
+
+
+def is_file(where: str) -> bool:
+    """
+    :param where: of a storage
+    :return: whether it is a journal file, not a database's URL
+    """
+    return "://" not in where
+
+
+def open_storage(where: str, heartbeat: int = HEARTBEAT) -> BaseStorage:
+    """
+    :param where: a database's URL, or a file: a journal, for the processes of one machine or one NFS
+    :param heartbeat: seconds between two signs of life, in a database
+    :raises UsageError: if it cannot be reached; no password is told
+    """
+    with told_without_password(where):
+        if is_file(where):
+            Path(where).parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(where))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
+            return RDBStorage(
+                where,
+                engine_kwargs=dict(POOL),
+                heartbeat_interval=heartbeat,
+                grace_period=MISSED * heartbeat,
+                heartbeat_stale_trial_callback=try_again,
+            )
+
+
+def try_again(study: Study, trial: FrozenTrial) -> None:
+    """
+    Plan a trial again whose worker died: under its number, with the parameters it had drawn. What else it had noted,
+    its worker's name above all, is the failed one's.
+
+    :param study: the study
+    :param trial: a copy of the trial, which has failed
+    """
+    number, retries = trial.user_attrs.get(PLANNED), trial.user_attrs.get(RETRIES, 0)
+    if number is not None and retries < MAX_RETRIES:
+        trial.user_attrs = {PLANNED: number, RETRIES: retries + 1}
+        RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
+@contextmanager
+def told_without_password(where: str) -> Iterator[None]:
+    """Within, what goes wrong with a storage becomes one sentence."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split("\n")[0].split())
+        if "No module named 'psycopg" in text:
+            text += ": pip install 'sb3-stable-ppo[postgres]', and begin the URL with postgresql+psycopg://"
+        if not is_file(where):
+            from sqlalchemy.engine import make_url
+
+            try:
+                url = make_url(where)
+            except Exception:
+                raise UsageError("--storage: this is no URL of a database, nor the name of a file.") from None
+            text = text.replace(str(url.password or "\0"), "***")
+            where = url.render_as_string(hide_password=True)
+        raise UsageError(f"--storage {where}: {type(error).__name__}: {text}") from None

@@ -1,0 +1,91 @@
+"""
+A worker of ``tune``: ``python -m sb3_stable_ppo.tune_worker STUDY FOLDER HEARTBEAT PRUNER [MODULE …]``. What it is to
+do it reads from the study, whose storage it is told in an environment variable: a command line, and a password in it,
+can be read by all users of a machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from sb3_stable_ppo import __version__
+from sb3_stable_ppo.cli_arguments import PROGRAM, import_packages
+from sb3_stable_ppo.errors import UsageError
+from sb3_stable_ppo.interruption import handled
+from sb3_stable_ppo.search_space import VERSION
+from sb3_stable_ppo.storages import is_file, open_storage, told_without_password
+from sb3_stable_ppo.studies import open_study, plan_again, plan_of, unfinished
+from sb3_stable_ppo.trial_runs import Plan
+from sb3_stable_ppo.zoo_registry import register
+
+STORAGE = "SB3_STABLE_PPO_STORAGE"
+VERSIONS = {"search_space": VERSION, "package": __version__}
+"""What a study is of beside its plan: trials of two versions are not to be compared."""
+
+
+def arguments(study: str, folder: Path, heartbeat: int, pruner: str, packages: Sequence[str]) -> tuple[str, ...]:
+    """
+    :return: how Python is to be called for a worker
+    """
+    numbers = (str(folder.absolute()), str(heartbeat), pruner)
+    return ("-m", "sb3_stable_ppo.tune_worker", study, *numbers, *packages)
+
+
+def work(where: str, name: str, folder: Path, heartbeat: int, pruner: str, packages: Sequence[str]) -> None:
+    """
+    Trial after trial, until none is left to begin.
+
+    :param where: the storage
+    :param name: of the study
+    :param folder: where the runs' folders go
+    :param heartbeat: seconds between two signs of life
+    :param pruner: Optuna's
+    :param packages: modules that register the env
+    :raises UsageError: if the storage cannot be reached, or the study is not for this version
+    """
+    register()
+    import_packages(packages)
+    if is_file(where) and not Path(where).is_file():
+        raise UsageError(f"--storage {where}: there is no such file on this machine.")
+    with told_without_password(where):
+        storage = open_storage(where, heartbeat)
+        known = plan_of(storage, name)
+        for fact, value in VERSIONS.items():
+            if known.get(fact) != value:
+                raise UsageError(f"The study {name!r} is of another {fact}: {known.get(fact)!r}, here {value!r}.")
+        facts: dict[str, Any] = {field: known[field] for field in Plan._fields if field != "folder"}
+        plan = Plan(**{**facts, "seeds": tuple(facts["seeds"])}, folder=folder)
+        seed = int.from_bytes(os.urandom(4), "little")
+        study = open_study(storage, name, known, pruner, seed, 2 if plan.health else 1)
+        plan_again(study, heartbeat)
+        while unfinished(study, TrialState.WAITING):
+            study.optimize(plan.objective, n_trials=1, catch=(Exception,))
+
+
+def main() -> int:
+    """
+    :return: the exit status
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    name, folder, heartbeat, pruner, *packages = sys.argv[1:]
+    try:
+        with handled(signal.SIGTERM):
+            work(os.environ[STORAGE], name, Path(folder), int(heartbeat), pruner, packages)
+    except UsageError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""
+A study from its plan to its best trials: workers are started, replaced where they die, and waited for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import optuna
+from optuna.study import Study
+from optuna.trial import TrialState
+from rl_zoo3.utils import ALGOS
+from tqdm import tqdm
+
+from sb3_stable_ppo.crew import MAX_RETRIES, MISTAKE, Job, last_line, run_here
+from sb3_stable_ppo.errors import UsageError
+from sb3_stable_ppo.interruption import handled
+from sb3_stable_ppo.ray_crew import run_on_ray
+from sb3_stable_ppo.storages import open_storage, told_without_password
+from sb3_stable_ppo.studies import open_study, outcomes, plan_again, plan_trials, unfinished
+from sb3_stable_ppo.trial_runs import Plan, base_entry
+from sb3_stable_ppo.tune_worker import STORAGE, VERSIONS, arguments
+from sb3_stable_ppo.tuning_results import show, write_best
+from sb3_stable_ppo.zoo_registry import ALGORITHMS, config_file, register
+
+POLL = 2.0
+"""Seconds between two looks at a study, each of which reads all its trials."""
+
+
+def tune(args: argparse.Namespace) -> int:
+    """
+    :param args: of ``sb3-stable-ppo tune``
+    :return: the exit status
+    :raises UsageError: for what keeps the study from being made or gone on with
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder = args.log_folder / args.study
+    where = args.storage or str(folder / "journal.log")
+    plan = _plan(args, folder / "trials")
+    facts = {name: value for name, value in plan._asdict().items() if name != "folder"} | VERSIONS
+    with told_without_password(where):
+        storage = open_storage(where, args.heartbeat)
+        study = open_study(storage, args.study, facts, args.pruner, args.seed, 2 if args.health else 1)
+        plan_again(study, args.heartbeat)
+        planned = plan_trials(study, args.trials) if args.workers else 0
+        print(f"Study {args.study}: {args.trials} trials, {planned} of them to do.", flush=True)
+        interrupted = _done_by_workers(study, args, folder, where)
+        show(study)
+    if interrupted:
+        print("Interrupted: the same command goes on; trials that were running are done again.")
+        return 130
+    for path in write_best(study, plan, folder):
+        print(path)
+    return 0
+
+
+def _plan(args: argparse.Namespace, folder: Path) -> Plan:
+    """What all trials have in common, checked before anything is written."""
+    register()
+    if args.algo not in ALGORITHMS:
+        raise UsageError(f"tune searches {', '.join(ALGORITHMS)}, not {args.algo!r}.")
+    base = base_entry(args.conf_file or config_file(args.algo), args.env, ALGOS[args.algo])
+    return Plan(
+        algo=args.algo,
+        env=args.env,
+        base=base,
+        n_timesteps=args.n_timesteps,
+        seeds=tuple(range(args.seed, args.seed + args.seeds)),
+        n_evaluations=args.n_evaluations,
+        eval_episodes=args.eval_episodes,
+        health=args.health,
+        folder=folder,
+    )
+
+
+def _done_by_workers(study: Study, args: argparse.Namespace, folder: Path, where: str) -> bool:
+    """
+    Round after round of workers, until all trials are done.
+
+    :return: whether it was interrupted
+    """
+    crew = run_here if args.ray is None else partial(run_on_ray, address=args.ray, gpus=args.worker_gpus)
+    argv = arguments(args.study, folder / "trials", args.heartbeat, args.pruner, args.gym_packages)
+    logs, watch, vain = folder / "workers", _Watch(study, args.heartbeat), 0
+    try:
+        with handled(signal.SIGTERM):
+            while args.workers and unfinished(study):
+                waiting = len(unfinished(study, TrialState.WAITING))
+                if not waiting:  # the rest runs on other machines, or its workers have died, as will be seen
+                    time.sleep(POLL)
+                    watch()
+                    continue
+                before = watch.done
+                jobs = [Job(f"worker_{number}", argv) for number in range(min(args.workers, waiting))]
+                statuses = crew(jobs, args.workers, logs, {STORAGE: where}, watch)
+                watch()
+                vain = vain + 1 if any(statuses.values()) and watch.done == before else 0
+                if MISTAKE in statuses.values() or vain > MAX_RETRIES:
+                    name = next(name for name, status in statuses.items() if status)
+                    raise UsageError(f"tune: the workers cannot work: {last_line(logs / f'{name}.log')}")
+    except KeyboardInterrupt:
+        plan_again(study, args.heartbeat)
+        return True
+    finally:
+        watch.close()
+    return False
+
+
+class _Watch:
+    """Looks for dead workers now and then; a bar of the trials that are done, where there is a terminal."""
+
+    def __init__(self, study: Study, heartbeat: int) -> None:
+        self._study, self._heartbeat, self._next, self.done = study, heartbeat, 0.0, 0
+        self._bar = tqdm(total=len(outcomes(study)), unit="trial", disable=not sys.stderr.isatty())
+        self()
+
+    def __call__(self, statuses: object = None) -> None:
+        """
+        :param statuses: given by a crew, which calls more often than a storage likes; without, it is looked at once
+        """
+        if statuses is not None and time.monotonic() < self._next:
+            return
+        plan_again(self._study, self._heartbeat)
+        self.done = sum(trial.state.is_finished() for trial in outcomes(self._study).values())
+        self._bar.update(self.done - self._bar.n)
+        self._next = time.monotonic() + POLL
+
+    def close(self) -> None:
+        self._bar.close()
