@@ -4,6 +4,7 @@ Where Optuna keeps a study: a journal file for the processes of one machine, a d
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,15 +52,29 @@ def open_storage(where: str, heartbeat: int = HEARTBEAT) -> BaseStorage:
         if is_file(where):
             Path(where).parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(where))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
-            return RDBStorage(
-                where,
-                engine_kwargs=dict(POOL),
-                heartbeat_interval=heartbeat,
-                grace_period=MISSED * heartbeat,
-                heartbeat_stale_trial_callback=try_again,
-            )
+        return _database(where, heartbeat)
+
+
+def _database(where: str, heartbeat: int) -> RDBStorage:
+    """Of processes that come to an empty database at the same time, one makes the tables; the others fail, once."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    patience = [2.0, 1.0, 0.5]
+    while True:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
+                return RDBStorage(
+                    where,
+                    engine_kwargs=dict(POOL),
+                    heartbeat_interval=heartbeat,
+                    grace_period=MISSED * heartbeat,
+                    heartbeat_stale_trial_callback=try_again,
+                )
+        except (IntegrityError, ProgrammingError):
+            if not patience:
+                raise
+            time.sleep(patience.pop())
 
 
 def try_again(study: Study, trial: FrozenTrial) -> None:
@@ -73,7 +88,9 @@ def try_again(study: Study, trial: FrozenTrial) -> None:
     number, retries = trial.user_attrs.get(PLANNED), trial.user_attrs.get(RETRIES, 0)
     if number is not None and retries < MAX_RETRIES:
         trial.user_attrs = {PLANNED: number, RETRIES: retries + 1}
-        RetryHeartbeatStaleTrialCallback()(study, trial)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
 @contextmanager
