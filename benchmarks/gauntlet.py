@@ -3,6 +3,7 @@ The gauntlet: PPO under stresses that kill it, stock and ours at equal settings.
 
     python benchmarks/gauntlet.py                                   # all cells that are not on record, about 2.5 hours
     python benchmarks/gauntlet.py --stresses pong-lr-5e-3 --again   # one of them anew, beside what is on record
+    python benchmarks/gauntlet.py --workers 8 --ray auto            # so many at once, on a Ray cluster; or just here
 
 Each finished run is a line in results/gauntlet.jsonl.
 """
@@ -13,12 +14,13 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from pong import FAST_PATH, SETTINGS, make_pong
-from record import finished, is_done, record
+from record import FOLDER, finished, is_done, record
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -26,7 +28,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from vitals import VitalSigns, collapsed
 
 from sb3_stable_ppo import CollapseError, StableMaskablePPO, StablePPO, StableRecurrentPPO, policies
+from sb3_stable_ppo.crew import Job, run_here
 from sb3_stable_ppo.envs import make_atari_env
+from sb3_stable_ppo.ray_crew import run_on_ray
 
 NAME = "gauntlet"
 VARIANTS = ("stock", "stock, our policy", "StablePPO, our policy")
@@ -179,6 +183,20 @@ def run(stress: str, variant: str, seed: int) -> dict[str, Any]:
     }
 
 
+def spread(cells: list[dict[str, Any]], n_workers: int, address: str | None, again: bool) -> None:
+    """Each cell in a process of its own, here or on a Ray cluster."""
+    flags = ["--again"] if again else []
+    jobs = []
+    for cell in cells:
+        name = "_".join(str(value).replace(", ", "_").replace(" ", "_") for value in cell.values())
+        argv = ["--stresses", cell["stress"], "--variants", cell["variant"], "--seeds", str(cell["seed"]), *flags]
+        jobs.append(Job(name, (str(Path(__file__).resolve()), *argv)))
+    crew = run_here if address is None else partial(run_on_ray, address=address)
+    statuses = crew(jobs, n_workers, Path("logs") / "gauntlet", {"BENCHMARK_RESULTS": str(FOLDER.resolve())})
+    for name in [name for name, status in statuses.items() if status]:
+        print(f"{name} failed with status {statuses[name]}: logs/gauntlet/{name}.log")
+
+
 def table() -> str:
     """A line for each stress: the outcome of each seed, and the last return."""
     lines = ["| stress | " + " | ".join(VARIANTS) + " |", "|---" * (len(VARIANTS) + 1) + "|"]
@@ -239,20 +257,28 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--again", action="store_true", help="run what is on record too; nothing is overwritten")
+    parser.add_argument("--workers", type=int, default=1, help="cells at once")
+    parser.add_argument("--ray", metavar="ADDRESS", help="of a Ray cluster, or auto")
     parser.add_argument("--table", action="store_true", help="only print what is on record")
     parser.add_argument("--plot", type=Path, help="only draw what is on record")
     args = parser.parse_args()
     if args.plot:
         plot(args.plot)
         return
-    for seed in args.seeds if not args.table else ():
-        for stress in args.stresses:
-            for variant in args.variants:
-                cell = {"stress": stress, "variant": variant, "seed": seed}
-                if args.again or not is_done(NAME, cell):
-                    figures = run(**cell)
-                    record(NAME, cell, figures)
-                    print(cell, figures["outcome"], figures["reason"], f"{figures['minutes']} min", flush=True)
+    cells = [
+        {"stress": stress, "variant": variant, "seed": seed}
+        for seed in args.seeds
+        for stress in args.stresses
+        for variant in args.variants
+    ]
+    cells = [cell for cell in cells if not args.table and (args.again or not is_done(NAME, cell))]
+    if args.workers > 1 or args.ray:
+        spread(cells, args.workers, args.ray, args.again)
+    else:
+        for cell in cells:
+            figures = run(**cell)
+            record(NAME, cell, figures)
+            print(cell, figures["outcome"], figures["reason"], f"{figures['minutes']} min", flush=True)
     print(table())
 
 

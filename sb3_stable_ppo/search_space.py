@@ -14,6 +14,9 @@ SCHEDULES = ("constant", "linear", "step", "cosine")
 DECAYS = 20
 """Of ``step``: so many over the run, by 0.9 each, which end at an eighth of the start."""
 
+SEARCHED = ("learning_rate", "n_epochs", "clip_range", "ent_coef", "gamma", "gae_lambda", "policy_kwargs", "guards")
+"""Hyperparameters that a trial changes."""
+
 
 class Suggests(Protocol):
     """What is used of ``optuna.Trial``."""

@@ -25,8 +25,8 @@ MISSED = 3
 """A trial that has missed so many is dead."""
 MAX_RETRIES = 3
 """How often a trial is tried again whose worker died."""
-PLANNED, RETRIES = "planned", "retries"
-"""What a trial has as user attributes: which of those planned it is, and how often it was tried before."""
+FIRST, RETRIES = "first_try", "retries"
+"""What a trial that is tried again has as user attributes: the number of the first try, and how many there were."""
 POOL: dict[str, Any] = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": True}
 """
 A worker keeps one connection open, and a second while it gives a sign of life, where SQLAlchemy's default keeps both:
@@ -79,15 +79,15 @@ def _database(where: str, heartbeat: int) -> RDBStorage:
 
 def try_again(study: Study, trial: FrozenTrial) -> None:
     """
-    Plan a trial again whose worker died: under its number, with the parameters it had drawn. What else it had noted,
-    its worker's name above all, is the failed one's.
+    Plan a trial again whose worker died, with the parameters it had drawn. What else it had noted, its worker's name
+    above all, is the failed one's.
 
     :param study: the study
     :param trial: a copy of the trial, which has failed
     """
-    number, retries = trial.user_attrs.get(PLANNED), trial.user_attrs.get(RETRIES, 0)
-    if number is not None and retries < MAX_RETRIES:
-        trial.user_attrs = {PLANNED: number, RETRIES: retries + 1}
+    retries = trial.user_attrs.get(RETRIES, 0)
+    if retries < MAX_RETRIES:
+        trial.user_attrs = {FIRST: trial.user_attrs.get(FIRST, trial.number), RETRIES: retries + 1}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             RetryHeartbeatStaleTrialCallback()(study, trial)

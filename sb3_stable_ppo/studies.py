@@ -1,9 +1,9 @@
 """
 Optuna studies that several processes work on: what they are of, which trials are to be done, and by whom.
 
-The trials of a study are planned beforehand, as Optuna's waiting trials, which a storage hands out once each; a worker
-that finds none left stops. So the totals are right however many workers there are, and a trial whose worker died is
-planned again under its old number.
+Workers begin trials until there are as many as were asked for. Where two begin the last one at the same time, the
+order in which the storage numbered them decides; so the totals are right however many workers there are. A trial whose
+worker died is tried again as Optuna's waiting trials are, and counts as one with its first try.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sb3_stable_ppo.errors import UsageError
-from sb3_stable_ppo.storages import HEARTBEAT, MISSED, PLANNED, try_again
+from sb3_stable_ppo.storages import FIRST, HEARTBEAT, MISSED, try_again
 
 WORKER, SURPLUS = "worker", "surplus"
 CLOCK = 60.0
@@ -34,7 +34,7 @@ PRUNERS = ("median", "halving", "none")
 
 
 class SurplusTrial(Exception):
-    """What this trial is to do is another's to do, or done."""
+    """There are enough trials without this one."""
 
 
 def open_study(
@@ -105,31 +105,45 @@ def _pruner(name: str) -> optuna.pruners.BasePruner:
     return optuna.pruners.SuccessiveHalvingPruner() if name == "halving" else optuna.pruners.NopPruner()
 
 
-def plan_trials(study: Study, total: int) -> int:
+def goal_of(study: Study, total: int) -> int:
     """
-    Plan as many trials as are missing to ``total``, and those that failed once more. Where two machines do so at the
-    same time, what is planned twice is done once: :func:`claim`.
+    How many trials the study is to have: those that failed are made up for.
 
     :param study: the study
-    :param total: trials in all
-    :return: how many were planned
+    :param total: trials wanted
     """
-    known = outcomes(study)
-    missing = [n for n in range(total) if n not in known or known[n].state is TrialState.FAIL]
-    for number in missing:
-        study.enqueue_trial({}, user_attrs={PLANNED: number})
-    return len(missing)
+    return total + sum(trial.state is TrialState.FAIL for trial in outcomes(study).values())
 
 
-def claim(trial: Trial) -> None:
+def to_begin(study: Study, goal: int) -> int:
+    """
+    :param study: the study
+    :param goal: of :func:`goal_of`
+    :return: how many trials nobody has begun
+    """
+    known = outcomes(study).values()
+    return max(goal - len(known), 0) + sum(trial.state is TrialState.WAITING for trial in known)
+
+
+def running(study: Study) -> list[FrozenTrial]:
+    """
+    :param study: the study
+    """
+    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in trials if SURPLUS not in trial.user_attrs]
+
+
+def claim(trial: Trial, goal: int) -> None:
     """
     Write this process' name on a trial.
 
     :param trial: that has just begun
-    :raises SurplusTrial: if another has its planned number, or it has none: the last was taken in between
+    :param goal: of :func:`goal_of`
+    :raises SurplusTrial: if there are as many before it, or this try is another's
     """
-    number = trial.user_attrs.get(PLANNED)
-    if number is None or outcomes(trial.study)[number].number != trial.number:
+    first = trial.user_attrs.get(FIRST, trial.number)
+    known = outcomes(trial.study)
+    if sum(number < first for number in known) >= goal or known[first].number != trial.number:
         trial.set_user_attr(SURPLUS, True)
         raise SurplusTrial
     trial.set_user_attr(WORKER, own_name())
@@ -168,7 +182,7 @@ def plan_again(study: Study, heartbeat: int = HEARTBEAT) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         fail_stale_trials(study)
-    dead = [trial for trial in unfinished(study, TrialState.RUNNING) if _is_dead(trial, MISSED * heartbeat)]
+    dead = [trial for trial in running(study) if _is_dead(trial, MISSED * heartbeat)]
     for trial in dead:
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         try_again(study, copy.deepcopy(trial))
@@ -183,31 +197,18 @@ def _is_dead(trial: FrozenTrial, patience: float) -> bool:
     return began is not None and (datetime.datetime.now() - began).total_seconds() > patience
 
 
-def unfinished(study: Study, *states: TrialState) -> list[FrozenTrial]:
-    """
-    The planned trials that are to be done, or being done.
-
-    :param study: the study
-    :param states: WAITING, RUNNING; none: either
-    """
-    states = states or (TrialState.WAITING, TrialState.RUNNING)
-    trials = study.get_trials(deepcopy=False, states=states)
-    return [trial for trial in trials if PLANNED in trial.user_attrs and SURPLUS not in trial.user_attrs]
-
-
 def outcomes(study: Study) -> dict[int, FrozenTrial]:
     """
-    Of each planned trial the try that counts, by its planned number: the first that did not fail, or the last.
+    Of each trial the try that counts, by the number of its first: one that did not fail, or the last.
 
     :param study: the study
     """
     counting: dict[int, FrozenTrial] = {}
     for trial in study.get_trials(deepcopy=False):
-        number = trial.user_attrs.get(PLANNED)
-        if number is None or SURPLUS in trial.user_attrs:
-            continue
-        if number not in counting or counting[number].state is TrialState.FAIL:
-            counting[number] = trial
+        if SURPLUS not in trial.user_attrs:
+            first = trial.user_attrs.get(FIRST, trial.number)
+            if first not in counting or counting[first].state is TrialState.FAIL:
+                counting[first] = trial
     return counting
 
 

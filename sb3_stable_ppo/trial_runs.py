@@ -26,7 +26,6 @@ from sb3_stable_ppo.health_callback import HealthCallback
 from sb3_stable_ppo.hyperparams import check_hyperparams, find_policy, keywords_of, with_numbers
 from sb3_stable_ppo.runs import RunReader
 from sb3_stable_ppo.search_space import as_hyperparams, sample
-from sb3_stable_ppo.studies import claim
 from sb3_stable_ppo.zoo import StableExperimentManager, without_run_callbacks
 from sb3_stable_ppo.zoo_masks import MaskedTrialEvalCallback
 
@@ -66,7 +65,6 @@ class Plan(NamedTuple):
         :param trial: Optuna's
         :raises optuna.TrialPruned: if Optuna gives it up, or it collapses
         """
-        claim(trial)
         entry = as_hyperparams(sample(trial, guarded=True), self.base, self.n_timesteps)
         folder = self.folder / f"trial_{trial.number}"
         results = []

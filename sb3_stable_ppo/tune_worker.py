@@ -1,7 +1,7 @@
 """
-A worker of ``tune``: ``python -m sb3_stable_ppo.tune_worker STUDY FOLDER HEARTBEAT PRUNER [MODULE …]``. What it is to
-do it reads from the study, whose storage it is told in an environment variable: a command line, and a password in it,
-can be read by all users of a machine.
+A worker of ``tune``, called with the study's name, folder, goal, heartbeat, pruner, and modules to import. What it is
+to do it reads from the study, whose storage it is told in an environment variable: a command line, and a password in
+it, can be read by all users of a machine.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sb3_stable_ppo.cli_arguments import PROGRAM, import_packages
 from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.interruption import handled
 from sb3_stable_ppo.search_space import VERSION
-from sb3_stable_ppo.storages import is_file, open_storage, told_without_password
-from sb3_stable_ppo.studies import open_study, plan_again, plan_of, unfinished
+from sb3_stable_ppo.storages import is_file, open_storage, told_without_password, try_again
+from sb3_stable_ppo.studies import claim, open_study, plan_again, plan_of, to_begin
 from sb3_stable_ppo.trial_runs import Plan
 from sb3_stable_ppo.zoo_registry import register
 
@@ -31,21 +31,24 @@ VERSIONS = {"search_space": VERSION, "package": __version__}
 """What a study is of beside its plan: trials of two versions are not to be compared."""
 
 
-def arguments(study: str, folder: Path, heartbeat: int, pruner: str, packages: Sequence[str]) -> tuple[str, ...]:
+def arguments(
+    study: str, folder: Path, goal: int, heartbeat: int, pruner: str, packages: Sequence[str]
+) -> tuple[str, ...]:
     """
     :return: how Python is to be called for a worker
     """
-    numbers = (str(folder.absolute()), str(heartbeat), pruner)
-    return ("-m", "sb3_stable_ppo.tune_worker", study, *numbers, *packages)
+    settings = (str(folder.absolute()), str(goal), str(heartbeat), pruner)
+    return ("-m", "sb3_stable_ppo.tune_worker", study, *settings, *packages)
 
 
-def work(where: str, name: str, folder: Path, heartbeat: int, pruner: str, packages: Sequence[str]) -> None:
+def work(where: str, name: str, folder: Path, goal: int, heartbeat: int, pruner: str, packages: Sequence[str]) -> None:
     """
-    Trial after trial, until none is left to begin.
+    Trial after trial, until the study has as many as it is to have.
 
     :param where: the storage
     :param name: of the study
     :param folder: where the runs' folders go
+    :param goal: how many trials the study is to have
     :param heartbeat: seconds between two signs of life
     :param pruner: Optuna's
     :param packages: modules that register the env
@@ -65,9 +68,23 @@ def work(where: str, name: str, folder: Path, heartbeat: int, pruner: str, packa
         plan = Plan(**{**facts, "seeds": tuple(facts["seeds"])}, folder=folder)
         seed = int.from_bytes(os.urandom(4), "little")
         study = open_study(storage, name, known, pruner, seed, 2 if plan.health else 1)
+
+        last: int | None = None
+
+        def objective(trial: optuna.Trial) -> float | tuple[float, float]:
+            nonlocal last
+            claim(trial, goal)
+            last = trial.number
+            return plan.objective(trial)
+
         plan_again(study, heartbeat)
-        while unfinished(study, TrialState.WAITING):
-            study.optimize(plan.objective, n_trials=1, catch=(Exception,))
+        try:
+            while to_begin(study, goal):
+                study.optimize(objective, n_trials=1, catch=(Exception,))
+        except KeyboardInterrupt:  # of which Optuna has made a failure
+            if last is not None and study.trials[last].state is TrialState.FAIL:
+                try_again(study, study.trials[last])
+            raise
 
 
 def main() -> int:
@@ -75,10 +92,10 @@ def main() -> int:
     :return: the exit status
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    name, folder, heartbeat, pruner, *packages = sys.argv[1:]
+    name, folder, goal, heartbeat, pruner, *packages = sys.argv[1:]
     try:
         with handled(signal.SIGTERM):
-            work(os.environ[STORAGE], name, Path(folder), int(heartbeat), pruner, packages)
+            work(os.environ[STORAGE], name, Path(folder), int(goal), int(heartbeat), pruner, packages)
     except UsageError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 2

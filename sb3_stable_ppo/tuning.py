@@ -13,7 +13,7 @@ from pathlib import Path
 
 import optuna
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial
 from rl_zoo3.utils import ALGOS
 from tqdm import tqdm
 
@@ -21,8 +21,10 @@ from sb3_stable_ppo.crew import MAX_RETRIES, MISTAKE, Job, last_line, run_here
 from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.interruption import handled
 from sb3_stable_ppo.ray_crew import run_on_ray
+from sb3_stable_ppo.runs import write_atomically
 from sb3_stable_ppo.storages import open_storage, told_without_password
-from sb3_stable_ppo.studies import open_study, outcomes, plan_again, plan_trials, unfinished
+from sb3_stable_ppo.studies import WORKER, goal_of, open_study, outcomes, plan_again, running, to_begin
+from sb3_stable_ppo.study_page import page_of
 from sb3_stable_ppo.trial_runs import Plan, base_entry
 from sb3_stable_ppo.tune_worker import STORAGE, VERSIONS, arguments
 from sb3_stable_ppo.tuning_results import show, write_best
@@ -47,15 +49,19 @@ def tune(args: argparse.Namespace) -> int:
         storage = open_storage(where, args.heartbeat)
         study = open_study(storage, args.study, facts, args.pruner, args.seed, 2 if args.health else 1)
         plan_again(study, args.heartbeat)
-        planned = plan_trials(study, args.trials) if args.workers else 0
-        print(f"Study {args.study}: {args.trials} trials, {planned} of them to do.", flush=True)
-        interrupted = _done_by_workers(study, args, folder, where)
+        goal = goal_of(study, args.trials)
+        print(f"Study {args.study}: {args.trials} trials, {to_begin(study, goal)} of them to do.", flush=True)
+        interrupted = _done_by_workers(study, goal, args, folder, where)
         show(study)
     if interrupted:
         print("Interrupted: the same command goes on; trials that were running are done again.")
         return 130
     for path in write_best(study, plan, folder):
         print(path)
+    page = page_of(study)
+    if page is not None:
+        write_atomically(folder / "study.html", page.encode())
+        print(folder / "study.html")
     return 0
 
 
@@ -78,29 +84,30 @@ def _plan(args: argparse.Namespace, folder: Path) -> Plan:
     )
 
 
-def _done_by_workers(study: Study, args: argparse.Namespace, folder: Path, where: str) -> bool:
+def _done_by_workers(study: Study, goal: int, args: argparse.Namespace, folder: Path, where: str) -> bool:
     """
     Round after round of workers, until all trials are done.
 
     :return: whether it was interrupted
     """
     crew = run_here if args.ray is None else partial(run_on_ray, address=args.ray, gpus=args.worker_gpus)
-    argv = arguments(args.study, folder / "trials", args.heartbeat, args.pruner, args.gym_packages)
-    logs, watch, vain = folder / "workers", _Watch(study, args.heartbeat), 0
+    argv = arguments(args.study, folder / "trials", goal, args.heartbeat, args.pruner, args.gym_packages)
+    logs, watch, vain = folder / "workers", _Watch(study, goal, args.heartbeat), 0
     try:
         with handled(signal.SIGTERM):
-            while args.workers and unfinished(study):
-                waiting = len(unfinished(study, TrialState.WAITING))
-                if not waiting:  # the rest runs on other machines, or its workers have died, as will be seen
+            while args.workers and (to_begin(study, goal) or running(study)):
+                left = to_begin(study, goal)
+                if not left:  # the rest runs elsewhere, or its workers have died, as will be seen
+                    watch.tell_once(running(study))
                     time.sleep(POLL)
                     watch()
                     continue
                 before = watch.done
-                jobs = [Job(f"worker_{number}", argv) for number in range(min(args.workers, waiting))]
+                jobs = [Job(f"worker_{number}", argv) for number in range(min(args.workers, left))]
                 statuses = crew(jobs, args.workers, logs, {STORAGE: where}, watch)
                 watch()
                 vain = vain + 1 if any(statuses.values()) and watch.done == before else 0
-                if MISTAKE in statuses.values() or vain > MAX_RETRIES:
+                if to_begin(study, goal) and (MISTAKE in statuses.values() or vain > MAX_RETRIES):
                     name = next(name for name, status in statuses.items() if status)
                     raise UsageError(f"tune: the workers cannot work: {last_line(logs / f'{name}.log')}")
     except KeyboardInterrupt:
@@ -114,9 +121,10 @@ def _done_by_workers(study: Study, args: argparse.Namespace, folder: Path, where
 class _Watch:
     """Looks for dead workers now and then; a bar of the trials that are done, where there is a terminal."""
 
-    def __init__(self, study: Study, heartbeat: int) -> None:
-        self._study, self._heartbeat, self._next, self.done = study, heartbeat, 0.0, 0
-        self._bar = tqdm(total=len(outcomes(study)), unit="trial", disable=not sys.stderr.isatty())
+    def __init__(self, study: Study, goal: int, heartbeat: int) -> None:
+        self._study, self._heartbeat, self._next = study, heartbeat, 0.0
+        self.done, self._told = 0, False
+        self._bar = tqdm(total=goal, unit="trial", disable=not sys.stderr.isatty())
         self()
 
     def __call__(self, statuses: object = None) -> None:
@@ -129,6 +137,15 @@ class _Watch:
         self.done = sum(trial.state.is_finished() for trial in outcomes(self._study).values())
         self._bar.update(self.done - self._bar.n)
         self._next = time.monotonic() + POLL
+
+    def tell_once(self, trials: list[FrozenTrial]) -> None:
+        """
+        :param trials: that are waited for
+        """
+        if trials and not self._told:
+            self._told = True
+            workers = ", ".join(sorted({str(trial.user_attrs.get(WORKER, "a worker")) for trial in trials}))
+            print(f"Waiting for trials of {workers}; Ctrl-C ends the waiting alone.", flush=True)
 
     def close(self) -> None:
         self._bar.close()

@@ -10,9 +10,11 @@ import os
 import platform
 import shutil
 import socket
+from collections import OrderedDict
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pprint import pprint
 from typing import Any
 
 import yaml
@@ -34,6 +36,7 @@ from sb3_stable_ppo.schedules import counting_schedule, make_schedule
 from sb3_stable_ppo.speed import Speed
 from sb3_stable_ppo.zoo_envs import ale_options
 from sb3_stable_ppo.zoo_masks import masked_evaluation
+from sb3_stable_ppo.zoo_trials import merged_sampling, with_trial
 
 STOCK_VEC_ENVS: dict[str, type[VecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 PACKAGES = ("sb3-stable-ppo", "stable-baselines3", "sb3-contrib", "rl_zoo3", "torch", "gymnasium", "ale-py", "numpy")
@@ -59,10 +62,20 @@ class StableExperimentManager(ExperimentManager):
             entry = content.get(self.env_name.gym_id, {}) if isinstance(content, dict) else None
             if not isinstance(entry, dict):
                 raise UsageError(f"{source}: not a mapping of names to values.")
-        hyperparams, saved = super().read_hyperparameters()
+        trial_id, self.trial_id = self.trial_id, None  # rl_zoo3 takes trial 0 for none, and merges no policy_kwargs
+        hyperparams, _ = super().read_hyperparameters()
+        if self.storage and self.study_name and trial_id is not None:
+            try:
+                params = self.load_trial(self.storage, self.study_name, trial_id, convert=False)
+            except Exception as error:
+                what = f"--trial-id {trial_id} --study-name {self.study_name}"
+                raise UsageError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+            steps = self.n_timesteps if self.n_timesteps > 0 else int(float(hyperparams["n_timesteps"]))
+            hyperparams = {**with_trial(self.algo, hyperparams, params, steps), **(self.custom_hyperparams or {})}
+            pprint({f"with trial {trial_id}": hyperparams})
         hyperparams = with_numbers(hyperparams)
         check_hyperparams(hyperparams, ALGOS[self.algo], source)
-        return hyperparams, saved
+        return hyperparams, OrderedDict(sorted(hyperparams.items()))
 
     @staticmethod
     def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
@@ -119,8 +132,11 @@ class StableExperimentManager(ExperimentManager):
             super().create_callbacks()  # type: ignore[no-untyped-call]
 
     def objective(self, trial: Any) -> float:
-        """As rl_zoo3's, with masks."""
-        with masked_evaluation(self.algo):
+        """As rl_zoo3's, with masks, and what the YAML file says of the network and the guards."""
+        with (
+            masked_evaluation(self.algo),
+            merged_sampling(self.algo, self._hyperparams, self.n_envs, self.n_timesteps),
+        ):
             return float(super().objective(trial))
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:

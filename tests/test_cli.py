@@ -172,14 +172,6 @@ def test_zoo_flags_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tuning_through_the_zoo_runs_with_our_algorithm(tmp_path: Path) -> None:
-    flags = ["-optimize", "--n-trials", "1", "--n-evaluations", "1", "--eval-episodes", "1", "--no-optim-plots"]
-    assert train(tmp_path, *flags, "-n", "64", policy_kwargs={"norm": "none"}) == 0
-    (report,) = (tmp_path / "logs" / "stable_ppo").glob("report_*.csv")
-    assert "COMPLETE" in report.read_text()
-
-
-@pytest.mark.slow
 def test_pongs_configuration_trains_on_the_fast_path_and_keeps_snapshots(tmp_path: Path, capsys: Any) -> None:
     flags = ["-n", "2048", "-f", str(tmp_path), "--eval-freq", "-1", "--seed", "1"]
     assert main(["train", "--env", "PongNoFrameskip-v4", *flags]) == 0

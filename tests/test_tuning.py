@@ -21,20 +21,20 @@ from sb3_stable_ppo.alarms import RULES, Event
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.search_space import SCHEDULES, as_hyperparams, sample
-from sb3_stable_ppo.storages import PLANNED, RETRIES, open_storage
+from sb3_stable_ppo.storages import FIRST, RETRIES, open_storage
 from sb3_stable_ppo.studies import (
     SURPLUS,
     WORKER,
     SurplusTrial,
     best_trials,
     claim,
+    goal_of,
     is_gone,
     open_study,
     outcomes,
     own_name,
     plan_again,
-    plan_trials,
-    unfinished,
+    to_begin,
 )
 from sb3_stable_ppo.trial_runs import COLLAPSES, give_up
 
@@ -116,20 +116,17 @@ def test_every_schedule_is_one_that_the_yaml_knows(schedule: str) -> None:
 # -- studies -----------------------------------------------------------------------------------------------------------
 
 
-def test_trials_are_planned_once_and_topped_up(tmp_path: Path) -> None:
+def test_a_goal_counts_what_is_done_and_makes_up_for_what_failed(tmp_path: Path) -> None:
     study = study_of(tmp_path)
-    assert plan_trials(study, 3) == 3
-    assert plan_trials(study, 3) == 0
-    assert plan_trials(study_of(tmp_path), 5) == 2
-    assert sorted(outcomes(study)) == [0, 1, 2, 3, 4]
-
-
-def test_a_trial_that_failed_is_done_again_when_the_study_is_taken_up(tmp_path: Path) -> None:
-    study = study_of(tmp_path)
-    plan_trials(study, 2)
-    study.tell(study.ask(), state=TrialState.FAIL)
-    assert plan_trials(study, 2) == 1
-    assert [outcomes(study)[number].state for number in (0, 1)] == [TrialState.WAITING, TrialState.WAITING]
+    assert (goal_of(study, 3), to_begin(study, 3)) == (3, 3)
+    study.tell(study.ask(), 1.0)
+    running = study.ask()
+    assert to_begin(study, 3) == 1
+    assert to_begin(study, 1) == 0
+    study.tell(running, state=TrialState.FAIL)
+    assert to_begin(study, 3) == 1  # by this call a trial that failed is not done again
+    assert goal_of(study, 3) == 4  # by the next one it is
+    assert to_begin(study_of(tmp_path), 4) == 2
 
 
 def name_of_a_dead_process() -> str:
@@ -151,9 +148,8 @@ def test_a_process_is_gone_when_it_is_of_this_machine_and_no_more() -> None:
 
 def test_the_trials_of_a_dead_worker_are_planned_again_and_no_others(tmp_path: Path) -> None:
     study = study_of(tmp_path)
-    plan_trials(study, 4)
     trials = [study.ask() for _ in range(4)]
-    claim(trials[0])
+    claim(trials[0], 4)
     learning_rate = trials[1].suggest_float("learning_rate", 1e-5, 5e-3, log=True)
     trials[1].set_user_attr(WORKER, name_of_a_dead_process())
     study.tell(trials[2], 1.0)
@@ -163,15 +159,16 @@ def test_the_trials_of_a_dead_worker_are_planned_again_and_no_others(tmp_path: P
     states = {number: trial.state for number, trial in outcomes(study).items()}
     running, waiting = TrialState.RUNNING, TrialState.WAITING
     assert states == {0: running, 1: waiting, 2: TrialState.COMPLETE, 3: running}
-    assert outcomes(study)[1].user_attrs == {PLANNED: 1, RETRIES: 1}
+    assert outcomes(study)[1].user_attrs == {FIRST: 1, RETRIES: 1}
+    assert to_begin(study, 4) == 1
     again = study.ask()
-    claim(again)
+    assert again.number == 4
+    claim(again, 4)
     assert again.suggest_float("learning_rate", 1e-5, 5e-3, log=True) == learning_rate
 
 
 def test_a_trial_whose_worker_died_before_it_wrote_its_name_is_planned_again_in_time(tmp_path: Path) -> None:
     study = study_of(tmp_path)
-    plan_trials(study, 1)
     study.ask()
     assert plan_again(study) == 0
     time.sleep(3.1)
@@ -181,40 +178,45 @@ def test_a_trial_whose_worker_died_before_it_wrote_its_name_is_planned_again_in_
 
 def test_a_trial_is_planned_again_three_times_at_most(tmp_path: Path) -> None:
     study, dead = study_of(tmp_path), name_of_a_dead_process()
-    plan_trials(study, 1)
     for tries in range(4):
-        assert outcomes(study)[0].user_attrs.get(RETRIES, 0) == tries
         study.ask().set_user_attr(WORKER, dead)
+        assert outcomes(study)[0].user_attrs.get(RETRIES, 0) == tries
         assert plan_again(study) == 1
-    assert unfinished(study) == []
+    assert to_begin(study, 1) == 0
+    assert list(outcomes(study)) == [0]
     assert outcomes(study)[0].state is TrialState.FAIL
 
 
-def test_a_worker_that_comes_too_late_does_nothing(tmp_path: Path) -> None:
+def test_the_last_trial_is_done_once_though_two_workers_begin_it(tmp_path: Path) -> None:
     study = study_of(tmp_path)
-    trial = study.ask()  # none was planned
+    study.tell(study.ask(), 1.0)
+    first, second = study.ask(), study.ask()
     with pytest.raises(SurplusTrial):
-        claim(trial)
-    assert study.trials[0].user_attrs == {SURPLUS: True}
-    assert outcomes(study) == {}
+        claim(second, 2)
+    claim(first, 2)
+    assert study.trials[2].user_attrs == {SURPLUS: True}
+    assert list(outcomes(study)) == [0, 1]
+    third = study.ask()
+    claim(third, 3)  # of a call that wants more
+    assert list(outcomes(study)) == [0, 1, 3]
 
 
-def test_what_two_machines_plan_at_the_same_time_is_done_once(tmp_path: Path) -> None:
+def test_a_lost_trial_that_two_machines_plan_again_is_done_once(tmp_path: Path) -> None:
     study = study_of(tmp_path)
-    for number in (0, 1, 0, 1):
-        study.enqueue_trial({}, user_attrs={PLANNED: number})
+    study.tell(study.ask(), state=TrialState.FAIL)
+    for _ in range(2):
+        study.enqueue_trial({}, user_attrs={FIRST: 0, RETRIES: 1})
     done: list[int] = []
 
     def objective(trial: optuna.Trial) -> float:
-        claim(trial)
-        done.append(trial.user_attrs[PLANNED])
+        claim(trial, 1)
+        done.append(trial.number)
         return 1.0
 
-    while unfinished(study, TrialState.WAITING):
-        study.optimize(objective, n_trials=1, catch=(SurplusTrial,))
-    assert done == [0, 1]
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
-    assert {number: trial.number for number, trial in outcomes(study).items()} == {0: 0, 1: 1}
+    study.optimize(objective, n_trials=2, catch=(SurplusTrial,))
+    assert done == [1]
+    assert to_begin(study, 1) == 0
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "FAIL"]
 
 
 def test_a_study_of_another_plan_is_left_alone(tmp_path: Path) -> None:
@@ -384,8 +386,8 @@ def test_no_trial_is_lost_or_counted_twice(how: str, tmp_path: Path) -> None:
     assert launcher.wait(300) == 0
     assert states_of(tmp_path) == ["COMPLETE"] * 4
     study = optuna.load_study(study_name="tune_CartPole-v1", storage=open_storage(str(journal)))
-    complete = [trial.user_attrs[PLANNED] for trial in study.trials if trial.state is TrialState.COMPLETE]
-    assert sorted(complete) == [0, 1, 2, 3]
+    complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]
+    assert len(complete) == 4
     assert len([trial for trial in study.trials if trial.state is TrialState.FAIL]) >= 1
 
 

@@ -1,0 +1,220 @@
+"""
+What tuning's bookkeeping costs, and what many workers do to a storage: trials that train nothing, by workers that
+import no torch, with the code that real workers use.
+
+    python tests/postgres_server.py --max-connections 300          # prints a URL; or a server of one's own
+    python benchmarks/storage_traffic.py --storage URL --workers 100          # as fast as they can
+    python benchmarks/storage_traffic.py --storage URL --workers 100 --think 10
+    python benchmarks/storage_traffic.py --storage journal.log --workers 1    # or sqlite:///study.db
+    python benchmarks/storage_traffic.py --table
+
+Each finished run is a line in results/storage_traffic.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from record import finished, record
+
+NAME = "storage_traffic"
+PARTS = ("claim", "suggest", "report", "ask and tell")
+REPORTS = 5
+
+
+def without_torch() -> tuple[Any, Any, Any]:
+    """The package's modules for studies, but not its own ``__init__``, which imports SB3 and torch."""
+    package = ModuleType("sb3_stable_ppo")
+    package.__path__ = [str(Path(__file__).parents[1] / "sb3_stable_ppo")]
+    sys.modules["sb3_stable_ppo"] = package
+    found = tuple(importlib.import_module(f"sb3_stable_ppo.{name}") for name in ("storages", "studies", "search_space"))
+    assert "torch" not in sys.modules
+    return found
+
+
+class Clock:
+    """Seconds spent in each part of each trial."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, list[float]] = {part: [] for part in PARTS}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.spent[name].append(time.perf_counter() - start)
+
+
+def work(where: str, name: str, sampler: str, think: float, goal: int, folder: Path) -> dict[str, Any]:
+    """One worker: trials until none waits. What each part cost it, and what went wrong."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    storages, studies, space = without_torch()
+    clock, errors, done = Clock(), Counter[str](), 0
+    try:
+        study = studies.open_study(storages.open_storage(where), name, {}, "median", os.getpid(), 1)
+        if sampler == "random":
+            study.sampler = optuna.samplers.RandomSampler()
+    except Exception as error:
+        return {"errors": {" ".join(str(error).split())[-80:]: 1}, "began": False, "done": 0, "spent": {}}
+    finally:
+        print("ready, or not", flush=True)
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    within = 0.0
+
+    def objective(trial: Any) -> float:
+        nonlocal within
+        start = time.perf_counter()
+        with clock.part("claim"):
+            studies.claim(trial, goal)
+        with clock.part("suggest"):
+            params = space.sample(trial, guarded=True)
+        for step in range(REPORTS):
+            time.sleep(think / REPORTS)
+            with clock.part("report"):
+                trial.report(params["learning_rate"] * step, step)
+                trial.should_prune()
+        within = time.perf_counter() - start
+        return float(params["learning_rate"])
+
+    while studies.to_begin(study, goal):
+        start = time.perf_counter()
+        try:
+            study.optimize(objective, n_trials=1, catch=(studies.SurplusTrial,))
+            clock.spent["ask and tell"].append(time.perf_counter() - start - within)
+            done += 1
+        except Exception as error:
+            errors[" ".join(str(error).split())[:80]] += 1
+    return {"errors": errors, "began": True, "done": done, "spent": clock.spent}
+
+
+def connections(where: str) -> tuple[int, int] | None:
+    """Of a PostgreSQL: how many there are, and may be."""
+    if not where.startswith("postgresql"):
+        return None
+    import psycopg
+
+    with psycopg.connect(where.replace("+psycopg", "")) as asked:
+        used = asked.execute("select count(*) from pg_stat_activity where backend_type = 'client backend'").fetchone()
+        most = asked.execute("show max_connections").fetchone()
+    assert used is not None
+    assert most is not None
+    return int(used[0]) - 1, int(most[0])
+
+
+def run(where: str, n_workers: int, n_trials: int, sampler: str, think: float) -> dict[str, Any]:
+    """All workers are ready before the first trial begins."""
+    import optuna
+
+    storages, studies, _ = without_torch()
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    name, folder = uuid.uuid4().hex[:8], Path(tempfile.mkdtemp())
+    study = studies.open_study(storages.open_storage(where), name, {}, "median", 0, 1)
+    me = [sys.executable, __file__, "--worker", name, "--sampler", sampler, "--think", str(think)]
+    me += ["--trials", str(n_trials), "--folder", str(folder)]
+    environment = {**os.environ, "STORAGE": where, "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(me, stdout=subprocess.PIPE, text=True, env=environment, cwd=Path(__file__).parent)
+        for _ in range(n_workers)
+    ]
+    for worker in workers:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+    (folder / "go").touch()
+    start, peak = time.perf_counter(), (0, 0)
+    while any(worker.poll() is None for worker in workers):
+        peak = max(peak, connections(where) or (0, 0))
+        time.sleep(0.5)
+    seconds = time.perf_counter() - start
+    lines = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    shutil.rmtree(folder)
+    errors: Counter[str] = Counter()
+    for line in lines:
+        errors.update(line["errors"])
+    known = studies.outcomes(study)
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    figures: dict[str, Any] = {
+        "seconds": round(seconds, 2),
+        "trials_per_second": round(sum(line["done"] for line in lines) / seconds, 2),
+        "completed": len(done),
+        "counted_twice": len(done) - len(known),
+        "begun_in_vain": len(study.get_trials(deepcopy=False)) - len(known),
+        "workers_that_never_began": sum(not line["began"] for line in lines),
+        "errors": errors,
+        "connections": list(peak) if peak != (0, 0) else None,
+    }
+    for part in PARTS:
+        spent = np.array([value for line in lines for value in line["spent"].get(part, [])]) * 1e3
+        if len(spent):
+            figures[f"{part}, ms"] = [round(float(value), 2) for value in np.quantile(spent, [0.5, 0.95])]
+    return {**figures, "storage_versions": {p: version(p) for p in ("optuna", "SQLAlchemy", "psycopg")}}
+
+
+def table() -> str:
+    """A line for each run on record: medians, 95th percentiles behind them."""
+    heads = ["storage", "workers", "trials", "sampler", "think", "trials/s", *(f"{part}, ms" for part in PARTS)]
+    heads += ["connections", "completed", "twice", "in vain", "errors"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in finished(NAME):
+        cell = row["cell"]
+        cells = [cell["storage"], cell["workers"], cell["trials"], cell["sampler"], f"{cell['think']} s"]
+        cells += [row["trials_per_second"]]
+        cells += ["{} ({})".format(*row[f"{part}, ms"]) if f"{part}, ms" in row else "-" for part in PARTS]
+        cells += ["{} of {}".format(*row["connections"]) if row["connections"] else "-", row["completed"]]
+        cells += [row["counted_twice"], row["begun_in_vain"], sum(row["errors"].values())]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--storage")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=500, help="in all")
+    parser.add_argument("--sampler", choices=["tpe", "random"], default="tpe")
+    parser.add_argument("--think", type=float, default=0.0, help="seconds that a trial takes beside the bookkeeping")
+    parser.add_argument("--table", action="store_true", help="only print what is on record")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        found = work(os.environ["STORAGE"], args.worker, args.sampler, args.think, args.trials, args.folder)
+        (args.folder / f"{os.getpid()}.json").write_text(json.dumps(found))
+        return
+    if args.storage:
+        kind = args.storage.partition(":")[0].partition("+")[0] if "://" in args.storage else "journal"
+        most = connections(args.storage)
+        cell = {
+            "storage": kind,
+            "max_connections": most[1] if most else None,
+            "workers": args.workers,
+            "trials": args.trials,
+            "sampler": args.sampler,
+            "think": args.think,
+        }
+        where = args.storage if "://" in args.storage else str(Path(args.storage).absolute())
+        record(NAME, cell, run(where, args.workers, args.trials, args.sampler, args.think))
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
