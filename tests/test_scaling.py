@@ -320,6 +320,17 @@ def _study(where: str, name: str = "tune_CartPole-v1") -> optuna.Study | None:
 
 
 @needs_postgres
+def test_a_password_may_be_in_pgpass_alone(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = tmp_path / "pgpass"
+    secrets.write_text(f"127.0.0.1:*:*:{postgres_server.USER}:{postgres_server.PASSWORD}\n")
+    secrets.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(secrets))
+    name, _, rest = where.partition(":s3cret%2Fword")
+    study = open_study(open_storage(name + rest), "s", PLAN, "none", 0, 1)
+    assert study.trials == []
+
+
+@needs_postgres
 def test_a_wrong_password_is_one_sentence_and_the_study_is_untouched(
     where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from sb3_stable_ppo.studies import (
     to_begin,
 )
 from sb3_stable_ppo.trial_runs import COLLAPSES, give_up
+from sb3_stable_ppo.tune_worker import VERSIONS, work
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 PARAMS: dict[str, Any] = {
@@ -227,6 +229,37 @@ def test_a_study_of_another_plan_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is of another search_space: null, here 2"):
         study_of(tmp_path, search_space=2)
     assert study.trials == []
+
+
+@pytest.mark.parametrize(
+    ("name", "plan", "complaint"),
+    [
+        ("s", {**VERSIONS, "package": "0.0.1"}, "The study 's' is of another package: '0.0.1', here '"),
+        ("s", {**VERSIONS, "search_space": 0}, "The study 's' is of another search_space: 0, here 1"),
+        ("other", VERSIONS, "There is no study 'other' in this storage: do all machines see the same one?"),
+    ],
+)
+def test_a_worker_that_does_not_fit_the_study_is_refused(
+    name: str, plan: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    where = str(tmp_path / "journal.log")
+    study = study_of(tmp_path, **plan)
+    with pytest.raises(UsageError, match=re.escape(complaint)):
+        work(where, name, tmp_path, 3, 60, "median", ())
+    assert study.trials == []
+
+
+def test_a_worker_makes_no_journal_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"journal\.log: there is no such file on this machine"):
+        work(str(tmp_path / "journal.log"), "s", tmp_path, 3, 60, "median", ())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_that_tune_did_not_make_is_refused(tmp_path: Path) -> None:
+    where = str(tmp_path / "journal.log")
+    optuna.create_study(study_name="s", storage=open_storage(where))
+    with pytest.raises(UsageError, match="The study 's' was not made by tune"):
+        work(where, "s", tmp_path, 3, 60, "median", ())
 
 
 def test_the_best_trials_need_one_that_is_complete(tmp_path: Path) -> None:
