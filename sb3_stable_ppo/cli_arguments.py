@@ -24,7 +24,7 @@ def parser_of(command: str, description: str | None) -> argparse.ArgumentParser:
 
 def natural(text: str, least: int = 0) -> int:
     """A whole number of at least ``least``, or the error that argparse shows."""
-    if not text.isdigit() or int(text) < least:
+    if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
     return int(text)
 

@@ -48,6 +48,8 @@ def run(argv: list[str]) -> int:
     import_packages(args.gym_packages)
     check_env(args.env)
     args.study = args.study or f"tune_{args.env.replace('/', '-')}"
+    if Path(args.study).name != args.study:
+        raise UsageError(f"--study {args.study}: a name, not a path.")
     from sb3_stable_ppo.tuning import tune
 
     return tune(args)

@@ -52,7 +52,7 @@ def run_here(
     :return: by job, also of those never begun: those are missing
     """
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
-    logs.mkdir(parents=True, exist_ok=True)
+    make_room(logs, jobs)
     waiting, statuses = list(reversed(jobs)), Statuses()
     tries = dict.fromkeys((job.name for job in jobs), 0)
     running: dict[Job, subprocess.Popen[bytes]] = {}
@@ -71,18 +71,47 @@ def run_here(
                     statuses[job.name] = status
             look(statuses)
     finally:
-        for process in running.values():
-            process.terminate()  # which `train` takes for a wish to save and leave
-        for process in running.values():
-            process.wait()
+        _end(list(running.values()))
     return statuses
 
 
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Politely: `train` saves and leaves. An impatient second Ctrl-C kills."""
+    for process in processes:
+        process.terminate()
+    try:
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+        raise
+
+
 def _begin(job: Job, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """In a session of its own: Ctrl-C is for whoever called, who ends its processes in order."""
+    """
+    In a session of its own: Ctrl-C is for whoever called, who ends its processes in order. A module is found where the
+    caller finds it: the current folder counts only if it does for the caller.
+    """
+    if job.argv[0] == "-m" and not {"", str(Path.cwd())} & set(sys.path):
+        environment = {**environment, "PYTHONSAFEPATH": "1"}
     with log.open("ab") as file:
         command = [sys.executable, *job.argv]
         return subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+
+
+def make_room(logs: Path, jobs: Sequence[Job]) -> None:
+    """
+    Make the folder of logs, and remove those of an earlier call.
+
+    :param logs: the folder
+    :param jobs: whose logs are to be written
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        (logs / f"{job.name}.log").unlink(missing_ok=True)
 
 
 def last_line(log: Path) -> str:
@@ -90,5 +119,6 @@ def last_line(log: Path) -> str:
     :param log: of a job
     :return: its last line that is not empty, where the cause stands
     """
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip() if lines else f"{log} is empty"

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+_ASKED_TO_STOP = threading.Event()
+
 
 def interrupt(*_: object) -> None:
     """
@@ -16,7 +18,13 @@ def interrupt(*_: object) -> None:
 
     :raises KeyboardInterrupt: always
     """
+    _ASKED_TO_STOP.set()
     raise KeyboardInterrupt
+
+
+def was_interrupted() -> bool:
+    """Whether :func:`interrupt` was called: rl_zoo3 takes the KeyboardInterrupt for a wish to save and go on."""
+    return _ASKED_TO_STOP.is_set()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_stable_ppo import __version__
-from sb3_stable_ppo.crew import MAX_RETRIES, MISTAKE, POLL, Job, Statuses
+from sb3_stable_ppo.crew import MAX_RETRIES, MISTAKE, POLL, Job, Statuses, make_room
 from sb3_stable_ppo.errors import UsageError
 
 KILLED = -9
@@ -47,6 +47,7 @@ def run_on_ray(
     :param gpus: of each job; Ray hides all others from it
     :raises UsageError: if Ray is not installed, or no cluster answers
     """
+    make_room(logs, jobs)
     with _connected(address) as ray:
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES, max_calls=1)(_do)
         waiting, statuses = list(reversed(jobs)), Statuses()
@@ -96,7 +97,9 @@ def _knock(address: str) -> None:
     except subprocess.TimeoutExpired:
         problem = f"nothing came back for {PATIENCE} seconds"
     if problem:
-        raise UsageError(f"--ray {address}: no cluster answers: {problem}. On one of its machines, it is --ray auto.")
+        raise UsageError(
+            f"--ray {address}: no cluster answers: {problem.rstrip('.')}. On one of its machines, it is --ray auto."
+        )
 
 
 def _status(ray: Any, reference: Any, job: Job) -> int:

@@ -24,6 +24,8 @@ from sb3_stable_ppo.runs import RunReader
 
 DIED = "died"
 """Folder for what a killed process left of a run that was then done again."""
+MOST = 1000
+"""Seeds of one call."""
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -36,7 +38,10 @@ def parse_seeds(text: str) -> list[int]:
         found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
         if found is None or (found[2] and int(found[2]) < int(found[1])):
             raise UsageError(f"--seeds {text!r}: not seeds and ranges of seeds, such as 0-9 or 0-4,7.")
-        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+        more = range(int(found[1]), int(found[2] or found[1]) + 1)
+        if len(more) > MOST:
+            raise UsageError(f"--seeds {text!r}: more than {MOST} at once.")
+        seeds += more
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {text!r}: a seed stands there twice.")
     return seeds
@@ -62,7 +67,9 @@ def train_seeds(args: argparse.Namespace, log_folder: Path, flags: list[str]) ->
     def look(statuses: Statuses) -> None:
         for name in statuses.keys() - known:
             known.add(name)
-            how = "done" if statuses[name] == 0 else f"failed: {last_line(logs / f'{name}.log')}"
+            if statuses[name] == MISTAKE:  # which is told below
+                continue
+            how = "ended" if statuses[name] == 0 else f"failed: {last_line(logs / f'{name}.log')}"
             print(f"{name} {how} ({len(known)} of {len(jobs)})", flush=True)
 
     print(f"{len(seeds)} seeds; what each prints is in {logs}", flush=True)
@@ -75,8 +82,8 @@ def train_seeds(args: argparse.Namespace, log_folder: Path, flags: list[str]) ->
     wrong = next((name for name, status in statuses.items() if status == MISTAKE), None)
     if wrong is not None:
         raise UsageError(f"{wrong}: {last_line(logs / f'{wrong}.log')}")
-    show(log_folder, {seed: f"{batch}/{seed}" for seed in seeds})
-    return 130 if interrupted else int(any(statuses.values()))
+    finished = show(log_folder, {seed: f"{batch}/{seed}" for seed in seeds})
+    return 130 if interrupted else int(finished < len(seeds))
 
 
 def move_dead_attempt(log_folder: Path, task: str) -> None:
@@ -94,12 +101,13 @@ def move_dead_attempt(log_folder: Path, task: str) -> None:
         shutil.move(folder, died / next(name for name in names if not (died / name).exists()))
 
 
-def show(log_folder: Path, tasks: dict[int, str]) -> None:
+def show(log_folder: Path, tasks: dict[int, str]) -> int:
     """
     Print how the runs ended, and the mean of their returns.
 
     :param log_folder: of ``train``
     :param tasks: by seed
+    :return: how many were trained to their end
     """
     from rich.console import Console
     from rich.table import Table
@@ -107,11 +115,12 @@ def show(log_folder: Path, tasks: dict[int, str]) -> None:
     table = Table(
         "seed", "status", "steps", "return", "live", "folder", title="Return: of the last evaluation, or late"
     )
-    returns = []
+    returns, finished = [], 0
     for seed, task in tasks.items():
         for folder in _folders(log_folder, task):
             run = read_run(folder)
             last = _last_return(run)
+            finished += run.status == "finished"
             if run.status == "finished" and last is not None:
                 returns.append(last)
             told = "-" if last is None else f"{last:.4g}"
@@ -121,6 +130,7 @@ def show(log_folder: Path, tasks: dict[int, str]) -> None:
     if len(returns) > 1:
         spread = f"{statistics.fmean(returns):.4g} ± {statistics.stdev(returns):.4g}"
         console.print(f"Return of {len(returns)} finished runs: {spread} (mean and standard deviation)")
+    return finished
 
 
 def _folders(log_folder: Path, task: str) -> list[Path]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
@@ -77,17 +77,18 @@ def _database(where: str, heartbeat: int) -> RDBStorage:
             time.sleep(patience.pop())
 
 
-def try_again(study: Study, trial: FrozenTrial) -> None:
+def try_again(study: Study, trial: FrozenTrial, counts: bool = True) -> None:
     """
     Plan a trial again whose worker died, with the parameters it had drawn. What else it had noted, its worker's name
     above all, is the failed one's.
 
     :param study: the study
     :param trial: a copy of the trial, which has failed
+    :param counts: whether it counts as one of the few retries; an interruption does not
     """
-    retries = trial.user_attrs.get(RETRIES, 0)
-    if retries < MAX_RETRIES:
-        trial.user_attrs = {FIRST: trial.user_attrs.get(FIRST, trial.number), RETRIES: retries + 1}
+    retries = trial.user_attrs.get(RETRIES, 0) + counts
+    if retries <= MAX_RETRIES:
+        trial.user_attrs = {FIRST: trial.user_attrs.get(FIRST, trial.number), RETRIES: retries}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             RetryHeartbeatStaleTrialCallback()(study, trial)
@@ -95,13 +96,22 @@ def try_again(study: Study, trial: FrozenTrial) -> None:
 
 @contextmanager
 def told_without_password(where: str) -> Iterator[None]:
-    """Within, what goes wrong with a storage becomes one sentence."""
+    """Within, what goes wrong with a storage becomes one sentence; what is no storage's doing goes on as it is."""
     try:
         yield
     except UsageError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split("\n")[0].split())
+        from sqlalchemy.exc import SQLAlchemyError
+
+        chain: list[BaseException] = [error]  # Optuna's own words are about what a lost connection leads to
+        while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+            chain.append(inner)
+        expected = (SQLAlchemyError, OptunaError, OSError, ImportError, ValueError, TypeError)
+        if not any(isinstance(one, expected) for one in chain):
+            raise
+        cause = chain[-1]
+        text = " ".join(str(cause).split("\n")[0].split())
         if "No module named 'psycopg" in text:
             text += ": pip install 'sb3-stable-ppo[postgres]', and begin the URL with postgresql+psycopg://"
         if not is_file(where):
@@ -111,6 +121,9 @@ def told_without_password(where: str) -> Iterator[None]:
                 url = make_url(where)
             except Exception:
                 raise UsageError("--storage: this is no URL of a database, nor the name of a file.") from None
-            text = text.replace(str(url.password or "\0"), "***")
-            where = url.render_as_string(hide_password=True)
-        raise UsageError(f"--storage {where}: {type(error).__name__}: {text}") from None
+            hidden = {name: "***" if "password" in name.lower() else value for name, value in url.query.items()}
+            secrets = [url.password, *(value for name, value in url.query.items() if hidden[name] == "***")]
+            for secret in filter(None, secrets):
+                text = text.replace(str(secret), "***")
+            where = url.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+        raise UsageError(f"--storage {where}: {type(cause).__name__}: {text}") from None

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import copy
 import datetime
+import hashlib
 import json
 import os
 import socket
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -151,7 +154,19 @@ def claim(trial: Trial, goal: int) -> None:
 
 def own_name() -> str:
     """This process', which no other has or will have."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+    return f"{machine()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def machine() -> str:
+    """
+    Where numbers of processes mean the same: its name, and on Linux which start of which kernel it is and which
+    container. Clones of a machine may have one name.
+    """
+    known = []
+    with suppress(OSError):
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        known.append(str(Path("/proc/self/ns/pid").readlink()))
+    return f"{socket.gethostname()}-{hashlib.sha256(''.join(known).encode()).hexdigest()[:8]}"
 
 
 def is_gone(worker: str) -> bool:
@@ -159,8 +174,8 @@ def is_gone(worker: str) -> bool:
     :param worker: a name of :func:`own_name`
     :return: whether it was a process of this machine and is no more
     """
-    host, pid, began = worker.rsplit(":", 2)
-    if host != socket.gethostname():
+    place, pid, began = worker.rsplit(":", 2)
+    if place != machine():
         return False
     try:
         process = psutil.Process(int(pid))

@@ -24,6 +24,7 @@ from sb3_stable_ppo.guard_config import CollapseError
 from sb3_stable_ppo.health import is_critics
 from sb3_stable_ppo.health_callback import HealthCallback
 from sb3_stable_ppo.hyperparams import check_hyperparams, find_policy, keywords_of, with_numbers
+from sb3_stable_ppo.interruption import was_interrupted
 from sb3_stable_ppo.runs import RunReader
 from sb3_stable_ppo.search_space import as_hyperparams, sample
 from sb3_stable_ppo.zoo import StableExperimentManager, without_run_callbacks
@@ -104,8 +105,8 @@ class Plan(NamedTuple):
             results = manager.setup_experiment()
             assert results is not None
             manager.learn(results[0])
-            if results[0].num_timesteps < self.n_timesteps and not manager.evaluation.is_pruned:
-                raise KeyboardInterrupt  # which rl_zoo3 takes for a wish to save and go on
+            if was_interrupted():
+                raise KeyboardInterrupt
         except (CollapseError, ValueError, AssertionError) as error:
             trial.set_user_attr("collapsed", f"seed {seed}: {' '.join(str(error).split())[:300]}")
             raise optuna.TrialPruned(str(error)) from error
@@ -126,7 +127,7 @@ def base_entry(config: Path, env: str, algorithm: type[BaseAlgorithm]) -> dict[s
     """
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"--conf-file {config}: {' '.join(str(error).split())}") from error
     entries = content if isinstance(content, dict) else {}
     key = env if env in entries else "atari" if StableExperimentManager.is_atari(env) else env

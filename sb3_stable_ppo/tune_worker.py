@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import OptunaError
 from optuna.trial import TrialState
 
 from sb3_stable_ppo import __version__
@@ -22,7 +23,7 @@ from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.interruption import handled
 from sb3_stable_ppo.search_space import VERSION
 from sb3_stable_ppo.storages import is_file, open_storage, told_without_password, try_again
-from sb3_stable_ppo.studies import claim, open_study, plan_again, plan_of, to_begin
+from sb3_stable_ppo.studies import SURPLUS, claim, open_study, plan_again, plan_of, to_begin
 from sb3_stable_ppo.trial_runs import Plan
 from sb3_stable_ppo.zoo_registry import register
 
@@ -73,17 +74,22 @@ def work(where: str, name: str, folder: Path, goal: int, heartbeat: int, pruner:
 
         def objective(trial: optuna.Trial) -> float | tuple[float, float]:
             nonlocal last
-            claim(trial, goal)
             last = trial.number
+            claim(trial, goal)
             return plan.objective(trial)
 
         plan_again(study, heartbeat)
         try:
             while to_begin(study, goal):
-                study.optimize(objective, n_trials=1, catch=(Exception,))
+                try:
+                    study.optimize(objective, n_trials=1, catch=(Exception,))
+                except (OptunaError, ValueError):  # it was silent for so long that its trial was taken from it
+                    if last is None or study.trials[last].state is not TrialState.FAIL:
+                        raise
         except KeyboardInterrupt:  # of which Optuna has made a failure
-            if last is not None and study.trials[last].state is TrialState.FAIL:
-                try_again(study, study.trials[last])
+            trial = None if last is None else study.trials[last]
+            if trial is not None and trial.state is TrialState.FAIL and SURPLUS not in trial.user_attrs:
+                try_again(study, trial, counts=False)
             raise
 
 
@@ -94,7 +100,7 @@ def main() -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name, folder, goal, heartbeat, pruner, *packages = sys.argv[1:]
     try:
-        with handled(signal.SIGTERM):
+        with handled(signal.SIGTERM), handled(signal.SIGINT):
             work(os.environ[STORAGE], name, Path(folder), int(goal), int(heartbeat), pruner, packages)
     except UsageError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)

@@ -22,8 +22,8 @@ from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.interruption import handled
 from sb3_stable_ppo.ray_crew import run_on_ray
 from sb3_stable_ppo.runs import write_atomically
-from sb3_stable_ppo.storages import open_storage, told_without_password
-from sb3_stable_ppo.studies import WORKER, goal_of, open_study, outcomes, plan_again, running, to_begin
+from sb3_stable_ppo.storages import is_file, open_storage, told_without_password
+from sb3_stable_ppo.studies import WORKER, goal_of, open_study, outcomes, plan_again, plan_of, running, to_begin
 from sb3_stable_ppo.study_page import page_of
 from sb3_stable_ppo.trial_runs import Plan, base_entry
 from sb3_stable_ppo.tune_worker import STORAGE, VERSIONS, arguments
@@ -44,11 +44,17 @@ def tune(args: argparse.Namespace) -> int:
     folder = args.log_folder / args.study
     where = args.storage or str(folder / "journal.log")
     plan = _plan(args, folder / "trials")
-    facts = {name: value for name, value in plan._asdict().items() if name != "folder"} | VERSIONS
+    facts = {name: value for name, value in plan._asdict().items() if name != "folder"}
+    facts |= {"heartbeat": args.heartbeat, **VERSIONS}
     with told_without_password(where):
+        if not args.workers and is_file(where) and not Path(where).is_file():
+            raise UsageError(f"--storage {where}: there is no such file, and no study to show.")
         storage = open_storage(where, args.heartbeat)
+        if not args.workers:
+            plan_of(storage, args.study)
         study = open_study(storage, args.study, facts, args.pruner, args.seed, 2 if args.health else 1)
-        plan_again(study, args.heartbeat)
+        if args.workers:
+            plan_again(study, args.heartbeat)
         goal = goal_of(study, args.trials)
         print(f"Study {args.study}: {args.trials} trials, {to_begin(study, goal)} of them to do.", flush=True)
         interrupted = _done_by_workers(study, goal, args, folder, where)
@@ -90,12 +96,14 @@ def _done_by_workers(study: Study, goal: int, args: argparse.Namespace, folder: 
 
     :return: whether it was interrupted
     """
+    if not args.workers:
+        return False
     crew = run_here if args.ray is None else partial(run_on_ray, address=args.ray, gpus=args.worker_gpus)
     argv = arguments(args.study, folder / "trials", goal, args.heartbeat, args.pruner, args.gym_packages)
     logs, watch, vain = folder / "workers", _Watch(study, goal, args.heartbeat), 0
     try:
         with handled(signal.SIGTERM):
-            while args.workers and (to_begin(study, goal) or running(study)):
+            while to_begin(study, goal) or running(study):
                 left = to_begin(study, goal)
                 if not left:  # the rest runs elsewhere, or its workers have died, as will be seen
                     watch.tell_once(running(study))

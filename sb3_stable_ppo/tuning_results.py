@@ -33,6 +33,9 @@ def show(study: Study) -> None:
     collapsed = sum("collapsed" in trial.user_attrs for trial in trials)
     console = Console()
     told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    if not trials:
+        console.print("There are no trials yet.")
+        return
     console.print(f"{len(trials)} trials: {told}; of the pruned ones {collapsed} collapsed.", highlight=False)
     errors = Counter(trial.user_attrs.get("error", "interrupted") for trial in trials if trial.state.name == "FAIL")
     for error, count in errors.most_common(3):

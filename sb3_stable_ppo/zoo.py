@@ -34,6 +34,7 @@ from sb3_stable_ppo.hyperparams import callback_entries, check_hyperparams, find
 from sb3_stable_ppo.runs import RunWriter
 from sb3_stable_ppo.schedules import counting_schedule, make_schedule
 from sb3_stable_ppo.speed import Speed
+from sb3_stable_ppo.storages import is_file, open_storage
 from sb3_stable_ppo.zoo_envs import ale_options
 from sb3_stable_ppo.zoo_masks import masked_evaluation
 from sb3_stable_ppo.zoo_trials import merged_sampling, with_trial
@@ -64,11 +65,15 @@ class StableExperimentManager(ExperimentManager):
                 raise UsageError(f"{source}: not a mapping of names to values.")
         trial_id, self.trial_id = self.trial_id, None  # rl_zoo3 takes trial 0 for none, and merges no policy_kwargs
         hyperparams, _ = super().read_hyperparameters()
-        if self.storage and self.study_name and trial_id is not None:
+        if trial_id is not None and not self.optimize_hyperparameters:
+            what = f"--trial-id {trial_id} --study-name {self.study_name}"
+            if not self.storage or not self.study_name:
+                raise UsageError("--trial-id needs --storage and --study-name, where the trial is.")
+            if is_file(self.storage) and not Path(self.storage).is_file():
+                raise UsageError(f"{what}: there is no file {self.storage}.")
             try:
                 params = self.load_trial(self.storage, self.study_name, trial_id, convert=False)
             except Exception as error:
-                what = f"--trial-id {trial_id} --study-name {self.study_name}"
                 raise UsageError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
             steps = self.n_timesteps if self.n_timesteps > 0 else int(float(hyperparams["n_timesteps"]))
             hyperparams = {**with_trial(self.algo, hyperparams, params, steps), **(self.custom_hyperparams or {})}
@@ -145,6 +150,8 @@ class StableExperimentManager(ExperimentManager):
 
         :raises UsageError: for whatever keeps the experiment from being set up
         """
+        if self.optimize_hyperparameters and self.storage and not is_file(self.storage):
+            open_storage(self.storage)  # which tells in one sentence where it cannot be reached
         self._new_parents = [path for path in Path(self.save_path).parents if not path.exists()]
         try:
             self._claim_folder()

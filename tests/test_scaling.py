@@ -14,7 +14,7 @@ import optuna
 import postgres_server
 import pytest
 from optuna.trial import TrialState
-from test_tuning import PLAN, config_with, flags
+from test_tuning import PLAN, config_with, flags, with_ctrl_c
 
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.crew import Job, Statuses, run_here
@@ -211,6 +211,9 @@ def test_what_a_killed_run_left_is_moved_away_and_nothing_else(tmp_path: Path) -
         (["--workers", "2"], "--workers and --ray are for several runs"),
         (["--seeds", "0-1", "--worker-gpus", "1"], "--worker-gpus is for --ray"),
         (["--seeds", "0-1", "--ray", "!!"], "--ray !!: no cluster answers"),
+        (["--seeds", "0-999999999"], "more than 1000 at once"),
+        (["--trial-id", "0"], "--trial-id needs --storage and --study-name"),
+        (["-optimize", "--storage", "postgresql+psycopg://u:pw@127.0.0.1:1/d", "--study-name", "s"], "u:***@127.0.0.1"),
         (["--seeds", "0-1", "-n", "many"], "seed_0: sb3-stable-ppo train: error: argument -n/--n-timesteps"),
     ],
 )
@@ -237,6 +240,39 @@ def test_each_seed_is_one_run_though_a_worker_is_killed(tmp_path: Path) -> None:
     assert launcher.wait(200) == 0
     assert runs_in(tmp_path / "logs") == [(3, "finished"), (4, "finished"), (5, "finished")]
     assert len(list((tmp_path / "logs" / "died").iterdir())) == 1
+
+
+def test_a_module_is_found_where_the_caller_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("print('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert run_here([Job("one", ("-m", "sb3_stable_ppo", "--version"))], 1, tmp_path / "logs", {}) == {"one": 0}
+    assert "the wrong one" not in (tmp_path / "logs" / "one.log").read_text()
+
+
+def test_an_impatient_second_ctrl_c_kills(tmp_path: Path) -> None:
+    code = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: (here / "asked").touch())
+(here / "begun").write_text(str(os.getpid()))
+while True:
+    time.sleep(0.1)
+"""
+    program = f"""
+import sys
+from pathlib import Path
+from sb3_stable_ppo.crew import Job, run_here
+run_here([Job("one", ({script(tmp_path, code)!r},))], 1, Path({str(tmp_path)!r}), {{}})
+"""
+    command = [sys.executable, "-c", program]
+    caller = subprocess.Popen(command, preexec_fn=with_ctrl_c, stderr=subprocess.DEVNULL)
+    pid = int(until(lambda: (tmp_path / "begun").exists() and (tmp_path / "begun").read_text()))
+    caller.send_signal(signal.SIGINT)
+    until(lambda: (tmp_path / "asked").exists())
+    caller.send_signal(signal.SIGINT)
+    assert caller.wait(20) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 @pytest.mark.slow

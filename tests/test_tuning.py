@@ -22,7 +22,7 @@ from sb3_stable_ppo.alarms import RULES, Event
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.errors import UsageError
 from sb3_stable_ppo.search_space import SCHEDULES, as_hyperparams, sample
-from sb3_stable_ppo.storages import FIRST, RETRIES, open_storage
+from sb3_stable_ppo.storages import FIRST, RETRIES, open_storage, try_again
 from sb3_stable_ppo.studies import (
     SURPLUS,
     WORKER,
@@ -37,7 +37,7 @@ from sb3_stable_ppo.studies import (
     plan_again,
     to_begin,
 )
-from sb3_stable_ppo.trial_runs import COLLAPSES, give_up
+from sb3_stable_ppo.trial_runs import COLLAPSES, Plan, give_up
 from sb3_stable_ppo.tune_worker import VERSIONS, work
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -262,6 +262,52 @@ def test_a_study_that_tune_did_not_make_is_refused(tmp_path: Path) -> None:
         work(where, "s", tmp_path, 3, 60, "median", ())
 
 
+def test_a_worker_whose_trial_was_taken_from_it_goes_on_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = {**Plan("stable_ppo", "CartPole-v1", {}, 1, (0,), 1, 1, False, tmp_path)._asdict(), **VERSIONS}
+    study = study_of(tmp_path, **{**plan, "folder": None})
+    seen: list[int] = []
+
+    def objective(_: Plan, trial: optuna.Trial) -> float:
+        seen.append(trial.number)
+        if trial.number == 0:  # silent for too long: another has failed it and planned it again
+            study.tell(0, state=TrialState.FAIL)
+            try_again(study, study.trials[0])
+            trial.report(1.0, 1)
+        return 1.0
+
+    monkeypatch.setattr(Plan, "objective", objective)
+    work(str(tmp_path / "journal.log"), "s", tmp_path, 2, 60, "median", ())
+    assert seen == [0, 1, 2]
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert sorted(outcomes(study)) == [0, 2]
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_an_interruption_gives_the_trial_back_however_often(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = {**Plan("stable_ppo", "CartPole-v1", {}, 1, (0,), 1, 1, False, tmp_path)._asdict(), **VERSIONS}
+    study = study_of(tmp_path, **{**plan, "folder": None})
+    drawn: list[float] = []
+
+    def objective(_: Plan, trial: optuna.Trial) -> float:
+        drawn.append(trial.suggest_float("learning_rate", 1e-5, 5e-3, log=True))
+        if len(drawn) <= times:
+            raise KeyboardInterrupt
+        return 1.0
+
+    monkeypatch.setattr(Plan, "objective", objective)
+    for _ in range(times):
+        with pytest.raises(KeyboardInterrupt):
+            work(str(tmp_path / "journal.log"), "s", tmp_path, 1, 60, "median", ())
+    work(str(tmp_path / "journal.log"), "s", tmp_path, 1, 60, "median", ())
+    assert len(drawn) == times + 1
+    assert len(set(drawn)) == 1
+    assert {number: trial.state.name for number, trial in outcomes(study).items()} == {0: "COMPLETE"}
+
+
 def test_the_best_trials_need_one_that_is_complete(tmp_path: Path) -> None:
     study = study_of(tmp_path)
     with pytest.raises(UsageError, match="The study 's' has no completed trial"):
@@ -272,7 +318,8 @@ def test_the_best_trials_need_one_that_is_complete(tmp_path: Path) -> None:
 
 
 def test_a_storage_that_cannot_be_reached_is_one_sentence_without_the_password() -> None:
-    for where in ("postgresql+psycopg://me:se%40cret@127.0.0.1:1/db", "nosuch://me:se%40cret@host/db"):
+    wheres = ("postgresql+psycopg://me:se%40cret@127.0.0.1:1/db", "nosuch://me:se%40cret@host/db")
+    for where in (*wheres, "postgresql+psycopg://me@127.0.0.1:1/db?password=se%40cret"):
         with pytest.raises(UsageError) as caught:
             open_storage(where)
         text = str(caught.value)
@@ -429,6 +476,8 @@ def test_no_trial_is_lost_or_counted_twice(how: str, tmp_path: Path) -> None:
     [
         (["--env", "CartPole-v11"], "Unknown env 'CartPole-v11'"),
         (["--env", "CartPole-v1", "--algo", "ppo"], "tune searches stable_ppo, stable_ppo_mask, stable_ppo_lstm"),
+        (["--env", "CartPole-v1", "--study", "../s"], "--study ../s: a name, not a path"),
+        (["--env", "CartPole-v1", "--workers", "0"], "journal.log: there is no such file, and no study to show"),
         (["--env", "Acrobot-v1"], "has no entry for Acrobot-v1; it has PongNoFrameskip-v4, atari, CartPole-v1"),
         (["--env", "CartPole-v1", "--conf-file", "nowhere.yml"], "--conf-file nowhere.yml: "),
     ],

@@ -17,6 +17,7 @@ from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.run_data import read_run
 from sb3_stable_ppo.schedules import StepLR
 from sb3_stable_ppo.search_space import SEARCHED
+from sb3_stable_ppo.storages import open_storage
 from sb3_stable_ppo.zoo_registry import register
 from sb3_stable_ppo.zoo_trials import merged_sampling, with_trial
 
@@ -144,4 +145,8 @@ def test_a_trial_that_is_not_there_is_one_sentence(
     storage = ["--storage", str(tmp_path / "study.log"), "--study-name", "zoo", "--trial-id", "0"]
     call = ["train", "--env", "CartPole-v1", "--conf-file", str(config), "-f", str(tmp_path / "logs"), *storage]
     assert main(call) == 2
-    assert "--trial-id 0 --study-name zoo: KeyError" in capsys.readouterr().err
+    assert "--trial-id 0 --study-name zoo: there is no file" in capsys.readouterr().err
+    assert not (tmp_path / "study.log").exists()
+    optuna.create_study(study_name="zoo", storage=open_storage(str(tmp_path / "study.log")))
+    assert main(call) == 2
+    assert "--trial-id 0 --study-name zoo: IndexError" in capsys.readouterr().err
