@@ -94,6 +94,26 @@ def try_again(study: Study, trial: FrozenTrial, counts: bool = True) -> None:
             RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
+def without_password(where: str) -> tuple[str, list[str]]:
+    """
+    :param where: of a storage
+    :return: what may be shown of it, and what may not
+    :raises UsageError: if it is neither a URL nor a file's name
+    """
+    if is_file(where):
+        return where, []
+    from sqlalchemy.engine import make_url
+
+    try:
+        url = make_url(where)
+    except Exception:
+        raise UsageError("--storage: this is no URL of a database, nor the name of a file.") from None
+    hidden = {name: "***" if "password" in name.lower() else value for name, value in url.query.items()}
+    secrets = [url.password, *(value for name, value in url.query.items() if hidden[name] == "***")]
+    shown = url.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+    return shown, [str(secret) for secret in secrets if secret]
+
+
 @contextmanager
 def told_without_password(where: str) -> Iterator[None]:
     """Within, what goes wrong with a storage becomes one sentence; what is no storage's doing goes on as it is."""
@@ -114,16 +134,7 @@ def told_without_password(where: str) -> Iterator[None]:
         text = " ".join(str(cause).split("\n")[0].split())
         if "No module named 'psycopg" in text:
             text += ": pip install 'sb3-stable-ppo[postgres]', and begin the URL with postgresql+psycopg://"
-        if not is_file(where):
-            from sqlalchemy.engine import make_url
-
-            try:
-                url = make_url(where)
-            except Exception:
-                raise UsageError("--storage: this is no URL of a database, nor the name of a file.") from None
-            hidden = {name: "***" if "password" in name.lower() else value for name, value in url.query.items()}
-            secrets = [url.password, *(value for name, value in url.query.items() if hidden[name] == "***")]
-            for secret in filter(None, secrets):
-                text = text.replace(str(secret), "***")
-            where = url.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+        where, secrets = without_password(where)
+        for secret in secrets:
+            text = text.replace(secret, "***")
         raise UsageError(f"--storage {where}: {type(cause).__name__}: {text}") from None

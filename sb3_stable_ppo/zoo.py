@@ -34,7 +34,7 @@ from sb3_stable_ppo.hyperparams import callback_entries, check_hyperparams, find
 from sb3_stable_ppo.runs import RunWriter
 from sb3_stable_ppo.schedules import counting_schedule, make_schedule
 from sb3_stable_ppo.speed import Speed
-from sb3_stable_ppo.storages import is_file, open_storage
+from sb3_stable_ppo.storages import is_file, open_storage, without_password
 from sb3_stable_ppo.zoo_envs import ale_options
 from sb3_stable_ppo.zoo_masks import masked_evaluation
 from sb3_stable_ppo.zoo_trials import merged_sampling, with_trial
@@ -81,6 +81,13 @@ class StableExperimentManager(ExperimentManager):
         hyperparams = with_numbers(hyperparams)
         check_hyperparams(hyperparams, ALGOS[self.algo], source)
         return hyperparams, OrderedDict(sorted(hyperparams.items()))
+
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        """As rl_zoo3's, which keeps the command line with the model, and the database's password in it."""
+        super()._save_config(saved_hyperparams)
+        if self.storage:
+            for path in (Path(self.params_path) / name for name in ("args.yml", "command.txt")):
+                path.write_text(path.read_text().replace(self.storage, without_password(self.storage)[0]))
 
     @staticmethod
     def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +143,16 @@ class StableExperimentManager(ExperimentManager):
         with masked_evaluation(self.algo):
             super().create_callbacks()  # type: ignore[no-untyped-call]
 
+    def hyperparameters_optimization(self) -> None:
+        """As rl_zoo3's, which pickles the study, and a database's password in it; what is there is in the database."""
+        before = set(Path(self.log_path).glob("report_*.pkl"))
+        try:
+            super().hyperparameters_optimization()
+        finally:
+            if self.storage and not is_file(self.storage):
+                for path in set(Path(self.log_path).glob("report_*.pkl")) - before:
+                    path.unlink()
+
     def objective(self, trial: Any) -> float:
         """As rl_zoo3's, with masks, and what the YAML file says of the network and the guards."""
         with (
@@ -150,8 +167,11 @@ class StableExperimentManager(ExperimentManager):
 
         :raises UsageError: for whatever keeps the experiment from being set up
         """
-        if self.optimize_hyperparameters and self.storage and not is_file(self.storage):
-            open_storage(self.storage)  # which tells in one sentence where it cannot be reached
+        if self.optimize_hyperparameters and self.storage:
+            if not self.study_name:
+                raise UsageError("--storage needs --study-name.")
+            if not is_file(self.storage):
+                open_storage(self.storage)  # which tells in one sentence where it cannot be reached
         self._new_parents = [path for path in Path(self.save_path).parents if not path.exists()]
         try:
             self._claim_folder()

@@ -211,6 +211,7 @@ def test_what_a_killed_run_left_is_moved_away_and_nothing_else(tmp_path: Path) -
         (["--workers", "2"], "--workers and --ray are for several runs"),
         (["--seeds", "0-1", "--worker-gpus", "1"], "--worker-gpus is for --ray"),
         (["--seeds", "0-1", "--ray", "!!"], "--ray !!: no cluster answers"),
+        (["-optimize", "--storage", "postgresql+psycopg://u:pw@127.0.0.1:1/d"], "--storage needs --study-name"),
         (["--seeds", "0-999999999"], "more than 1000 at once"),
         (["--trial-id", "0"], "--trial-id needs --storage and --study-name"),
         (["-optimize", "--storage", "postgresql+psycopg://u:pw@127.0.0.1:1/d", "--study-name", "s"], "u:***@127.0.0.1"),
@@ -364,6 +365,22 @@ def test_a_password_may_be_in_pgpass_alone(where: str, tmp_path: Path, monkeypat
     name, _, rest = where.partition(":s3cret%2Fword")
     study = open_study(open_storage(name + rest), "s", PLAN, "none", 0, 1)
     assert study.trials == []
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_rl_zoo3s_own_tuning_keeps_no_password_either(where: str, tmp_path: Path) -> None:
+    config = config_with(tmp_path)
+    storage = ["--storage", where, "--study-name", "zoo"]
+    call = ["train", "--env", "CartPole-v1", "-n", "64", "-f", str(tmp_path / "logs"), "--no-report", *config, *storage]
+    once = ["-optimize", "--n-trials", "1", "--n-evaluations", "1", "--eval-episodes", "1", "--no-optim-plots"]
+    assert begin(*call, *once).wait(100) == 0
+    assert begin(*call, "--trial-id", "0", "--eval-freq", "-1").wait(100) == 0
+    (saved,) = (tmp_path / "logs").glob("stable_ppo/CartPole-v1_*/CartPole-v1/command.txt")
+    assert "tuner:***@127.0.0.1" in saved.read_text()
+    assert "tuner:***@127.0.0.1" in (saved.parent / "args.yml").read_text()
+    for path in (tmp_path / "logs").rglob("*"):
+        assert not path.is_file() or b"s3cret" not in path.read_bytes(), path
 
 
 @needs_postgres

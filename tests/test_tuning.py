@@ -39,6 +39,7 @@ from sb3_stable_ppo.studies import (
 )
 from sb3_stable_ppo.trial_runs import COLLAPSES, Plan, give_up
 from sb3_stable_ppo.tune_worker import VERSIONS, work
+from sb3_stable_ppo.zoo_registry import register
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 PARAMS: dict[str, Any] = {
@@ -407,6 +408,19 @@ def test_two_workers_do_every_trial_once_and_the_best_trains_as_it_is(
     assert main(["train", "--env", "CartPole-v1", "--conf-file", str(folder / "best.yml"), "-f", str(tmp_path)]) == 0
     assert main([*args, "--trials", "4", "-n", "256"]) == 2
     assert "is of another n_timesteps: 512, here 256" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_optunas_pruner_ends_a_trial_after_an_evaluation(tmp_path: Path) -> None:
+    base = {"policy": "StableMlpPolicy", "n_envs": 2, "n_steps": 32, "batch_size": 64, "n_timesteps": 512}
+    register()
+    plan = Plan("stable_ppo", "CartPole-v1", base, 512, (0, 1), 4, 1, False, tmp_path)
+    study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=1e9, n_warmup_steps=2))
+    study.optimize(plan.objective, n_trials=1)
+    assert study.trials[0].state is TrialState.PRUNED
+    assert list(study.trials[0].intermediate_values) == [1, 2]
+    assert "collapsed" not in study.trials[0].user_attrs
+    assert len(list(tmp_path.glob("trial_0/stable_ppo/*"))) == 1  # the second seed was not begun
 
 
 @pytest.mark.slow
