@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FixedTrial, TrialState
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_stable_ppo import CollapseError
+from sb3_stable_ppo import CollapseError, interruption
 from sb3_stable_ppo.alarms import RULES, Event
 from sb3_stable_ppo.cli import main
 from sb3_stable_ppo.errors import UsageError
@@ -353,6 +354,17 @@ class Collapse(BaseCallback):
         return True
 
 
+class TerminatedAtTheEnd(BaseCallback):
+    """SIGTERM comes when all steps are done, before the last update."""
+
+    def _on_rollout_end(self) -> None:
+        if self.num_timesteps >= 128:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _on_step(self) -> bool:
+        return True
+
+
 class Slow(BaseCallback):
     """So that there is time to kill."""
 
@@ -421,6 +433,31 @@ def test_optunas_pruner_ends_a_trial_after_an_evaluation(tmp_path: Path) -> None
     assert list(study.trials[0].intermediate_values) == [1, 2]
     assert "collapsed" not in study.trials[0].user_attrs
     assert len(list(tmp_path.glob("trial_0/stable_ppo/*"))) == 1  # the second seed was not begun
+
+
+@pytest.mark.slow
+def test_sigterm_in_a_runs_last_update_ends_the_trial_before_its_next_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interruption, "_ASKED_TO_STOP", threading.Event())
+    base = {"policy": "StableMlpPolicy", "n_envs": 2, "n_steps": 32, "batch_size": 64, "n_timesteps": 128}
+    register()
+    plan = Plan(
+        "stable_ppo",
+        "CartPole-v1",
+        {**base, "callback": "test_tuning.TerminatedAtTheEnd"},
+        128,
+        (0, 1),
+        2,
+        1,
+        False,
+        tmp_path,
+    )
+    study = optuna.create_study()
+    with interruption.handled(signal.SIGTERM), pytest.raises(KeyboardInterrupt):
+        study.optimize(plan.objective, n_trials=2)
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
+    assert len(list(tmp_path.glob("trial_0/stable_ppo/*"))) == 1
 
 
 @pytest.mark.slow
