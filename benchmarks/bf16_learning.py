@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import finished, is_done, record
 from stable_baselines3.common.callbacks import BaseCallback
 
+from record import finished, is_done, record
 from sb3_stable_ppo import StablePPO, TorchRolloutBuffer
-from sb3_stable_ppo.envs import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_env
 
 NAME = "bf16_learning"
 GAME = "BreakoutNoFrameskip-v4"

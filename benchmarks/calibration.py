@@ -14,10 +14,10 @@ from statistics import median
 from typing import Any
 
 import torch as th
-from pong import SETTINGS, make_pong
-from record import finished, is_done, record
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pong import SETTINGS, make_pong
+from record import finished, is_done, record
 from sb3_stable_ppo import StablePongPolicy, StablePPO
 
 NAME = "calibration"

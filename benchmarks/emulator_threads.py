@@ -23,16 +23,17 @@ from unittest import mock
 
 from pong import FAST_PATH, SETTINGS
 from record import finished, is_done, record
-
-from sb3_stable_ppo import StablePongPolicy, StablePPO, envs, policies
+from sb3_stable_ppo import StablePongPolicy, StablePPO
+from sb3_stable_ppo.envs import atari
+from sb3_stable_ppo.policies import mixin
 
 NAME = "emulator_threads"
 PARTS = {
     "giving way": [
-        mock.patch.object(envs, "giving_way", nullcontext),
-        mock.patch.object(envs, "first_core", return_value=-1),
+        mock.patch.object(atari, "batch_scheduling", nullcontext),
+        mock.patch.object(atari, "affinity_offset", return_value=-1),
     ],
-    "acting": [mock.patch.object(policies, "acting", return_value=nullcontext())],
+    "acting": [mock.patch.object(mixin, "single_threaded_inference", return_value=nullcontext())],
 }
 """What has to be replaced for a part of ``threads.py`` to be off."""
 ARRANGEMENTS = {"nothing done": (), "giving way": ("giving way",), "giving way, acting": ("giving way", "acting")}
@@ -44,7 +45,7 @@ def run(arrangement: str, seed: int) -> dict[str, float]:
     for part, patches in PARTS.items():
         for patch in patches if part not in ARRANGEMENTS[arrangement] else ():
             patch.start()
-    env = envs.make_atari_env("PongNoFrameskip-v4", 8, seed)
+    env = atari.make_atari_env("PongNoFrameskip-v4", 8, seed)
     model = StablePPO(StablePongPolicy, env, seed=seed, **SETTINGS, **FAST_PATH)
     model.learn(2048)
     spent: dict[str, float] = {}

@@ -14,9 +14,9 @@ import time
 from typing import Any
 
 import numpy as np
-from record import finished, is_done, record
 
-from sb3_stable_ppo.envs import make_atari_env
+from record import finished, is_done, record
+from sb3_stable_ppo.envs.atari import make_atari_env
 
 NAME = "env_parity"
 GAMES = ("Pong", "Boxing", "Breakout", "MsPacman", "SpaceInvaders")

@@ -19,18 +19,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pong import FAST_PATH, SETTINGS, make_pong
-from record import FOLDER, finished, is_done, record
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from vitals import VitalSigns, collapsed
 
+from pong import FAST_PATH, SETTINGS, make_pong
+from record import FOLDER, finished, is_done, record
 from sb3_stable_ppo import CollapseError, StableMaskablePPO, StablePPO, StableRecurrentPPO, policies
-from sb3_stable_ppo.crew import Job, run_here
-from sb3_stable_ppo.envs import make_atari_env
-from sb3_stable_ppo.ray_crew import run_on_ray
+from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.parallel.local import Job, run_here
+from sb3_stable_ppo.parallel.ray import run_on_ray
+from vitals import VitalSigns, collapsed
 
 NAME = "gauntlet"
 VARIANTS = ("stock", "stock, our policy", "StablePPO, our policy")
@@ -191,8 +191,8 @@ def spread(cells: list[dict[str, Any]], n_workers: int, address: str | None, aga
         name = "_".join(str(value).replace(", ", "_").replace(" ", "_") for value in cell.values())
         argv = ["--stresses", cell["stress"], "--variants", cell["variant"], "--seeds", str(cell["seed"]), *flags]
         jobs.append(Job(name, (str(Path(__file__).resolve()), *argv)))
-    crew = run_here if address is None else partial(run_on_ray, address=address)
-    statuses = crew(jobs, n_workers, Path("logs") / "gauntlet", {"BENCHMARK_RESULTS": str(FOLDER.resolve())})
+    run_jobs = run_here if address is None else partial(run_on_ray, address=address)
+    statuses = run_jobs(jobs, n_workers, Path("logs") / "gauntlet", {"BENCHMARK_RESULTS": str(FOLDER.resolve())})
     for name in [name for name, status in statuses.items() if status]:
         print(f"{name} failed with status {statuses[name]}: logs/gauntlet/{name}.log")
 

@@ -18,17 +18,17 @@ from statistics import mean
 from typing import Any
 
 import torch as th
-from pong import SETTINGS, make_pong
-from record import finished, is_done, record
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from pong import SETTINGS, make_pong
+from record import finished, is_done, record
 from sb3_stable_ppo import StablePPO
 
 NAME = "healthy_updates"
-FIGURES = ("update_kl", "unit_loss", "silenced")
-NO_BOUNDS = {"max_kl": 1e9, "max_unit_loss": 1.0, "max_silenced": 1.0}
+FIGURES = ("update_kl", "lost_unit_fraction", "newly_inactive_fraction")
+NO_BOUNDS = {"max_kl": 1e9, "max_lost_unit_fraction": 1.0, "max_newly_inactive_fraction": 1.0}
 CARTPOLE: dict[str, Any] = {
     "n_steps": 32,
     "batch_size": 256,
@@ -109,14 +109,17 @@ def cells() -> list[dict[str, Any]]:
 
 def table() -> None:
     """Print the table of docs/guards.md."""
-    print("| Run | Policy | update_kl | unit_loss | silenced | mean return |\n|---|---|---|---|---|---|")
+    print(
+        "| Run | Policy | update_kl | lost_unit_fraction | newly_inactive_fraction | mean return |\n"
+        "|---|---|---|---|---|---|"
+    )
     rows = finished(NAME)
     for name, policy in dict.fromkeys((cell["run"], cell["policy"]) for cell in cells()):
         found = [row for row in rows if (row["cell"]["run"], row["cell"]["policy"]) == (name, policy)]
         if found:
-            kl, loss, silenced = (max(row[figure][0] for row in found) for figure in FIGURES)
+            kl, loss, newly_inactive_fraction = (max(row[figure][0] for row in found) for figure in FIGURES)
             score = mean(row["return"] for row in found)
-            print(f"| {name} | {policy} | {kl:.3f} | {loss:.2f} | {silenced:.2f} | {score:.0f} |")
+            print(f"| {name} | {policy} | {kl:.3f} | {loss:.2f} | {newly_inactive_fraction:.2f} | {score:.0f} |")
 
 
 def main() -> None:

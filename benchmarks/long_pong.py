@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pong import make_pong
-from record import finished, is_done, record
+from sb3_stable_ppo.cli.main import main as command_line
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from pong import make_pong
+from record import finished, is_done, record
 from sb3_stable_ppo import StablePPO
-from sb3_stable_ppo.cli import main as command_line
-from sb3_stable_ppo.runs import RunReader
+from sb3_stable_ppo.runs.folder import RunReader
 
 NAME, GAME, BIN, EPISODES = "long_pong", "PongNoFrameskip-v4", 50_000, 20
 BATCH = "{memory_format: channels_last, precision: auto, optimizer_kwargs: {fused: true}, norm: batch}"

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from record import finished, is_done, record
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import obs_as_tensor
 
+from record import finished, is_done, record
 from sb3_stable_ppo import StablePPO
-from sb3_stable_ppo.callbacks import layer_figures
-from sb3_stable_ppo.probes import ActivationProbe
+from sb3_stable_ppo.health.figures import layer_figures
+from sb3_stable_ppo.probes.activations import ActivationProbe
 
 NAME = "lr_sweep"
 RATES = (1e-5, 1e-4, 3e-4, 1e-3, 1e-2, 3e-2, 1e-1)
@@ -70,7 +70,8 @@ def health(model: PPO) -> dict[str, float]:
     buffer = model.rollout_buffer
     flat = buffer.observations.reshape(-1, *buffer.obs_shape)[:: max(1, buffer.buffer_size * buffer.n_envs // 512)]
     observations = obs_as_tensor(np.ascontiguousarray(flat), model.device)
-    layers = layer_figures(ActivationProbe(model.policy)(observations))
+    probe = ActivationProbe(model.policy)
+    layers = layer_figures(probe, probe(observations))
     with th.no_grad():
         distribution = model.policy.get_distribution(observations)
         action = getattr(distribution.distribution, "probs", None)

@@ -16,18 +16,18 @@ import warnings
 from statistics import mean
 from typing import Any
 
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
 from gauntlet import ZOO_PONG
 from pong import FAST_PATH, SETTINGS
 from record import finished, is_done, record
-from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
-from vitals import VitalSigns
-
 from sb3_stable_ppo import CollapseError, StablePongPolicy, StablePPO
-from sb3_stable_ppo.buffer_rows import strided_observations
-from sb3_stable_ppo.envs import make_atari_env
-from sb3_stable_ppo.health import layer_figures, look
-from sb3_stable_ppo.probes import ActivationProbe
+from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
+from sb3_stable_ppo.probes.activations import ActivationProbe
+from sb3_stable_ppo.probes.rows import strided_observations
+from vitals import VitalSigns
 
 NAME, STEPS, LAST = "norms", 16_384, 4
 NORMS, GUARDS = ("batch", "layer", "none"), (True, False)
@@ -63,7 +63,7 @@ class Updates(BaseCallback):
         rows, self._rows = self._rows, None
         if rows is not None:
             probe = ActivationProbe(self.model.policy)
-            layers = layer_figures(probe, look(self.model.policy, probe, rows).activations)
+            layers = layer_figures(probe, inspect_policy(self.model.policy, probe, rows).activations)
             logged = {name: float(self.logger.name_to_value[f"train/{name}"]) for name in LOGGED}
             never = {name: layer["fault_fraction"] for name, layer in layers.items() if layer["fault"] == "linear"}
             self.seen.append({**logged, **never})

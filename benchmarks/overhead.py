@@ -23,12 +23,12 @@ import time
 from typing import Any
 
 import numpy as np
-from pong import FAST_PATH, SETTINGS, make_pong
-from record import finished, is_done, record
 from stable_baselines3 import PPO
 
+from pong import FAST_PATH, SETTINGS, make_pong
+from record import finished, is_done, record
 from sb3_stable_ppo import StablePongPolicy, StablePPO
-from sb3_stable_ppo.envs import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_env
 
 NAME = "overhead"
 MODELS: dict[str, Any] = {"ppo": PPO, "ppo_again": PPO, "stable_ppo": StablePPO, "stable_ppo_again": StablePPO}

@@ -14,15 +14,16 @@ import warnings
 from typing import Any
 
 import torch as th
-from pong import SETTINGS, make_pong
-from record import finished, is_done, record
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 
+from pong import SETTINGS, make_pong
+from record import finished, is_done, record
 from sb3_stable_ppo import StablePPO
-from sb3_stable_ppo.callbacks import layer_figures, strided_observations
-from sb3_stable_ppo.probes import ActivationProbe
+from sb3_stable_ppo.health.figures import layer_figures
+from sb3_stable_ppo.probes.activations import ActivationProbe
+from sb3_stable_ppo.probes.rows import strided_observations
 
 NAME = "pong_stress"
 STRESS: dict[str, Any] = {**SETTINGS, "learning_rate": 5e-3, "n_epochs": 10, "clip_range": 0.2}
@@ -47,7 +48,8 @@ class Health(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         rows = obs_as_tensor(strided_observations(self.model.rollout_buffer, 64), self.model.device)  # type: ignore[attr-defined]
-        layers = layer_figures(ActivationProbe(self.model.policy)(rows))
+        probe = ActivationProbe(self.model.policy)
+        layers = layer_figures(probe, probe(rows))
         self.rollouts.append({"step": self.num_timesteps, "layers": layers, **self.logged})
 
 

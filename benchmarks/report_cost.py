@@ -6,8 +6,8 @@ What a report costs: rendering time and memory, the page's weight, and how long 
 
 The run is synthesised through ``runs.py``: 2M steps of Pong at 1,024 steps a rollout (1,953 lines of health and of
 progress.csv, 500 snapshots, which is all that a folder keeps). Each round renders in a process of its own, as the
-command does, then opens the page in a new browser: until it has loaded (film and all, charts not yet), and until the
-charts that are in sight are drawn. Each round is a line in results/report_cost.jsonl.
+command does, then opens the page in a new browser: until it has loaded (timeline and all, charts not yet), and until
+the charts that are in sight are drawn. Each round is a line in results/report_cost.jsonl.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 def render(folder: str) -> None:
     """In a process of its own: print seconds, and the process's largest memory."""
     start = time.perf_counter()
-    from sb3_stable_ppo.cli import main as command_line
+    from sb3_stable_ppo.cli.main import main as command_line
 
     command_line(["report", folder])
     seconds = time.perf_counter() - start

@@ -17,12 +17,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pong import FAST_PATH, SETTINGS
-from record import finished, is_done, record
 from stable_baselines3.common.callbacks import BaseCallback
 
+from pong import FAST_PATH, SETTINGS
+from record import finished, is_done, record
 from sb3_stable_ppo import ActivationSnapshotCallback, HealthCallback, StablePPO
-from sb3_stable_ppo.envs import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_env
 
 NAME = "snapshot_cost"
 

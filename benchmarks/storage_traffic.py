@@ -2,7 +2,7 @@
 What tuning's bookkeeping costs, and what many workers do to a storage: trials that train nothing, by workers that
 import no torch, with the code that real workers use.
 
-    python tests/postgres_server.py --max-connections 300          # prints a URL; or a server of one's own
+    python tests/helpers/postgres_server.py --max-connections 300          # prints a URL; or a server of one's own
     python benchmarks/storage_traffic.py --storage URL --workers 100          # as fast as they can
     python benchmarks/storage_traffic.py --storage URL --workers 100 --think 10
     python benchmarks/storage_traffic.py --storage journal.log --workers 1    # or sqlite:///study.db
@@ -14,7 +14,6 @@ Each finished run is a line in results/storage_traffic.jsonl.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import shutil
@@ -28,25 +27,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+
 from record import finished, record
+from sb3_stable_ppo.studies.space import sample
+from sb3_stable_ppo.studies.storage import open_storage
+from sb3_stable_ppo.studies.study import SurplusTrial, claim, effective_trials, n_remaining, open_study
 
 NAME = "storage_traffic"
 PARTS = ("claim", "suggest", "report", "ask and tell")
 REPORTS = 5
-
-
-def without_torch() -> tuple[Any, Any, Any]:
-    """The package's modules for studies, but not its own ``__init__``, which imports SB3 and torch."""
-    package = ModuleType("sb3_stable_ppo")
-    package.__path__ = [str(Path(__file__).parents[1] / "sb3_stable_ppo")]
-    sys.modules["sb3_stable_ppo"] = package
-    found = tuple(importlib.import_module(f"sb3_stable_ppo.{name}") for name in ("storages", "studies", "search_space"))
-    assert "torch" not in sys.modules
-    return found
 
 
 class Clock:
@@ -67,10 +59,9 @@ def work(where: str, name: str, sampler: str, think: float, goal: int, folder: P
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    storages, studies, space = without_torch()
     clock, errors, done = Clock(), Counter[str](), 0
     try:
-        study = studies.open_study(storages.open_storage(where), name, {}, "median", os.getpid(), 1)
+        study = open_study(open_storage(where), name, {}, "median", os.getpid(), 1)
         if sampler == "random":
             study.sampler = optuna.samplers.RandomSampler()
     except Exception as error:
@@ -85,9 +76,9 @@ def work(where: str, name: str, sampler: str, think: float, goal: int, folder: P
         nonlocal within
         start = time.perf_counter()
         with clock.part("claim"):
-            studies.claim(trial, goal)
+            claim(trial, goal)
         with clock.part("suggest"):
-            params = space.sample(trial, guarded=True)
+            params = sample(trial, guarded=True)
         for step in range(REPORTS):
             time.sleep(think / REPORTS)
             with clock.part("report"):
@@ -96,10 +87,10 @@ def work(where: str, name: str, sampler: str, think: float, goal: int, folder: P
         within = time.perf_counter() - start
         return float(params["learning_rate"])
 
-    while studies.to_begin(study, goal):
+    while n_remaining(study, goal):
         start = time.perf_counter()
         try:
-            study.optimize(objective, n_trials=1, catch=(studies.SurplusTrial,))
+            study.optimize(objective, n_trials=1, catch=(SurplusTrial,))
             clock.spent["ask and tell"].append(time.perf_counter() - start - within)
             done += 1
         except Exception as error:
@@ -125,10 +116,9 @@ def run(where: str, n_workers: int, n_trials: int, sampler: str, think: float) -
     """All workers are ready before the first trial begins."""
     import optuna
 
-    storages, studies, _ = without_torch()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     name, folder = uuid.uuid4().hex[:8], Path(tempfile.mkdtemp())
-    study = studies.open_study(storages.open_storage(where), name, {}, "median", 0, 1)
+    study = open_study(open_storage(where), name, {}, "median", 0, 1)
     me = [sys.executable, __file__, "--worker", name, "--sampler", sampler, "--think", str(think)]
     me += ["--trials", str(n_trials), "--folder", str(folder)]
     environment = {**os.environ, "STORAGE": where, "OMP_NUM_THREADS": "1"}
@@ -150,7 +140,7 @@ def run(where: str, n_workers: int, n_trials: int, sampler: str, think: float) -
     errors: Counter[str] = Counter()
     for line in lines:
         errors.update(line["errors"])
-    known = studies.outcomes(study)
+    known = effective_trials(study)
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
     figures: dict[str, Any] = {
         "seconds": round(seconds, 2),

@@ -17,7 +17,6 @@ from importlib.metadata import version
 from typing import Any
 
 from record import finished, is_done, record
-
 from sb3_stable_ppo import bench
 from sb3_stable_ppo.algorithms import StablePPO
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_stable_ppo.guard_math import mean_kl
-from sb3_stable_ppo.metrics import dormant_fraction, srank
-from sb3_stable_ppo.probes import ActivationProbe
-from sb3_stable_ppo.undo import Reading, peek, read, row_mask
+from sb3_stable_ppo.guards.reading import Reading, draw_probe_batch, read, row_mask
+from sb3_stable_ppo.metrics.kl import mean_kl
+from sb3_stable_ppo.metrics.layers import dormant_fraction, srank
+from sb3_stable_ppo.probes.activations import ActivationProbe
 
 ROWS, LAST = 512, 3
 
@@ -70,7 +70,7 @@ class VitalSigns(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         model: Any = self.model
-        rows = peek(model.rollout_buffer, ROWS)
+        rows = draw_probe_batch(model.rollout_buffer, ROWS)
         self._before = rows, read(model.policy, ActivationProbe(model.policy), rows, model.action_space)
 
     def _on_rollout_start(self) -> None:

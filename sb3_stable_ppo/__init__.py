@@ -1,62 +1,81 @@
 """
 sb3_stable_ppo: a Stable-Baselines3 plugin that keeps PPO's networks alive.
 
-Importing it needs SB3 and torch alone; what needs rl_zoo3, Optuna or an emulator is in modules of its own.
+What users import is listed here, and imported when it is first asked for. The rooms, from the ground up: ``common``,
+``metrics``, ``schedules``, ``fast``; ``policies``, ``envs``, ``probes``, ``runs``, ``studies``, ``parallel``;
+``guards``, ``snapshots``; ``health`` and ``algorithms``; ``zoo``, ``doctor``, ``report``; ``tuning`` and ``bench``;
+``cli``. A room imports only from those below it (docs/architecture.md).
 """
 
-from sb3_stable_ppo.algorithms import StableMaskablePPO, StablePPO, StableRecurrentPPO
-from sb3_stable_ppo.callbacks import ActivationSnapshotCallback
-from sb3_stable_ppo.diagnosis import diagnose
-from sb3_stable_ppo.findings import Diagnosis, Finding
-from sb3_stable_ppo.guard_config import CollapseError, GuardConfig
-from sb3_stable_ppo.health_callback import HealthCallback
-from sb3_stable_ppo.lr_callback import LRSchedulerCallback
-from sb3_stable_ppo.policies import (
-    StableCnnPolicy,
-    StableMaskableCnnPolicy,
-    StableMaskableMlpPolicy,
-    StableMaskableMultiInputPolicy,
-    StableMaskablePongPolicy,
-    StableMlpPolicy,
-    StableMultiInputPolicy,
-    StablePongPolicy,
-    StableRecurrentCnnPolicy,
-    StableRecurrentMlpPolicy,
-    StableRecurrentMultiInputPolicy,
-    StableRecurrentPongPolicy,
-)
-from sb3_stable_ppo.rollout_buffer import TorchRolloutBuffer
-from sb3_stable_ppo.schedules import CosineLR, LinearLR, StepLR, WarmupLR
+from typing import TYPE_CHECKING
+
+from sb3_stable_ppo._old_names import keep_importable
+from sb3_stable_ppo.common.lazy import lazy_exports
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ActivationSnapshotCallback",
-    "CollapseError",
-    "CosineLR",
-    "Diagnosis",
-    "Finding",
-    "GuardConfig",
-    "HealthCallback",
-    "LRSchedulerCallback",
-    "LinearLR",
-    "StableCnnPolicy",
-    "StableMaskableCnnPolicy",
-    "StableMaskableMlpPolicy",
-    "StableMaskableMultiInputPolicy",
-    "StableMaskablePPO",
-    "StableMaskablePongPolicy",
-    "StableMlpPolicy",
-    "StableMultiInputPolicy",
-    "StablePPO",
-    "StablePongPolicy",
-    "StableRecurrentCnnPolicy",
-    "StableRecurrentMlpPolicy",
-    "StableRecurrentMultiInputPolicy",
-    "StableRecurrentPPO",
-    "StableRecurrentPongPolicy",
-    "StepLR",
-    "TorchRolloutBuffer",
-    "WarmupLR",
-    "diagnose",
-]
+if TYPE_CHECKING:
+    from sb3_stable_ppo.algorithms import (
+        StableMaskablePPO as StableMaskablePPO,
+        StablePPO as StablePPO,
+        StableRecurrentPPO as StableRecurrentPPO,
+    )
+    from sb3_stable_ppo.common.errors import CollapseError as CollapseError
+    from sb3_stable_ppo.doctor.diagnosis import diagnose as diagnose
+    from sb3_stable_ppo.doctor.findings import Diagnosis as Diagnosis, Finding as Finding
+    from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer as TorchRolloutBuffer
+    from sb3_stable_ppo.guards.config import GuardConfig as GuardConfig
+    from sb3_stable_ppo.health.callback import HealthCallback as HealthCallback
+    from sb3_stable_ppo.policies.classes import (
+        StableCnnPolicy as StableCnnPolicy,
+        StableMaskableCnnPolicy as StableMaskableCnnPolicy,
+        StableMaskableMlpPolicy as StableMaskableMlpPolicy,
+        StableMaskableMultiInputPolicy as StableMaskableMultiInputPolicy,
+        StableMaskablePongPolicy as StableMaskablePongPolicy,
+        StableMlpPolicy as StableMlpPolicy,
+        StableMultiInputPolicy as StableMultiInputPolicy,
+        StablePongPolicy as StablePongPolicy,
+        StableRecurrentCnnPolicy as StableRecurrentCnnPolicy,
+        StableRecurrentMlpPolicy as StableRecurrentMlpPolicy,
+        StableRecurrentMultiInputPolicy as StableRecurrentMultiInputPolicy,
+        StableRecurrentPongPolicy as StableRecurrentPongPolicy,
+    )
+    from sb3_stable_ppo.schedules.callback import LRSchedulerCallback as LRSchedulerCallback
+    from sb3_stable_ppo.schedules.learning_rate import (
+        CosineLR as CosineLR,
+        LinearLR as LinearLR,
+        StepLR as StepLR,
+        WarmupLR as WarmupLR,
+    )
+    from sb3_stable_ppo.snapshots.callback import ActivationSnapshotCallback as ActivationSnapshotCallback
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(
+        __name__,
+        {
+            "algorithms": ["StableMaskablePPO", "StablePPO", "StableRecurrentPPO"],
+            "common.errors": ["CollapseError"],
+            "doctor.diagnosis": ["diagnose"],
+            "doctor.findings": ["Diagnosis", "Finding"],
+            "fast.rollout_buffer": ["TorchRolloutBuffer"],
+            "guards.config": ["GuardConfig"],
+            "health.callback": ["HealthCallback"],
+            "policies.classes": [
+                "StableCnnPolicy",
+                "StableMaskableCnnPolicy",
+                "StableMaskableMlpPolicy",
+                "StableMaskableMultiInputPolicy",
+                "StableMaskablePongPolicy",
+                "StableMlpPolicy",
+                "StableMultiInputPolicy",
+                "StablePongPolicy",
+                "StableRecurrentCnnPolicy",
+                "StableRecurrentMlpPolicy",
+                "StableRecurrentMultiInputPolicy",
+                "StableRecurrentPongPolicy",
+            ],
+            "schedules.callback": ["LRSchedulerCallback"],
+            "schedules.learning_rate": ["CosineLR", "LinearLR", "StepLR", "WarmupLR"],
+            "snapshots.callback": ["ActivationSnapshotCallback"],
+        },
+    )
+    keep_importable()

@@ -2,6 +2,6 @@
 
 import sys
 
-from sb3_stable_ppo.cli import main
+from sb3_stable_ppo.cli.app import main
 
 sys.exit(main())

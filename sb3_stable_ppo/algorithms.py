@@ -8,14 +8,16 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_stable_ppo import policies
-from sb3_stable_ppo.counting import CountsUpdates
-from sb3_stable_ppo.guards import GuardMixin
+from sb3_stable_ppo.common.lazy import public
+from sb3_stable_ppo.guards.mixin import GuardMixin
+from sb3_stable_ppo.policies import classes as policies
+from sb3_stable_ppo.schedules.update_counter import CountsUpdates
 
 
+@public
 class StablePPO(CountsUpdates, GuardMixin, PPO):
     """
-    SB3's PPO with the guards of :class:`~sb3_stable_ppo.guards.GuardMixin` and schedules that count updates.
+    SB3's PPO with the guards of :class:`~sb3_stable_ppo.guards.mixin.GuardMixin` and schedules that count updates.
 
     >>> model = StablePPO("StableMlpPolicy", "CartPole-v1", guards={"max_log_ratio": 10})
 
@@ -31,6 +33,7 @@ class StablePPO(CountsUpdates, GuardMixin, PPO):
     }
 
 
+@public
 class StableMaskablePPO(CountsUpdates, GuardMixin, MaskablePPO):
     """sb3-contrib's MaskablePPO, guarded as :class:`StablePPO`; the same aliases mean its maskable policies."""
 
@@ -43,6 +46,7 @@ class StableMaskablePPO(CountsUpdates, GuardMixin, MaskablePPO):
     }
 
 
+@public
 class StableRecurrentPPO(CountsUpdates, GuardMixin, RecurrentPPO):
     """sb3-contrib's RecurrentPPO, guarded as :class:`StablePPO`; the same aliases mean its recurrent policies."""
 

@@ -22,8 +22,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_stable_ppo.algorithms import StablePPO
-from sb3_stable_ppo.envs import make_atari_env
-from sb3_stable_ppo.rollout_buffer import TorchRolloutBuffer
+from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer
 
 ZOO: dict[str, Any] = {
     "learning_rate": 2.5e-4,

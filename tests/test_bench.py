@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sb3_stable_ppo import bench
-from sb3_stable_ppo.cli import main
+from sb3_stable_ppo.cli.app import main
 
 
 def figures(speed: float) -> dict[str, float]:

@@ -10,17 +10,18 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from conftest import SceneEnv, assert_same_weights
 from gymnasium import spaces
 from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
-from test_guards import Corrupt, Logged
 
+from helpers.envs import SceneEnv
+from helpers.guarded import Corrupt, Logged
+from helpers.weights import assert_same_weights
 from sb3_stable_ppo import CollapseError, StableMaskablePPO, StablePPO, StableRecurrentPPO, StepLR
-from sb3_stable_ppo.schedules import counting_schedule
+from sb3_stable_ppo.schedules.learning_rate import counting_schedule
 
 PAIRS = {StablePPO: PPO, StableMaskablePPO: MaskablePPO, StableRecurrentPPO: RecurrentPPO}
 ALL = pytest.mark.parametrize("algorithm", PAIRS, ids=lambda a: a.__name__)

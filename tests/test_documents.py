@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+
+from helpers.processes import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 STEPS = 2048
@@ -114,7 +115,7 @@ def test_make_pong_trains_and_tells_how_the_layers_fared(tmp_path: Path) -> None
 
 def test_the_readmes_yaml_is_accepted() -> None:
     from sb3_stable_ppo import StablePPO
-    from sb3_stable_ppo.hyperparams import check_hyperparams, with_numbers
+    from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, with_numbers
 
     (block,) = blocks("yaml")
     for env, hyperparams in yaml.safe_load(block[1]).items():
@@ -133,7 +134,7 @@ def test_every_linked_file_exists() -> None:
 
 
 def test_the_tables_of_choices_are_those_of_the_code() -> None:
-    from sb3_stable_ppo.body import ACTIVATIONS, NORMS
+    from sb3_stable_ppo.policies.blocks import ACTIVATIONS, NORMS
 
     readme = (ROOT / "README.md").read_text()
     for word in (*NORMS, *ACTIVATIONS):

@@ -7,9 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 import sb3_stable_ppo
+from helpers.processes import ROOT
 
 
 @pytest.fixture(scope="module")

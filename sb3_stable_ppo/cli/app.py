@@ -1,0 +1,64 @@
+"""
+The command line. Exit status 0: done; 1: training collapsed, or a model that is unhealthy; 2: a mistake in the call;
+130: interrupted before training began.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from sb3_stable_ppo import __version__
+from sb3_stable_ppo.common.errors import CollapseError, UsageError
+from sb3_stable_ppo.common.packages import PROGRAM
+
+COMMANDS = {
+    "train": "train an agent through rl_zoo3; all flags of rl_zoo3's train work",
+    "tune": "search for good hyperparameters with Optuna; several workers, several machines",
+    "enjoy": "let a trained agent play, print its scores, write a video; all flags of rl_zoo3's enjoy work",
+    "plot": "rl_zoo3's plots: plot train (returns of runs), all (evaluations, over seeds), file (what all has saved)",
+    "doctor": "tell whether the network of a saved model lives; exit status 0 if it does, 1 if not",
+    "report": "write a page that shows whether a run's network lives, or compare several runs",
+    "bench": "measure training speed here: stock SB3, then the fast path one option after the other",
+}
+"""Each has a module in this room with a function ``run``, imported when it is called."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    :param argv: the arguments; None: those of the process
+    :return: the exit status
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Keeps PPO's networks alive. Each command takes --help.",
+        epilog="\n".join(f"  {name:8}{purpose}" for name, purpose in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("command", choices=list(COMMANDS), metavar="command", help=", ".join(COMMANDS))
+    command = parser.parse_args(argv[:1]).command
+    try:
+        status: int = import_module(f"sb3_stable_ppo.cli.{command}").run(argv[1:])
+        sys.stdout.flush()
+    except UsageError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
+    except CollapseError as error:
+        print(f"{PROGRAM}: training collapsed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever reads has had enough, as `head` has; the interpreter's last flush must not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

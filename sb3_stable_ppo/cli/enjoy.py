@@ -1,0 +1,104 @@
+"""
+``sb3-stable-ppo enjoy``: watch a trained agent play, through rl_zoo3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import zipfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sb3_stable_ppo.cli.arguments import positive_int
+from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.packages import PROGRAM, import_packages
+from sb3_stable_ppo.common.patching import patched
+from sb3_stable_ppo.envs.registry import check_env
+
+
+def run(argv: list[str]) -> int:
+    """let a trained agent play, print its scores, write a video; all flags of rl_zoo3's enjoy work"""
+    if importlib.util.find_spec("rl_zoo3") is None:
+        raise UsageError("enjoy needs rl_zoo3: pip install 'sb3-stable-ppo[zoo]'.")
+    own = argparse.ArgumentParser(prog=f"{PROGRAM} enjoy", add_help=False, allow_abbrev=False)
+    own.add_argument("--algo", default="stable_ppo")
+    own.add_argument("--env", default="CartPole-v1")
+    own.add_argument("-f", "--folder", default="logs")
+    own.add_argument("-n", "--n-timesteps", type=positive_int, default=1000)
+    own.add_argument("--gym-packages", nargs="+", default=[])
+    own.add_argument("--video", type=Path)
+    own.add_argument("-h", "--help", action="store_true")
+    args, rest = own.parse_known_args(argv)
+    flags = ["--algo", args.algo, "--env", args.env, "-f", args.folder, "-n", str(args.n_timesteps), *rest]
+    if args.help:
+        flags = ["--help"]
+        print(
+            "Beside rl_zoo3's own flags below: --video FOLDER (an mp4 of all steps; nothing is shown on a screen).\n"
+            "Defaults that differ: --algo stable_ppo, -f logs, and --no-render where there is no screen.\n"
+        )
+    elif args.video is not None and importlib.util.find_spec("moviepy") is None:
+        raise UsageError("--video needs moviepy: pip install moviepy.")
+    elif args.video is None and "--no-render" not in flags and not _has_screen():
+        flags.append("--no-render")
+
+    import rl_zoo3.enjoy
+    from rl_zoo3.utils import ALGOS, create_test_env
+
+    from sb3_stable_ppo.zoo.masks import MaskedPlayer
+    from sb3_stable_ppo.zoo.registry import register
+
+    register()
+    if not args.help:
+        import_packages(args.gym_packages)
+        check_env(args.env)
+        if args.algo not in ALGOS:
+            raise UsageError(f"Unknown algorithm {args.algo!r}: choose one of {', '.join(ALGOS)}.")
+    envs: list[Any] = []
+    with ExitStack() as stack:
+        make_env = create_test_env
+        if args.video is not None:
+            make_env = recording(make_env, args.video, args.n_timesteps, f"{args.algo}-{args.env.replace('/', '-')}")
+            flags.append("--no-render")
+
+        def make_and_keep(*args: Any, **kwargs: Any) -> Any:
+            envs.append(make_env(*args, **kwargs))
+            return envs[-1]
+
+        stack.enter_context(patched(rl_zoo3.enjoy, "create_test_env", make_and_keep))
+        players = {name: MaskedPlayer.of(cls, envs) for name, cls in ALGOS.items()}
+        stack.enter_context(patched(rl_zoo3.enjoy, "ALGOS", players))
+        stack.enter_context(patched(sys, "argv", [f"{PROGRAM} enjoy", *flags]))
+        try:
+            rl_zoo3.enjoy.enjoy()
+        except (AssertionError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise UsageError(f"enjoy: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    return 0
+
+
+def recording(make_env: Callable[..., Any], folder: Path, steps: int, name: str) -> Callable[..., Any]:
+    """
+    rl_zoo3's ``create_test_env``, with SB3's video recorder around the env.
+
+    :param make_env: rl_zoo3's
+    :param folder: where the video goes
+    :param steps: its length
+    :param name: what its file's name begins with
+    """
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        from stable_baselines3.common.vec_env import VecVideoRecorder
+
+        env_kwargs = {**(kwargs.pop("env_kwargs", None) or {}), "render_mode": "rgb_array"}
+        env = make_env(*args, env_kwargs=env_kwargs, **{**kwargs, "should_render": False})
+        return VecVideoRecorder(env, str(folder), lambda step: step == 0, video_length=steps, name_prefix=name)
+
+    return make
+
+
+def _has_screen() -> bool:
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

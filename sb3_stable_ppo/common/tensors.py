@@ -1,0 +1,54 @@
+"""
+Copies of nested tensors, and whether all their values are finite.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+
+
+def copied(value: Any, room: Any = None) -> Any:
+    """
+    A deep copy.
+
+    :param value: of tensors, dicts, lists and plain values
+    :param room: an earlier copy, whose tensors are written over where they fit
+    """
+    if isinstance(value, th.Tensor):
+        fits = isinstance(room, th.Tensor) and (room.shape, room.dtype, room.device) == (
+            value.shape,
+            value.dtype,
+            value.device,
+        )
+        return room.copy_(value.detach()) if fits else value.detach().clone()
+    if isinstance(value, dict):
+        rooms = room if isinstance(room, dict) else {}
+        return {key: copied(child, rooms.get(key)) for key, child in value.items()}
+    if isinstance(value, list):
+        places = room if isinstance(room, list) and len(room) == len(value) else [None] * len(value)
+        return [copied(child, place) for child, place in zip(value, places, strict=True)]
+    return copy.deepcopy(value)
+
+
+def first_nonfinite(tensors: Mapping[str, th.Tensor]) -> str | None:
+    """
+    The first tensor that is not finite, in words.
+
+    :param tensors: by name
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(th.isfinite(tensor).all()):
+            return f"{name}: {int((~th.isfinite(tensor)).sum())} of {tensor.numel()} values are not finite"
+    return None
+
+
+def all_finite(tensors: list[th.Tensor]) -> bool:
+    """Whether all values of all tensors are finite: one look at the sum of their sums, a closer one if that is not."""
+    if not tensors:
+        return True
+    total = th.stack([tensor.sum(dtype=th.float32) for tensor in tensors]).sum()
+    return bool(th.isfinite(total)) or all(bool(th.isfinite(tensor).all()) for tensor in tensors)

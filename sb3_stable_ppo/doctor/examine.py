@@ -1,0 +1,122 @@
+"""
+``sb3-stable-ppo doctor``: what a saved model does in an env, and the verdict on it.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
+
+from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.doctor.diagnosis import diagnose
+from sb3_stable_ppo.doctor.findings import Diagnosis
+from sb3_stable_ppo.doctor.saved_models import load_model
+from sb3_stable_ppo.doctor.untrusted_zip import diagnose_weights, read_weights
+from sb3_stable_ppo.runs.folder import RunReader
+
+N_ENVS = 4
+
+
+def examine(
+    path: Path, env_id: str | None, algo: str | None, rows: int, seed: int, weights_only: bool
+) -> tuple[Diagnosis, str]:
+    """
+    Diagnose a saved model.
+
+    :param path: its zip
+    :param env_id: where it plays; None: its weights alone are looked at
+    :param algo: its algorithm; None: it is found out
+    :param rows: observations to collect
+    :param seed: of the env
+    :param weights_only: execute nothing that is in the zip
+    :return: the diagnosis, and in a sentence what it is of
+    :raises UsageError: if it cannot be loaded, or does not fit the env
+    """
+    if weights_only or env_id is None:
+        tensors, facts = read_weights(path)
+        shared = {
+            tensor.data_ptr(): tensor.numel() for tensor in tensors.values()
+        }  # an extractor has up to three names
+        subject = f"{path}: {sum(shared.values()):,} weights, and no more than they tell; --env tells what they do"
+        return diagnose_weights(tensors, facts), subject
+    model = load_model(path, algo)
+    env = make_env(env_id, model, path, seed)
+    try:
+        model.set_random_seed(seed)
+        observations = collect(model, env, rows)
+        model.env = env
+        diagnosis = diagnose(model, observations, RunReader(path.parent).health())
+    finally:
+        env.close()
+    size = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+    return (
+        diagnosis,
+        f"{path}: {type(model).__name__} after {model.num_timesteps:,} steps, {size} observations of {env_id}",
+    )
+
+
+def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv:
+    """
+    The env as the model has been trained in it: Atari preprocessed where the model takes such images, frames stacked,
+    observations normalised by a ``vecnormalize.pkl`` that lies by the model.
+
+    :param env_id: a Gymnasium id
+    :param model: which will play
+    :param path: its zip
+    :param seed: of the first env
+    :raises UsageError: if there is no such env, or its spaces are others
+    """
+    space = model.observation_space
+    try:
+        spec = gym.spec(env_id)
+        atari = str(spec.entry_point).startswith("ale_py") and isinstance(space, spaces.Box) and len(space.shape) == 3
+        env = (make_atari_env if atari else make_vec_env)(env_id, N_ENVS, seed)
+        if is_image_space(env.observation_space):
+            env = VecTransposeImage(env)
+        mine, theirs = space.shape, env.observation_space.shape
+        if mine and theirs and len(mine) == len(theirs) and mine[0] > theirs[0] and mine[0] % theirs[0] == 0:
+            env = VecFrameStack(env, mine[0] // theirs[0])
+        for statistics in (path.parent / "vecnormalize.pkl", path.parent / env_id / "vecnormalize.pkl"):
+            if statistics.is_file():
+                env = VecNormalize.load(str(statistics), env)
+                env.training = False
+                break
+        check_for_correct_spaces(env, space, model.action_space)
+    except Exception as error:
+        raise UsageError(f"--env {env_id}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    return env
+
+
+def collect(model: BaseAlgorithm, env: VecEnv, rows: int) -> Any:
+    """
+    Observations of a model that plays as it would while it trains, every fourth step of each env.
+
+    :param model: which plays
+    :param env: where
+    :param rows: how many are wanted
+    :return: an array, or one by key, of so many rows or a few more
+    """
+    found: list[Any] = []
+    observations: Any = env.reset()
+    state, starts = None, np.ones(env.num_envs, dtype=bool)
+    for step in range(4 * -(-rows // env.num_envs)):
+        if step % 4 == 0:
+            found.append(copy.deepcopy(observations))
+        try:
+            actions, state = model.predict(observations, state, starts)
+        except ValueError:  # the policy puts out no numbers: what was seen so far is enough to say so
+            break
+        observations, _, starts, _ = env.step(actions)
+    if isinstance(found[0], dict):
+        return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
+    return np.concatenate(found)

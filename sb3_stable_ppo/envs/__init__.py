@@ -1,0 +1,19 @@
+"""Environments: ALE's C++ vector env for SB3, masks that an env tells in ``info``, and whether an id exists."""
+
+from typing import TYPE_CHECKING
+
+from sb3_stable_ppo.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from sb3_stable_ppo.envs.action_masks import InfoActionMasks as InfoActionMasks
+    from sb3_stable_ppo.envs.atari import AtariVecEnv as AtariVecEnv, make_atari_env as make_atari_env
+    from sb3_stable_ppo.envs.registry import check_env as check_env
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(
+        __name__,
+        {
+            "action_masks": ["InfoActionMasks"],
+            "atari": ["AtariVecEnv", "make_atari_env"],
+            "registry": ["check_env"],
+        },
+    )

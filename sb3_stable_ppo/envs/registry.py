@@ -1,0 +1,30 @@
+"""
+Whether an env exists, and if not, what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import suppress
+from importlib.util import find_spec
+
+import gymnasium as gym
+
+from sb3_stable_ppo.common.errors import UsageError
+
+
+def check_env(env_id: str) -> None:
+    """
+    :param env_id: a Gymnasium id
+    :raises UsageError: if it is not registered, with the extra that is missing or the nearest id
+    """
+    with suppress(ImportError):
+        import ale_py
+
+        gym.register_envs(ale_py)
+    if env_id in gym.envs.registry:
+        return
+    if ("NoFrameskip" in env_id or env_id.startswith("ALE/")) and find_spec("ale_py") is None:
+        raise UsageError(f"{env_id} needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'.")
+    nearest = difflib.get_close_matches(env_id, gym.envs.registry, n=1)
+    raise UsageError(f"Unknown env {env_id!r}{f' (did you mean {nearest[0]}?)' if nearest else ''}.")

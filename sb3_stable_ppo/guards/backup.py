@@ -1,0 +1,39 @@
+"""
+Undoing an update: a copy of what an update changes, and a reading of the policy before and after it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+
+from sb3_stable_ppo.common.tensors import copied
+
+
+class Backup:
+    """
+    The policy with its buffers (BatchNorm's too) and its optimizer, kept in memory.
+
+    :param policy: the policy that is about to be updated
+    """
+
+    def __init__(self, policy: BasePolicy) -> None:
+        self.policy = policy
+        self.tensors: dict[str, th.Tensor] = {}
+        self.optimizer: dict[str, Any] = {}
+        self.take()
+
+    def take(self) -> None:
+        """Copy everything as it is now, into the last copy's memory: asking for new takes longer than copying."""
+        self.tensors = copied(dict(self.policy.state_dict()), self.tensors)
+        self.optimizer = copied(self.policy.optimizer.state_dict(), self.optimizer)
+
+    def restore(self) -> None:
+        """Put everything back in place; can be done more than once."""
+        with th.no_grad():
+            for name, tensor in self.policy.state_dict().items():
+                tensor.copy_(self.tensors[name])
+        # load_state_dict keeps the tensors it is given, and the next attempt would write into the backup
+        self.policy.optimizer.load_state_dict(copied(self.optimizer))

@@ -1,0 +1,86 @@
+"""
+The body of our networks in words: norms, activations and where they stand.
+
+A *body* is a run of blocks, each Conv2d (or Linear), an activation and a norm. Where the norm stands is part
+of the norm: ``batch`` comes after the activation (what our figures were measured with), ``layer`` before it
+(where LayerNorm is best in the PPO-Atari study, https://openreview.net/forum?id=6CViR7tKj2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from sb3_stable_ppo.common.checks import number_in, one_of
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+NORMS = ("batch", "layer", "none")
+NORM_POSITIONS = ("before", "after")
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """
+    The words that describe a network's body, as they stand in ``policy_kwargs``.
+
+    :param norm: ``batch`` (plain BatchNorm), ``layer`` (GroupNorm(1), LayerNorm's form for images) or ``none``
+    :param norm_position: ``before`` or ``after`` the activation; None: ``after`` for batch, ``before`` for layer
+    :param activation: one of ``ACTIVATIONS``
+    :param negative_slope: the slope below zero; only ``leaky_relu`` has one
+    :param norm_momentum: share of the newest batch in BatchNorm's running statistics
+    :raises ValueError: for an unknown word, listing the choices, or a number outside its range
+    """
+
+    norm: str = "layer"
+    norm_position: str | None = None
+    activation: str = "leaky_relu"
+    negative_slope: float = 0.01
+    norm_momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        one_of(self.norm, NORMS, "norm")
+        one_of(self.activation, tuple(ACTIVATIONS), "activation")
+        if self.norm_position is not None:
+            one_of(self.norm_position, NORM_POSITIONS, "norm_position")
+        number_in(self.negative_slope, 0.0, 1.0, "negative_slope")
+        number_in(self.norm_momentum, 0.0, 1.0, "norm_momentum")
+
+    @property
+    def position(self) -> str:
+        """Where the norm stands: the word given, or the norm's own place."""
+        return self.norm_position or ("after" if self.norm == "batch" else "before")
+
+    def activation_fn(self) -> nn.Module:
+        """A new activation module."""
+        if self.activation == "leaky_relu":
+            return nn.LeakyReLU(self.negative_slope)
+        return ACTIVATIONS[self.activation]()
+
+    def block(self, layer: nn.Conv2d | nn.Linear) -> dict[str, nn.Module]:
+        """
+        The modules that follow ``layer``, by name and in order: ``act`` and, unless ``none``, ``norm``.
+
+        :param layer: the convolution or linear layer that the block belongs to
+        """
+        blocks: dict[str, nn.Module] = {"act": self.activation_fn()}
+        if self.norm == "none":
+            return blocks
+        norm = {"norm": self._norm_of(layer)}
+        return {**norm, **blocks} if self.position == "before" else {**blocks, **norm}
+
+    def _norm_of(self, layer: nn.Conv2d | nn.Linear) -> nn.Module:
+        if isinstance(layer, nn.Conv2d):
+            if self.norm == "batch":
+                return nn.BatchNorm2d(layer.out_channels, momentum=self.norm_momentum)
+            return nn.GroupNorm(1, layer.out_channels)
+        if self.norm == "batch":
+            return nn.BatchNorm1d(layer.out_features, momentum=self.norm_momentum)
+        return nn.LayerNorm(layer.out_features)

@@ -1,0 +1,57 @@
+"""
+BatchNorm's statistics before the first update: those of the first rollout, in place of mean 0 and variance 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch as th
+from torch import nn
+
+from sb3_stable_ppo.metrics.layers import BatchNorm
+
+
+def batch_norms(module: nn.Module) -> tuple[nn.Module, ...]:
+    """The BatchNorm layers within ``module``."""
+    return tuple(child for child in module.modules() if isinstance(child, BatchNorm))
+
+
+def _take_in(norm: nn.Module, args: tuple[th.Tensor, ...]) -> None:
+    """Forward pre-hook: the running statistics become those of all batches so far, the coming one included."""
+    assert isinstance(norm, BatchNorm)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    batch = args[0].detach().float()
+    dims = [dim for dim in range(batch.dim()) if dim != 1]
+    norm.num_batches_tracked.add_(1)
+    weight = 1.0 / norm.num_batches_tracked
+    deviation = batch.mean(dims) - norm.running_mean
+    pooled = (1 - weight) * norm.running_var + weight * batch.var(dims, correction=0)
+    # with weight 1, the first batch, nothing is left of the mean 0 and variance 1 that a BatchNorm is born with
+    norm.running_var.copy_(pooled + weight * (1 - weight) * deviation**2)
+    norm.running_mean.add_(weight * deviation)
+
+
+@contextmanager
+def calibrating(norms: Sequence[nn.Module]) -> Iterator[None]:
+    """
+    Within this context each BatchNorm takes a batch into its statistics before it normalises that batch; all batches
+    count the same, as if they were one. No random number is drawn, and it works in eval mode.
+
+    :param norms: the layers to calibrate
+    """
+    handles = [norm.register_forward_pre_hook(_take_in) for norm in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def untracked(norm: nn.Module) -> bool:
+    """Whether a BatchNorm has seen no batch yet: its statistics are still mean 0, variance 1."""
+    assert isinstance(norm, BatchNorm)
+    return norm.num_batches_tracked is not None and int(norm.num_batches_tracked) == 0

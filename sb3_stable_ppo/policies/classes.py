@@ -1,0 +1,141 @@
+"""
+Policies whose layers stay alive: for PPO and A2C, for MaskablePPO and for RecurrentPPO.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from sb3_stable_ppo.common.lazy import public
+from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor
+from sb3_stable_ppo.policies.mixin import StablePolicyMixin
+
+
+class StableRecurrentMixin(RecurrentActorCriticPolicy):
+    """sb3-contrib's recurrent policy, which forgets its LSTM's options when a policy is saved by itself."""
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        data.update(
+            lstm_hidden_size=self.lstm_actor.hidden_size,
+            n_lstm_layers=self.lstm_actor.num_layers,
+            shared_lstm=self.shared_lstm,
+            enable_critic_lstm=self.enable_critic_lstm,
+            lstm_kwargs=self.lstm_kwargs,
+        )
+        return data
+
+
+class PongPolicyMixin(StablePolicyMixin):
+    """Three convolutions, then an actor and a critic of one hidden layer of 512 units each."""
+
+    default_extractor = StableCNN
+    default_extractor_kwargs: ClassVar[dict[str, Any]] = {"features_dim": None}
+    default_norm = "batch"
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [512], "vf": [512]}
+
+
+class CnnPolicyMixin(StablePolicyMixin):
+    """Three convolutions and one trunk of 512 units, shared by actor and critic."""
+
+    default_extractor = StableCNN
+    default_extractor_kwargs: ClassVar[dict[str, Any]] = {"features_dim": 512}
+
+
+class MlpPolicyMixin(StablePolicyMixin):
+    """Two hidden layers of 64 units each for actor and critic, with norms."""
+
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
+    norm_hidden_layers = True
+
+    def _check_observations(self, observation_space: spaces.Space[Any]) -> None:
+        if isinstance(observation_space, spaces.Dict):
+            raise ValueError(f"An Mlp policy needs one vector, not {observation_space}. Use StableMultiInputPolicy.")
+
+
+class MultiInputPolicyMixin(StablePolicyMixin):
+    """Convolutions for each image of a Dict, then two hidden layers of 64 units each, with norms."""
+
+    default_extractor = StableCombinedExtractor
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
+    norm_hidden_layers = True
+
+
+@public
+class StablePongPolicy(PongPolicyMixin, ActorCriticPolicy):
+    """
+    For Pong and its kind: three convolutions with LeakyReLU(0.01) and BatchNorm, then an actor and a critic of one
+    hidden layer of 512 units each.
+
+    Plain BatchNorm raises the effective step of an update: keep its learning rate low (1e-4) or its updates guarded
+    (``StablePPO``); on stock PPO ``norm="layer"`` is the steadiest. Options: :class:`StablePolicyMixin`.
+    """
+
+
+@public
+class StableCnnPolicy(CnnPolicyMixin, ActorCriticPolicy):
+    """
+    SB3's ``CnnPolicy`` with norms and LeakyReLU: one trunk of 512 units shared by actor and critic, as NatureCNN has,
+    so that comparisons with stock are like for like. Options: :class:`StablePolicyMixin`.
+    """
+
+
+@public
+class StableMlpPolicy(MlpPolicyMixin, ActorCriticPolicy):
+    """
+    SB3's ``MlpPolicy`` (64x64 each for actor and critic) with norms and LeakyReLU in the hidden layers. ``batch``
+    needs at least two samples in each minibatch. Options: :class:`StablePolicyMixin`.
+    """
+
+
+@public
+class StableMultiInputPolicy(MultiInputPolicyMixin, ActorCriticPolicy):
+    """
+    SB3's ``MultiInputPolicy`` for Dict observations: our convolutions for each image, norms in the hidden layers.
+    Options: :class:`StablePolicyMixin`.
+    """
+
+
+@public
+class StableMaskablePongPolicy(PongPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see mixin._ActorCritic
+    """:class:`StablePongPolicy` for MaskablePPO."""
+
+
+@public
+class StableMaskableCnnPolicy(CnnPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see mixin._ActorCritic
+    """:class:`StableCnnPolicy` for MaskablePPO."""
+
+
+@public
+class StableMaskableMlpPolicy(MlpPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see mixin._ActorCritic
+    """:class:`StableMlpPolicy` for MaskablePPO."""
+
+
+@public
+class StableMaskableMultiInputPolicy(MultiInputPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see mixin._ActorCritic
+    """:class:`StableMultiInputPolicy` for MaskablePPO."""
+
+
+@public
+class StableRecurrentPongPolicy(PongPolicyMixin, StableRecurrentMixin):
+    """:class:`StablePongPolicy` with sb3-contrib's LSTMs between extractor and heads, for RecurrentPPO."""
+
+
+@public
+class StableRecurrentCnnPolicy(CnnPolicyMixin, StableRecurrentMixin):
+    """:class:`StableCnnPolicy` with LSTMs, for RecurrentPPO."""
+
+
+@public
+class StableRecurrentMlpPolicy(MlpPolicyMixin, StableRecurrentMixin):
+    """:class:`StableMlpPolicy` with LSTMs, for RecurrentPPO."""
+
+
+@public
+class StableRecurrentMultiInputPolicy(MultiInputPolicyMixin, StableRecurrentMixin):
+    """:class:`StableMultiInputPolicy` with LSTMs, for RecurrentPPO."""

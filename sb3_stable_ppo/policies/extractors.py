@@ -1,0 +1,208 @@
+"""
+The layers of our policies: convolutions for images, hidden layers behind them, with norms and activations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
+from stable_baselines3.common.utils import get_device
+from torch import nn
+
+from sb3_stable_ppo.fast.config import FastPathConfig
+from sb3_stable_ppo.fast.execution import FastPath
+from sb3_stable_ppo.policies.blocks import BlockConfig
+
+NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Channels, kernel and stride of each convolution (Mnih et al., 2015)."""
+
+
+def conv_output_size(size: int) -> int:
+    """
+    Side length after the three convolutions, without padding.
+
+    :param size: side length of the image in pixels
+    :return: side length of the last feature map; below 1 where the image is too small
+    """
+    for _, kernel, stride in NATURE_CONVS:
+        size = (size - kernel) // stride + 1
+    return size
+
+
+class StableCNN(BaseFeaturesExtractor):
+    """
+    NatureCNN's three convolutions (32/64/64), each with an activation and a norm.
+
+    :param observation_space: channels-first images, uint8 in [0, 255]
+    :param features_dim: width of a linear layer behind the convolutions; None: the flattened last map itself
+    :param normalized_image: the images are scaled already: no check of dtype and bounds
+    :param speed: how the layers are run; None: as any module's
+    :param body: the words of :class:`BlockConfig`
+    :raises ValueError: for observations that are no image, an image below 36 pixels, or an unknown word
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        features_dim: int | None = 512,
+        normalized_image: bool = False,
+        speed: FastPathConfig | None = None,
+        **body: Any,
+    ) -> None:
+        if not is_image_space(observation_space, normalized_image=normalized_image):
+            raise ValueError(
+                f"A Cnn policy needs images (uint8 in [0, 255], three dimensions), not {observation_space}. "
+                "Use StableMlpPolicy for vectors and StableMultiInputPolicy for Dict observations; for images "
+                "that are scaled already pass normalize_images=False."
+            )
+        assert isinstance(observation_space, spaces.Box)
+        in_channels, height, width = observation_space.shape
+        map_size = conv_output_size(height) * conv_output_size(width)
+        if min(conv_output_size(height), conv_output_size(width)) < 1:
+            raise ValueError(
+                f"Images of {height}x{width} pixels are too small for convolutions 8/4, 4/2, 3/1: at least 36x36. "
+                "Resize the observations, or give a features_extractor_class of your own."
+            )
+        n_flatten = NATURE_CONVS[-1][0] * map_size
+        super().__init__(observation_space, features_dim or n_flatten)
+        self.body = BlockConfig(**body)
+
+        self.cnn = nn.Sequential()
+        for index, (out_channels, kernel, stride) in enumerate(NATURE_CONVS, start=1):
+            conv = nn.Conv2d(in_channels, out_channels, kernel, stride)
+            self.cnn.add_module(f"conv{index}", conv)
+            for name, module in self.body.block(conv).items():
+                self.cnn.add_module(f"{name}{index}", module)
+            in_channels = out_channels
+        self.cnn.add_module("flatten", nn.Flatten())
+
+        self.linear = nn.Sequential()
+        if features_dim is not None:
+            self.linear.add_module("fc", nn.Linear(n_flatten, features_dim))
+            self.linear.add_module("act", self.body.activation_fn())
+        self.speed = speed or FastPathConfig()
+        self._fast_path = None if self.speed.is_plain else FastPath(self, self._plain, self._fast, self.speed)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: floats, or, on the fast path, bytes that are yet to be divided by 255
+        """
+        return self._plain(observations) if self._fast_path is None else self._fast_path(observations)
+
+    def _plain(self, observations: th.Tensor) -> th.Tensor:
+        if observations.dtype == th.uint8:
+            observations = self._as_computed(observations) / 255.0
+        features: th.Tensor = self.linear(self.cnn(observations))
+        return features
+
+    def _fast(self, observations: th.Tensor) -> th.Tensor:
+        """Bytes are exact in bfloat16 as they are; the division by 255 is the first convolution's."""
+        if observations.dtype != th.uint8:
+            return self._plain(observations)
+        first, *others = self.cnn
+        assert isinstance(first, nn.Conv2d)
+        maps = nn.functional.conv2d(self._as_computed(observations), first.weight / 255.0, first.bias, first.stride[0])
+        for module in others:
+            maps = module(maps)
+        features: th.Tensor = self.linear(maps)
+        return features
+
+    def _as_computed(self, observations: th.Tensor) -> th.Tensor:
+        """Bytes as the first convolution takes them; in two steps, since torch's cast to another layout is slower."""
+        device = observations.device.type
+        dtype = th.get_autocast_dtype(device) if th.is_autocast_enabled(device) else th.float32
+        return observations.to(dtype).contiguous(memory_format=self.speed.torch_memory_format)
+
+
+class StableCombinedExtractor(BaseFeaturesExtractor):
+    """
+    For Dict observations: a :class:`StableCNN` for each image, the other keys flattened, all concatenated.
+
+    :param observation_space: a Dict space, not nested
+    :param cnn_output_dim: features of each image
+    :param normalized_image: the images are scaled already
+    :param speed: how the layers are run; None: as any module's
+    :param body: the words of :class:`BlockConfig`
+    :raises ValueError: for observations that are no Dict, or an unknown word
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        cnn_output_dim: int = 256,
+        normalized_image: bool = False,
+        speed: FastPathConfig | None = None,
+        **body: Any,
+    ) -> None:
+        if not isinstance(observation_space, spaces.Dict):
+            raise ValueError(
+                f"A MultiInput policy needs Dict observations, not {observation_space}. "
+                "Use StableCnnPolicy for images and StableMlpPolicy for vectors."
+            )
+        BlockConfig(**body)  # an unknown word is an error with no image too
+        extractors: dict[str, nn.Module] = {}
+        total = 0
+        for key, space in observation_space.spaces.items():
+            if is_image_space(space, normalized_image=normalized_image):
+                extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, speed, **body)
+                total += cnn_output_dim
+            else:
+                extractors[key] = nn.Flatten()
+                total += get_flattened_obs_dim(space)
+        super().__init__(observation_space, total)
+        self.extractors = nn.ModuleDict(extractors)
+
+    def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
+        return th.cat([extractor(observations[key]) for key, extractor in self.extractors.items()], dim=1)
+
+
+class StableMlpExtractor(MlpExtractor):
+    """
+    SB3's ``MlpExtractor`` with our activation and, unless ``none``, a norm in each hidden layer.
+
+    :param feature_dim: width of the features
+    :param net_arch: hidden layers, in SB3's form
+    :param body: norm and activation
+    :param device: where the networks live
+    :param speed: how the layers are run; None: as any module's
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        net_arch: list[int] | dict[str, list[int]],
+        body: BlockConfig,
+        device: th.device | str = "auto",
+        speed: FastPathConfig | None = None,
+    ) -> None:
+        # Only its Linear layers and widths are kept; SB3 calls activation_fn() and asks for no more of it.
+        super().__init__(feature_dim, net_arch, body.activation_fn, device)  # type: ignore[arg-type]
+        self.policy_net = self._hidden_layers(self.policy_net, body).to(get_device(device))
+        self.value_net = self._hidden_layers(self.value_net, body).to(get_device(device))
+        self._fast_actor = self._fast_critic = None
+        if speed is not None and not speed.is_plain:
+            actor, critic = self.policy_net, self.value_net
+            if len(actor):
+                self._fast_actor = FastPath(actor, super().forward_actor, super().forward_actor, speed)
+            if len(critic):
+                self._fast_critic = FastPath(critic, super().forward_critic, super().forward_critic, speed)
+
+    def forward_actor(self, features: th.Tensor) -> th.Tensor:
+        return super().forward_actor(features) if self._fast_actor is None else self._fast_actor(features)
+
+    def forward_critic(self, features: th.Tensor) -> th.Tensor:
+        return super().forward_critic(features) if self._fast_critic is None else self._fast_critic(features)
+
+    @staticmethod
+    def _hidden_layers(net: nn.Sequential, body: BlockConfig) -> nn.Sequential:
+        layers = nn.Sequential()
+        linears = [module for module in net if isinstance(module, nn.Linear)]
+        for index, linear in enumerate(linears, start=1):
+            layers.add_module(f"fc{index}", linear)
+            for name, module in body.block(linear).items():
+                layers.add_module(f"{name}{index}", module)
+        return layers

@@ -1,0 +1,229 @@
+"""
+What makes a policy a Stable policy: norms, activation and init by name, and the fast path.
+
+SB3 re-initialises every extractor in ``ActorCriticPolicy._build`` (gain sqrt 2) and puts a 64x64 tanh MLP behind
+each extractor that is not exactly NatureCNN. :class:`StablePolicyMixin` applies its own init after ``_build`` and
+sets ``net_arch`` itself; all else is SB3's.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
+
+from sb3_stable_ppo.common.checks import number_in
+from sb3_stable_ppo.fast.config import FastPathConfig
+from sb3_stable_ppo.fast.execution import FastPath
+from sb3_stable_ppo.fast.threads import single_threaded_inference
+from sb3_stable_ppo.policies.blocks import BlockConfig
+from sb3_stable_ppo.policies.calibration import batch_norms, calibrating, untracked
+from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
+
+NetArch = list[int] | dict[str, list[int]]
+
+# sb3-contrib's maskable policies have ActorCriticPolicy's methods but derive from BasePolicy alone.
+if TYPE_CHECKING:
+    _ActorCritic = ActorCriticPolicy
+else:
+    _ActorCritic = BasePolicy
+
+
+class StablePolicyMixin(_ActorCritic):
+    """
+    Norms, LeakyReLU and an init that stays, for any actor-critic policy of SB3.
+
+    All options are plain words and numbers, so that ``policy_kwargs`` can be written in YAML.
+
+    :param observation_space: the observation space
+    :param action_space: the action space
+    :param lr_schedule: learning rate as a function of the remaining progress
+    :param norm: ``batch``, ``layer`` or ``none``; None: the policy's default
+    :param norm_position: ``before`` or ``after`` the activation; None: the norm's own place
+    :param activation: ``leaky_relu``, ``relu``, ``elu``, ``gelu``, ``silu`` or ``tanh``
+    :param negative_slope: slope of ``leaky_relu`` below zero
+    :param norm_momentum: share of the newest batch in BatchNorm's running statistics
+    :param init_gain: gain of the orthogonal init of all layers but the last (0.01 for actions, 1 for the value);
+        ``ortho_init=False`` leaves torch's init
+    :param memory_format: ``contiguous`` or ``channels_last``; this and the next two make it faster (docs/fast_path.md)
+    :param precision: ``fp32``, ``bf16`` or ``auto``
+    :param compile: True, False or ``auto``
+    :param net_arch: hidden layers behind the extractor, in SB3's form; None: the policy's default
+    :param features_extractor_class: an extractor of your own in place of ours; norms are then its business
+    :param features_extractor_kwargs: further arguments of the extractor
+    :param optimizer_kwargs: as SB3's, but Adam keeps SB3's eps of 1e-5 unless they say otherwise: ``{fused: true}``
+    :param kwargs: all other arguments of SB3's ``ActorCriticPolicy``
+    :raises ValueError: for an unknown word, or observations that the policy cannot take
+    """
+
+    default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    default_extractor_kwargs: ClassVar[dict[str, Any]] = {}
+    default_norm: ClassVar[str] = "layer"
+    default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [], "vf": []}
+    norm_hidden_layers: ClassVar[bool] = False
+    """Whether the hidden layers behind the extractor have norms too; where there are convolutions, they suffice."""
+
+    body: BlockConfig
+    speed: FastPathConfig
+    init_gain: float
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        *,
+        norm: str | None = None,
+        norm_position: str | None = None,
+        activation: str = "leaky_relu",
+        negative_slope: float = 0.01,
+        norm_momentum: float = 0.1,
+        init_gain: float = 0.8,
+        memory_format: str = "contiguous",
+        precision: str = "fp32",
+        compile: bool | str = False,  # torch's own word
+        net_arch: NetArch | None = None,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if "activation_fn" in kwargs:
+            raise ValueError(
+                "Our policies take the activation as a word: activation='relu', not activation_fn=nn.ReLU."
+            )
+        self._check_observations(observation_space)
+        body = BlockConfig(
+            self.default_norm if norm is None else norm, norm_position, activation, negative_slope, norm_momentum
+        )
+        speed = FastPathConfig(memory_format, precision, compile)
+        extractor_class = features_extractor_class or self.default_extractor
+        if issubclass(extractor_class, (StableCNN, StableCombinedExtractor)):
+            features_extractor_kwargs = {
+                **(self.default_extractor_kwargs if extractor_class is self.default_extractor else {}),
+                # SB3 passes this on to NatureCNN and CombinedExtractor alone (BaseModel.__init__)
+                "normalized_image": not kwargs.get("normalize_images", True),
+                "speed": speed,
+                **asdict(body),
+                **(features_extractor_kwargs or {}),
+            }
+        # Kept out of nn.Module's attributes until its __init__ has run, which is where SB3 calls _build.
+        self.__dict__.update(body=body, speed=speed, init_gain=number_in(init_gain, 0.0, 100.0, "init_gain"))
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=self.default_net_arch if net_arch is None else net_arch,
+            features_extractor_class=extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
+            optimizer_kwargs=_with_eps(optimizer_kwargs, kwargs.get("optimizer_class", th.optim.Adam)),
+            **kwargs,
+        )
+
+    def _check_observations(self, observation_space: spaces.Space[Any]) -> None:
+        """Reject observations that this policy cannot take; by default the extractor does."""
+
+    def _build_mlp_extractor(self) -> None:
+        body = self.body if self.norm_hidden_layers else replace(self.body, norm="none")
+        # Behind an LSTM the hidden layers get its output (RecurrentActorCriticPolicy._build_mlp_extractor)
+        features_dim = getattr(self, "lstm_output_dim", self.features_dim)
+        self.mlp_extractor = StableMlpExtractor(features_dim, self.net_arch, body, self.device, self.speed)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Re-apply the init after SB3's own, in place: the optimizer holds these very parameters already."""
+        super()._build(lr_schedule)
+        if self.ortho_init:
+            for module, gain in self._init_gains().items():
+                for child in module.modules():
+                    self.init_weights(child, gain)
+        # Ours alone: what a features extractor of the user's own does with its norms is its business.
+        ours = [child for child in self.modules() if isinstance(child, (StableCNN, StableMlpExtractor))]
+        self._batch_norms = tuple(dict.fromkeys(norm for child in ours for norm in batch_norms(child)))
+        self._calibrates = bool(self._batch_norms)
+        for child in self.modules():  # after the init, which cannot fill weights that lie otherwise
+            if isinstance(child, StableCNN):
+                self.speed.lay_out(child)
+        parts = [part for child in self.modules() for part in vars(child).values()]
+        self._fast_paths = [part for part in parts if isinstance(part, FastPath)]
+        self._is_checked = self.speed.is_plain
+        self._takes_bytes = (
+            not self.speed.is_plain
+            and self.normalize_images
+            and isinstance(self.features_extractor, StableCNN)
+            and type(self.features_extractor).forward is StableCNN.forward  # a user's own expects floats
+        )
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        """
+        SB3's, but on the fast path without ``preprocess_obs``: bytes go to the extractor, which divides by 255. (What
+        SB3 evaluates without this method, ``predict_values`` and ``get_distribution``, arrives there as floats.)
+        """
+        if not self._takes_bytes:
+            return super().extract_features(obs, features_extractor)
+        if self.share_features_extractor:
+            return (features_extractor or self.features_extractor)(obs)
+        return self.pi_features_extractor(obs), self.vf_features_extractor(obs)
+
+    def _init_gains(self) -> dict[nn.Module, float]:
+        body = (self.pi_features_extractor, self.vf_features_extractor, self.mlp_extractor)
+        return {**dict.fromkeys(body, self.init_gain), self.action_net: 0.01, self.value_net: 1.0}
+
+    def forward(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
+        """
+        SB3's ``forward``, with which algorithms collect rollouts. In eval mode and until the first update, BatchNorm
+        learns its statistics from the observations that pass here, in place of the mean 0 and variance 1 it is born
+        with. (From its first batch alone it would not do: a few frames just after the reset hardly differ, and
+        what comes later is then divided by next to nothing. docs/batchnorm.md has the figures.)
+        """
+        if not self._is_checked:  # not before: a saved model can be loaded and used where it could not be trained
+            self.speed.check(self.device)
+            self._is_checked = True
+        with ExitStack() as stack:
+            if not self.speed.is_plain:
+                rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+                stack.enter_context(single_threaded_inference(rows, self.device))
+            if not self.training and self._calibrates:
+                stack.enter_context(calibrating(self._batch_norms))
+            return super().forward(obs, *args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """SB3 sets train mode when an update begins: there the calibration ends."""
+        if mode:
+            self._calibrates = False
+        for fast_path in self._fast_paths:
+            fast_path.forget()
+        return super().train(mode)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Statistics that were learnt before stay as they were saved."""
+        result = super().load_state_dict(*args, **kwargs)
+        self._calibrates = any(untracked(norm) for norm in self._batch_norms)
+        return result
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        del data["activation_fn"]
+        data.update(
+            **asdict(self.body),
+            **asdict(self.speed),
+            init_gain=self.init_gain,
+            share_features_extractor=self.share_features_extractor,
+        )
+        return data
+
+
+def _with_eps(
+    optimizer_kwargs: dict[str, Any] | None, optimizer_class: type[th.optim.Optimizer]
+) -> dict[str, Any] | None:
+    """SB3 gives Adam its eps of 1e-5 only where there are no ``optimizer_kwargs`` at all."""
+    if optimizer_kwargs is None or not issubclass(optimizer_class, th.optim.Adam):
+        return optimizer_kwargs
+    return {"eps": 1e-5, **optimizer_kwargs}

@@ -1,0 +1,207 @@
+"""
+Reading the activations of a policy's layers, without leaving a trace.
+
+A probe runs the policy in eval mode, under ``no_grad``, samples nothing, and on its way out, whatever happened, puts
+back each module's mode and removes its hooks: a run with probes ends in the very weights of a run without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from torch import nn
+
+from sb3_stable_ppo.probes.outputs import Observations, outputs_of
+
+_BRANCHES = {
+    "features_extractor": "",
+    "pi_features_extractor": "pi",
+    "vf_features_extractor": "vf",
+    "mlp_extractor.policy_net": "pi",
+    "mlp_extractor.value_net": "vf",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """
+    A layer that a probe reads.
+
+    :param name: short and readable: ``conv1``, ``fc1``, ``pi.fc1`` (actor), ``camera.conv1`` (a key of a Dict)
+    :param path: where it is in the policy, as in the state dict
+    :param kind: ``conv`` or ``fc``
+    :param module: the convolution or linear layer itself
+    """
+
+    name: str
+    path: str
+    kind: str
+    module: nn.Module
+
+
+def find_layers(policy: BasePolicy) -> list[Layer]:
+    """
+    The convolutional and linear layers of a policy, but for its output layers and its target networks.
+
+    :param policy: any SB3 policy
+    """
+    found: list[Layer] = []
+    counts: dict[tuple[str, str], int] = {}
+    squashed = [path for path, module in policy.named_modules() if path.startswith("actor.mu.") and _is_linear(module)]
+    outputs = {"action_net", "value_net", *squashed[-1:]}  # TD3's last layer has a tanh behind it, but is an output
+    for path, module in policy.named_modules():
+        if "_target" in path.partition(".")[0]:
+            continue
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and path not in outputs:
+            branch, kind = _branch(path), "conv" if isinstance(module, nn.Conv2d) else "fc"
+            counts[branch, kind] = counts.get((branch, kind), 0) + 1
+            found.append(Layer(f"{branch}{kind}{counts[branch, kind]}", path, kind, module))
+    return found
+
+
+SATURATING = (nn.Tanh, nn.Hardtanh, nn.Softsign, nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid)
+"""Activations for which the sign of the output says nothing of whether a unit works."""
+LEAKY = (nn.LeakyReLU, nn.PReLU, nn.RReLU)
+"""Activations whose units still learn where they are never positive: such a unit is linear, not dead."""
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is one of torch's activations."""
+    return type(module).__module__ == "torch.nn.modules.activation"
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear)
+
+
+def _branch(path: str) -> str:
+    """The part of a layer's name that tells actor from critic and one Dict key from another."""
+    for prefix, branch in _BRANCHES.items():
+        if path.startswith(f"{prefix}."):
+            rest = path[len(prefix) + 1 :]
+            if rest.startswith("extractors."):
+                branch = ".".join(filter(None, (branch, rest.split(".")[1])))
+            return f"{branch}." if branch else ""
+    return f"{path.split('.')[0]}."
+
+
+class ActivationProbe:
+    """
+    Reads the activations of a policy's layers for given observations: what the first activation module puts out that
+    runs after the layer, with whatever norm lies between.
+
+    >>> probe = ActivationProbe(model.policy, kinds=("conv",))
+    >>> probe(observations)["conv1"].shape
+    torch.Size([8, 32, 20, 20])
+
+    Behind an LSTM, layers are read as at the first step of an episode, where its state is zero.
+
+    :param policy: any policy of SB3 or sb3-contrib
+    :param kinds: which layers: ``conv``, ``fc``
+    """
+
+    def __init__(self, policy: BasePolicy, kinds: tuple[str, ...] = ("conv", "fc")) -> None:
+        self.policy = policy
+        self.all_layers = find_layers(policy)
+        self.layers = [layer for layer in self.all_layers if layer.kind in kinds]
+        self.activations: dict[str, tuple[str, nn.Module]] = {}
+        """Of the layers read so far, by name, the activation behind it: where it is in the policy, and itself."""
+
+    @property
+    def saturating(self) -> set[str]:
+        """The layers, of those read so far, whose activation is one of ``SATURATING``."""
+        return {name for name, (_, module) in self.activations.items() if isinstance(module, SATURATING)}
+
+    @property
+    def leaky(self) -> set[str]:
+        """The layers, of those read so far, whose activation is one of ``LEAKY``."""
+        return {name for name, (_, module) in self.activations.items() if isinstance(module, LEAKY)}
+
+    def describe(self, name: str) -> str:
+        """
+        A layer as its reader would find it in the policy.
+
+        :param name: of a layer that has been read
+        :return: such as ``conv1 (LeakyReLU at features_extractor.cnn.1, behind Conv2d at features_extractor.cnn.0)``
+        """
+        layer = next(layer for layer in self.all_layers if layer.name == name)
+        own = f"{type(layer.module).__name__} at {layer.path}"
+        if name not in self.activations:
+            return f"{name} ({own})"
+        path, module = self.activations[name]
+        return f"{name} ({type(module).__name__} at {path}, behind {own})"
+
+    def __call__(self, observations: Observations) -> dict[str, th.Tensor]:
+        """
+        :param observations: a batch as the policy gets it, on the policy's device, images not yet scaled
+        :return: for each layer that was reached, by name, its activation, shape (batch, units, ...)
+        """
+        with self.listening() as activations:
+            outputs_of(self.policy, observations)
+        return activations
+
+    @contextmanager
+    def listening(self) -> Iterator[dict[str, th.Tensor]]:
+        """
+        Within this context the policy is in eval mode, without gradients, and whatever is run on it leaves the
+        activations of the layers it reaches in the dict that the context gives.
+        """
+        activations: dict[str, th.Tensor] = {}
+        current: Layer | None = None
+
+        def enter(layer: Layer, module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
+            nonlocal current
+            current = layer if layer in self.layers else None
+            if current is not None and layer.kind == "conv":  # its activation may be a function, which no hook sees
+                activations[layer.name] = output.detach()
+
+        def activate(path: str, module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
+            nonlocal current
+            if current is not None:
+                activations[current.name] = output.detach()
+                self.activations[current.name] = path, module
+                current = None
+
+        handles = [layer.module.register_forward_hook(partial(enter, layer)) for layer in self.all_layers]
+        handles += [
+            module.register_forward_hook(partial(activate, path))
+            for path, module in self.policy.named_modules()
+            if is_activation(module)
+        ]
+        try:
+            with evaluating(self.policy), th.no_grad():
+                yield activations
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """
+    Eval mode within, and each submodule's own mode again afterwards.
+
+    :param module: a policy
+    """
+    training = [child for child in module.modules() if child.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child in training:
+            child.training = True
+
+
+def is_critics(layer: str) -> bool:
+    """
+    Whether a layer serves the values alone. A critic that is flat, for want of rewards that differ, is no collapse.
+
+    :param layer: its name
+    """
+    return layer.startswith(("vf.", "critic."))

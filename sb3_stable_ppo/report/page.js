@@ -1,0 +1,109 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const key = "sb3-stable-ppo " + location.pathname;
+  function recall() {
+    try { return JSON.parse(sessionStorage.getItem(key)) || {}; } catch { return {}; }
+  }
+
+  // -- the timeline: one slider for all runs; each shows its last frame at or before the step -------------------------
+  const slider = document.getElementById("slider");
+  let timer = null;
+  if (slider) {
+    const kept = recall().step; // of a page that is watched, before it loaded itself anew
+    if (kept !== undefined && data.refresh !== null) slider.value = data.steps.findLastIndex((step) => step <= kept);
+    const play = document.getElementById("play"), shown = document.getElementById("step");
+    const timelines = [...document.querySelectorAll(".timeline")].map((element) => {
+      const timeline = data.timelines[Number(element.dataset.timeline)];
+      const layers = [...element.querySelectorAll("[data-layer]")].map((figure) => ({
+        figure, ...timeline.layers[Number(figure.dataset.layer)],
+        image: figure.querySelector("img"), active_text: figure.querySelector(".active"),
+        dark: figure.querySelector(".dark"), playhead: figure.querySelector(".playhead"),
+      }));
+      return { ...timeline, layers, score_text: element.querySelector(".score") };
+    });
+    const frameAt = (steps, step) => {
+      let low = 0, high = steps.length - 1;
+      while (low < high) {
+        const middle = Math.ceil((low + high) / 2);
+        if (steps[middle] <= step) low = middle; else high = middle - 1;
+      }
+      return low;
+    };
+    const show = () => {
+      const step = data.steps[Number(slider.value)];
+      shown.textContent = "step " + step.toLocaleString("en");
+      slider.setAttribute("aria-valuetext", shown.textContent);
+      for (const timeline of timelines) {
+        const index = frameAt(timeline.steps, step), score = timeline.scores[index];
+        timeline.score_text.textContent = score === null ? "no return on record yet" : "return " + score.toPrecision(4);
+        for (const layer of timeline.layers) {
+          layer.image.src = "data:image/png;base64," + layer.frames[index];
+          layer.active_text.textContent = layer.active[index] + " of " + layer.units + " channels active";
+          const isDark = layer.active[index] < data.dark * layer.units;
+          layer.dark.hidden = !isDark;
+          layer.figure.classList.toggle("is-dark", isDark);
+          const x = timeline.steps.length > 1 ? 100 * index / (timeline.steps.length - 1) : 100;
+          layer.playhead.setAttribute("x1", x);
+          layer.playhead.setAttribute("x2", x);
+        }
+      }
+    };
+    const stop = () => {
+      clearInterval(timer);
+      timer = null;
+      play.textContent = "Play";
+      play.setAttribute("aria-pressed", "false");
+    };
+    play.addEventListener("click", () => {
+      if (timer !== null) return stop();
+      if (Number(slider.value) >= data.steps.length - 1) slider.value = 0;
+      play.textContent = "Pause";
+      play.setAttribute("aria-pressed", "true");
+      show();
+      timer = setInterval(() => {
+        if (Number(slider.value) >= data.steps.length - 1) return stop();
+        slider.value = Number(slider.value) + 1;
+        show();
+      }, Math.max(50, 12000 / data.steps.length));
+    });
+    slider.addEventListener("input", () => { if (timer !== null) stop(); show(); });
+    show();
+  }
+
+  // -- a page that is watched loads itself anew, but not while it plays, and goes on where one was -----------------
+  if (data.refresh !== null) {
+    const details = [...document.querySelectorAll("details")];
+    (recall().open || []).forEach((index) => { if (details[index]) details[index].open = true; });
+    setInterval(() => {
+      if (timer !== null) return;
+      const atEnd = !slider || Number(slider.value) >= data.steps.length - 1;
+      const open = details.map((one, index) => (one.open ? index : -1)).filter((index) => index >= 0);
+      const state = atEnd ? { open } : { open, step: data.steps[Number(slider.value)] };
+      try { sessionStorage.setItem(key, JSON.stringify(state)); } catch { /* a browser that keeps nothing */ }
+      location.reload();
+    }, 1000 * data.refresh);
+  }
+
+  // -- the charts: drawn when they come into sight, in the colours of the page --------------------------------------
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const theme = () => ({
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("--text"), size: 12 },
+    "xaxis.gridcolor": colour("--line"), "yaxis.gridcolor": colour("--line"),
+    "xaxis.zerolinecolor": colour("--line"), "yaxis.zerolinecolor": colour("--line"),
+  });
+  const draw = (element) => {
+    const chart = data.charts[element.dataset.chart];
+    Plotly.newPlot(element, chart.data, chart.layout, { responsive: true, displaylogo: false })
+      .then(() => Plotly.relayout(element, theme()));
+  };
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
+    }
+  }, { rootMargin: "300px" });
+  document.querySelectorAll(".plot").forEach((element) => watcher.observe(element));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    document.querySelectorAll(".js-plotly-plot").forEach((element) => Plotly.relayout(element, theme()));
+  });
+})();

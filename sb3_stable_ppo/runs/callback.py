@@ -1,0 +1,53 @@
+"""
+The base of all callbacks that write to a run folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_stable_ppo.runs.folder import RunWriter
+
+
+class RunCallback(BaseCallback):
+    """
+    Base of the callbacks that write to a run folder.
+
+    What an earlier run left in the folder is set aside (``snapshots.1``), unless this one goes on with it
+    (``reset_num_timesteps=False``).
+
+    :param folder: the run folder; None: the logger's (``tensorboard_log``, or the run's own under our command line)
+    :param max_snapshots: when there are more, every second is dropped
+    :param verbose: SB3's verbosity
+    """
+
+    parts: ClassVar[tuple[str, ...]]
+    """The files and folders within the run folder that are this callback's own."""
+
+    def __init__(self, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        if int(max_snapshots) < 1:
+            raise ValueError(f"max_snapshots must be at least 1, not {max_snapshots!r}.")
+        self.folder = folder
+        self.max_snapshots = int(max_snapshots)
+
+    def _on_training_start(self) -> None:
+        # A logger that nobody asked for has a temporary folder, in which nobody would look.
+        asked_for = self.model.tensorboard_log is not None or self.model._custom_logger
+        folder = self.folder or (self.logger.get_dir() if asked_for else None)
+        if folder is None:
+            name = type(self).__name__
+            raise ValueError(
+                f"{name} has no folder to write to: give it one, {name}(folder=...), "
+                "or give the algorithm a tensorboard_log."
+            )
+        self.writer = RunWriter(folder, self.max_snapshots)
+        if self.locals.get("reset_num_timesteps", True):
+            for part in self.parts:
+                self.writer.set_aside(part)
+
+    def _on_step(self) -> bool:
+        return True

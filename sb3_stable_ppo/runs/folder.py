@@ -1,0 +1,185 @@
+"""
+The run folder on disk: one writer, one reader, one format.
+
+======================== ===========================================================================
+``run.json``             what runs, since when, in which versions, and how it ended
+``health.jsonl``         one JSON object per line and rollout: step, and for each layer its figures
+``snapshots/``           ``observation.npz`` once, then ``<step>.npz`` with one array per layer
+``progress.csv``         SB3's own log, where the command line trains
+======================== ===========================================================================
+
+Files are written whole or not at all (a new file takes the old one's place), lines are appended: a run that is killed
+leaves a folder that can be read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_stable_ppo.common.files import Array, _as_json, packed, write_atomically
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+def thinned(steps: list[int], keep: int) -> list[int]:
+    """
+    Which snapshots to drop so that at most ``keep`` stay: every second one, the newest kept, as often as needed.
+
+    >>> thinned([1, 2, 3, 4, 5], keep=3)
+    [2, 4]
+
+    :param steps: steps of the snapshots that exist, ascending
+    :param keep: how many may stay, at least 1
+    :return: the steps to drop
+    """
+    kept = steps
+    while len(kept) > keep:
+        kept = kept[::-1][::2][::-1]
+    return sorted(set(steps) - set(kept))
+
+
+class RunWriter:
+    """
+    Writes a run folder. Nothing is created before the first write.
+
+    :param folder: the run's folder
+    :param max_snapshots: when there are more, every second is dropped
+    """
+
+    def __init__(self, folder: str | Path, max_snapshots: int = 500) -> None:
+        self.folder = Path(folder)
+        self.max_snapshots = max_snapshots
+
+    def set_aside(self, name: str) -> None:
+        """
+        Give a file or folder of an earlier run another name, ``<name>.1`` or the next that is free.
+
+        :param name: ``health.jsonl`` or ``snapshots``
+        """
+        path = self.folder / name
+        if path.exists():
+            number = 1
+            while (self.folder / f"{name}.{number}").exists():
+                number += 1
+            path.rename(self.folder / f"{name}.{number}")
+
+    @property
+    def snapshots(self) -> Path:
+        return self.folder / "snapshots"
+
+    def describe(self, **facts: Any) -> None:
+        """
+        Add facts to ``run.json``, in place of earlier ones of the same name.
+
+        :param facts: JSON values by name
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        known = RunReader(self.folder).facts
+        content = json.dumps({**known, **facts}, indent=2, default=str)
+        write_atomically(self.folder / "run.json", content.encode())
+
+    def health(self, step: int, figures: Mapping[str, Any]) -> None:
+        """
+        Append a line to ``health.jsonl``. What is no number, or infinite, is written as null.
+
+        :param step: environment steps so far
+        :param figures: by name
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(_as_json({"step": step, **figures}), allow_nan=False) + "\n"
+        path = self.folder / "health.jsonl"
+        cut_short = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" + line if cut_short else line)
+
+    def observation(self, observation: Mapping[str, Array]) -> None:
+        """
+        Store the observation that all snapshots are made of.
+
+        :param observation: without batch dimension; one array, or one per key
+        """
+        self._savez(self.snapshots / "observation.npz", observation)
+
+    def snapshot(self, step: int, activations: Mapping[str, Array]) -> list[int]:
+        """
+        Store one snapshot in half precision (finite values beyond +-65504 are cut to that), then thin old ones.
+
+        :param step: environment steps so far
+        :param activations: by layer, shape (units, ...)
+        :return: the steps whose snapshots were dropped
+        """
+        halves = {
+            name: np.where(np.isfinite(array), np.clip(array, -FLOAT16_MAX, FLOAT16_MAX), array).astype(np.float16)
+            for name, array in activations.items()
+        }
+        self._savez(self.snapshots / f"{step:012d}.npz", halves)
+        dropped = thinned(RunReader(self.folder).snapshot_steps(), self.max_snapshots)
+        for old in dropped:
+            (self.snapshots / f"{old:012d}.npz").unlink(missing_ok=True)
+        return dropped
+
+    def _savez(self, path: Path, arrays: Mapping[str, Array]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, packed(arrays))
+
+
+class RunReader:
+    """
+    Reads a run folder, however far the run came.
+
+    :param folder: the run's folder
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``run.json`` says; empty where there is none."""
+        path = self.folder / "run.json"
+        if not path.is_file():
+            return {}
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return facts if isinstance(facts, dict) else {}
+
+    def health(self) -> Iterator[dict[str, Any]]:
+        """The lines of ``health.jsonl`` in their order; what is no such line is passed over."""
+        path = self.folder / "health.jsonl"
+        if not path.is_file():
+            return
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                figures = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(figures, dict) and isinstance(figures.get("step"), int):
+                yield figures
+
+    def snapshot_steps(self) -> list[int]:
+        """The steps at which there are snapshots, ascending."""
+        files = (self.folder / "snapshots").glob("[0-9]*.npz")
+        return sorted(int(file.stem) for file in files if file.stem.isdigit())
+
+    def snapshot(self, step: int) -> dict[str, Array]:
+        """
+        One snapshot.
+
+        :param step: one of :meth:`snapshot_steps`
+        :return: activations by layer, float16, shape (units, ...)
+        """
+        return self._load(self.folder / "snapshots" / f"{step:012d}.npz")
+
+    def observation(self) -> dict[str, Array] | None:
+        """The observation that the snapshots are made of; None before it was chosen."""
+        path = self.folder / "snapshots" / "observation.npz"
+        return self._load(path) if path.is_file() else None
+
+    @staticmethod
+    def _load(path: Path) -> dict[str, Array]:
+        with np.load(path) as arrays:
+            return dict(arrays)

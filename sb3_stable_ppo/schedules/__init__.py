@@ -1,0 +1,26 @@
+"""Learning-rate schedules that count updates, and what counts them."""
+
+from typing import TYPE_CHECKING
+
+from sb3_stable_ppo.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from sb3_stable_ppo.schedules.callback import LRSchedulerCallback as LRSchedulerCallback
+    from sb3_stable_ppo.schedules.learning_rate import (
+        CosineLR as CosineLR,
+        CountingSchedule as CountingSchedule,
+        LinearLR as LinearLR,
+        StepLR as StepLR,
+        WarmupLR as WarmupLR,
+        make_schedule as make_schedule,
+    )
+    from sb3_stable_ppo.schedules.update_counter import CountsUpdates as CountsUpdates
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(
+        __name__,
+        {
+            "callback": ["LRSchedulerCallback"],
+            "learning_rate": ["CosineLR", "CountingSchedule", "LinearLR", "StepLR", "WarmupLR", "make_schedule"],
+            "update_counter": ["CountsUpdates"],
+        },
+    )

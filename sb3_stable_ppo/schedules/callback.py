@@ -1,0 +1,102 @@
+"""
+The callback that counts updates for a schedule, in algorithms that do not count by themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import FloatSchedule
+
+from sb3_stable_ppo.common.lazy import public
+from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, CountingSchedule, counting_schedule, make_schedule
+
+
+@public
+class LRSchedulerCallback(BaseCallback):
+    """
+    Counts updates for a :class:`~sb3_stable_ppo.schedules.learning_rate.CountingSchedule` in any SB3 algorithm.
+    ``StablePPO`` counts by itself and needs no such callback; with it, the callback only sets the schedule.
+
+    >>> PPO("MlpPolicy", "CartPole-v1").learn(10_000, callback=LRSchedulerCallback("step", step_size=2))
+
+    SB3 has no hook behind ``train()``: a changed ``_n_updates`` at the start of the next rollout tells that one was.
+
+    :param schedule: a schedule, its name (``step``, ``linear``, ``cosine``, ``warmup``), or None: the model's own
+        ``learning_rate``
+    :param verbose: SB3's verbosity
+    :param options: the arguments of a schedule given by name
+    :raises ValueError: if there is no schedule, or its name or arguments are unknown
+    """
+
+    extra_keywords = frozenset(name for cls in SCHEDULES.values() for name in inspect.signature(cls).parameters)
+
+    def __init__(self, schedule: CountingSchedule | str | None = None, verbose: int = 0, **options: Any) -> None:
+        super().__init__(verbose)
+        if isinstance(schedule, str):
+            schedule = make_schedule(schedule, **options)
+        elif options:
+            raise ValueError(f"{', '.join(options)}: such options go with a schedule's name, as in schedule='step'.")
+        self.given = schedule
+        self.schedule: CountingSchedule | None = None
+
+    def _on_training_start(self) -> None:
+        model = self.model
+        restart = bool(self.locals.get("reset_num_timesteps", True))
+        own = counting_schedule(model.learning_rate)
+        # A resumed model brings its count with it: go on from there, not from the start of an equal schedule.
+        goes_on = own is not None and not restart and repr(own) == repr(self.given)
+        self.schedule = own if self.given is None or goes_on else copy.copy(self.given)
+        if self.schedule is None:
+            raise ValueError(
+                f"LRSchedulerCallback has nothing to count: learning_rate is {model.learning_rate!r}. "
+                "Give the callback a schedule, or the algorithm learning_rate=StepLR(...)."
+            )
+        # Both: SB3 rebuilds lr_schedule from learning_rate when a model is loaded.
+        model.learning_rate = self.schedule
+        model.lr_schedule = FloatSchedule(self.schedule)
+        self._n_updates = model._n_updates
+        if self.schedule is not own or not getattr(model, "counts_updates", False):
+            total = model._total_timesteps
+            self.schedule.begin(model.num_timesteps, total, self._updates_until(total), restart)
+
+    def _updates_until(self, total_timesteps: int) -> int:
+        """How many updates a run of that length has, or as good as: an off-policy one begins after learning_starts."""
+        model = self.model
+        if isinstance(model, OffPolicyAlgorithm):
+            total_timesteps -= model.learning_starts
+            train_freq: Any = model.train_freq  # SB3 turns the number given into a TrainFreq when it sets up
+            if isinstance(train_freq, TrainFreq) and train_freq.unit is TrainFrequencyUnit.EPISODE:
+                assert self.schedule is not None
+                if self.schedule.unit == "updates" and getattr(self.schedule, "length", 0) is None:
+                    raise ValueError(
+                        "train_freq counts episodes, so nobody knows how many updates the run will have: "
+                        f"give {type(self.schedule).__name__} a total=, or unit='steps'."
+                    )
+                return max(total_timesteps, 1)
+            steps = train_freq.frequency if isinstance(train_freq, TrainFreq) else int(train_freq)
+        else:
+            steps = int(getattr(model, "n_steps", 1))
+        return max(math.ceil(total_timesteps / (steps * model.n_envs)), 1)
+
+    def _on_rollout_start(self) -> None:
+        self._count()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._count()
+
+    def _count(self) -> None:
+        if self.schedule is None or getattr(self.model, "counts_updates", False):
+            return
+        if self.model._n_updates != self._n_updates:
+            self._n_updates = self.model._n_updates
+            self.schedule.advance(self.model.num_timesteps)

@@ -1,0 +1,48 @@
+"""
+An on-policy algorithm that counts its own updates, so that a schedule needs no callback.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, ClassVar
+
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from sb3_stable_ppo.schedules.learning_rate import counting_schedule
+
+
+class CountsUpdates(OnPolicyAlgorithm):
+    """
+    Mixin: an on-policy algorithm that counts its updates for a :class:`CountingSchedule` given as ``learning_rate``.
+
+    Relies on SB3 to call ``_setup_lr_schedule`` once on construction and on load, ``_setup_learn`` at the start of
+    ``learn`` and ``train`` once per update.
+    """
+
+    counts_updates: ClassVar[bool] = True
+
+    def _setup_lr_schedule(self) -> None:
+        schedule = counting_schedule(self.learning_rate)
+        if schedule is not None:  # a copy, so that two models built from one object do not share a count
+            self.learning_rate = copy.copy(schedule)
+        super()._setup_lr_schedule()
+
+    def _setup_learn(
+        self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
+    ) -> Any:
+        total_timesteps, callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, *args, **kwargs
+        )
+        schedule = counting_schedule(self.learning_rate)
+        if schedule is not None:
+            total_updates = math.ceil(total_timesteps / (self.n_steps * self.n_envs))
+            schedule.begin(self.num_timesteps, total_timesteps, total_updates, reset_num_timesteps)
+        return total_timesteps, callback
+
+    def train(self) -> None:
+        super().train()
+        schedule = counting_schedule(self.learning_rate)
+        if schedule is not None:
+            schedule.advance(self.num_timesteps)

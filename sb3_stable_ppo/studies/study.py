@@ -1,0 +1,239 @@
+"""
+Optuna studies that several processes work on: what they are of, which trials are to be done, and by whom.
+
+Workers begin trials until there are as many as were asked for. Where two begin the last one at the same time, the
+order in which the storage numbered them decides; so the totals are right however many workers there are. A trial whose
+worker died is tried again as Optuna's waiting trials are, and counts as one with its first try.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+import json
+import os
+import socket
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, fail_stale_trials
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.studies.storage import FIRST, HEARTBEAT, MISSED, requeue
+
+WORKER, SURPLUS = "worker", "surplus"
+CLOCK = 60.0
+"""Seconds by which a machine's clock may be set while a worker works: another process of its number begins later."""
+PRUNERS = ("median", "halving", "none")
+
+
+class SurplusTrial(Exception):
+    """There are enough trials without this one."""
+
+
+def open_study(
+    storage: BaseStorage, name: str, plan: Mapping[str, Any], pruner: str, seed: int | None, directions: int
+) -> Study:
+    """
+    Make a study, or go on with one of the same plan.
+
+    :param storage: where
+    :param name: of the study
+    :param plan: what it is of (algorithm, env, steps, versions, …), in JSON's types; kept with it
+    :param pruner: one of ``PRUNERS``
+    :param seed: of the sampler; each worker's another
+    :param directions: how many values a trial has, all to be maximised
+    :raises UsageError: if there is one of that name and another plan
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # group: parameters that only some trials have
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=10)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        load_if_exists=True,
+        directions=[StudyDirection.MAXIMIZE] * directions,
+        sampler=sampler,
+        pruner=_pruner(pruner),
+    )
+    known = study.user_attrs.get("plan")
+    plan = json.loads(json.dumps(plan))
+    if known is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr("plan", plan)
+        return study
+    differing = [key for key in plan if (known or {}).get(key) != plan[key]]
+    if differing:
+        key = differing[0]
+        raise UsageError(
+            f"The study {name!r} is of another {key}: {_short((known or {}).get(key))}, here {_short(plan[key])}. "
+            "Choose another --study, or the same settings."
+        )
+    return study
+
+
+def plan_of(storage: BaseStorage, name: str) -> dict[str, Any]:
+    """
+    :param storage: where
+    :param name: of a study
+    :return: what it is of
+    :raises UsageError: if there is none of that name, or it is not one of ours
+    """
+    try:
+        study_id = storage.get_study_id_from_name(name)
+    except KeyError:
+        raise UsageError(f"There is no study {name!r} in this storage: do all machines see the same one?") from None
+    plan = storage.get_study_user_attrs(study_id).get("plan")
+    if not isinstance(plan, dict):
+        raise UsageError(f"The study {name!r} was not made by tune: choose another --study.")
+    return plan
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 100 else f"{text[:100]}…"
+
+
+def _pruner(name: str) -> optuna.pruners.BasePruner:
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
+    return optuna.pruners.SuccessiveHalvingPruner() if name == "halving" else optuna.pruners.NopPruner()
+
+
+def goal_of(study: Study, total: int) -> int:
+    """
+    How many trials the study is to have: those that failed are made up for.
+
+    :param study: the study
+    :param total: trials wanted
+    """
+    return total + sum(trial.state is TrialState.FAIL for trial in effective_trials(study).values())
+
+
+def n_remaining(study: Study, goal: int) -> int:
+    """
+    :param study: the study
+    :param goal: of :func:`goal_of`
+    :return: how many trials nobody has begun
+    """
+    known = effective_trials(study).values()
+    return max(goal - len(known), 0) + sum(trial.state is TrialState.WAITING for trial in known)
+
+
+def running(study: Study) -> list[FrozenTrial]:
+    """
+    :param study: the study
+    """
+    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in trials if SURPLUS not in trial.user_attrs]
+
+
+def claim(trial: Trial, goal: int) -> None:
+    """
+    Write this process' name on a trial.
+
+    :param trial: that has just begun
+    :param goal: of :func:`goal_of`
+    :raises SurplusTrial: if there are as many before it, or this try is another's
+    """
+    first = trial.user_attrs.get(FIRST, trial.number)
+    known = effective_trials(trial.study)
+    if sum(number < first for number in known) >= goal or known[first].number != trial.number:
+        trial.set_user_attr(SURPLUS, True)
+        raise SurplusTrial
+    trial.set_user_attr(WORKER, own_name())
+
+
+def own_name() -> str:
+    """This process', which no other has or will have."""
+    return f"{machine()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def machine() -> str:
+    """
+    Where numbers of processes mean the same: its name, and on Linux which start of which kernel it is and which
+    container. Clones of a machine may have one name.
+    """
+    known = []
+    with suppress(OSError):
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        known.append(str(Path("/proc/self/ns/pid").readlink()))
+    return f"{socket.gethostname()}-{hashlib.sha256(''.join(known).encode()).hexdigest()[:8]}"
+
+
+def is_gone(worker: str) -> bool:
+    """
+    :param worker: a name of :func:`own_name`
+    :return: whether it was a process of this machine and is no more
+    """
+    place, pid, began = worker.rsplit(":", 2)
+    if place != machine():
+        return False
+    try:
+        process = psutil.Process(int(pid))
+        same = abs(process.create_time() - float(began)) < CLOCK
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:
+    """
+    Fail the trials whose workers are dead, and plan them again, three times at most. In a database those are dead that
+    gave no sign of life, which is Optuna's to do; on this machine those whose process is no more.
+
+    :param study: the study
+    :param heartbeat: seconds between two signs of life
+    :return: how many were found dead
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        fail_stale_trials(study)
+    dead = [trial for trial in running(study) if _is_dead(trial, MISSED * heartbeat)]
+    for trial in dead:
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        requeue(study, copy.deepcopy(trial))
+    return len(dead)
+
+
+def _is_dead(trial: FrozenTrial, patience: float) -> bool:
+    worker = trial.user_attrs.get(WORKER)
+    if worker is not None:
+        return is_gone(worker)
+    began = trial.datetime_start  # and its worker died before it wrote its name, or is about to
+    return began is not None and (datetime.datetime.now() - began).total_seconds() > patience
+
+
+def effective_trials(study: Study) -> dict[int, FrozenTrial]:
+    """
+    Of each trial the try that counts, by the number of its first: one that did not fail, or the last.
+
+    :param study: the study
+    """
+    counting: dict[int, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if SURPLUS not in trial.user_attrs:
+            first = trial.user_attrs.get(FIRST, trial.number)
+            if first not in counting or counting[first].state is TrialState.FAIL:
+                counting[first] = trial
+    return counting
+
+
+def best_trials(study: Study) -> list[FrozenTrial]:
+    """
+    The best of one objective, or the Pareto front of two, the best return first.
+
+    :param study: the study
+    :raises UsageError: if no trial is complete
+    """
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise UsageError(f"The study {study.study_name!r} has no completed trial (yet).")
+    return sorted(study.best_trials, key=lambda trial: trial.values, reverse=True)

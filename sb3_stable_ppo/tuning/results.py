@@ -1,0 +1,81 @@
+"""
+What a study has found: a table of its best trials, and configurations that ``train`` runs as they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.study import Study
+
+from sb3_stable_ppo.common.files import write_atomically
+from sb3_stable_ppo.studies.space import as_hyperparams
+from sb3_stable_ppo.studies.study import best_trials, effective_trials
+from sb3_stable_ppo.tuning.trial import Plan
+
+SHOWN = 10
+
+
+def show(study: Study) -> None:
+    """
+    Print how many trials came to what end, and the best.
+
+    :param study: the study
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    trials = list(effective_trials(study).values())
+    states = Counter(trial.state.name.lower() for trial in trials)
+    collapsed = sum("collapsed" in trial.user_attrs for trial in trials)
+    console = Console()
+    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    if not trials:
+        console.print("There are no trials yet.")
+        return
+    console.print(f"{len(trials)} trials: {told}; of the pruned ones {collapsed} collapsed.", highlight=False)
+    errors = Counter(trial.user_attrs.get("error", "interrupted") for trial in trials if trial.state.name == "FAIL")
+    for error, count in errors.most_common(3):
+        console.print(f"{count} failed: {error}", highlight=False, markup=False)
+    complete = [trial for trial in trials if trial.values is not None]
+    if not complete:
+        return
+    complete.sort(key=lambda trial: trial.values, reverse=True)
+    two = len(complete[0].values) > 1
+    table = Table("trial", "return", *(["health"] if two else []), "what", title="The best trials")
+    for trial in complete[:SHOWN]:
+        values = [f"{value:.4g}" for value in trial.values]
+        what = ", ".join(f"{name} {_text(value)}" for name, value in trial.params.items())
+        table.add_row(str(trial.number), *values, what)
+    console.print(table)
+
+
+def write_best(study: Study, plan: Plan, folder: Path) -> list[Path]:
+    """
+    Write the best trial, of two objectives each of the Pareto front, as a file for ``train --conf-file``.
+
+    :param study: the study
+    :param plan: of its trials
+    :param folder: where to
+    :return: the files; none while no trial is complete
+    :raises UsageError: if no trial is complete
+    """
+    best = best_trials(study)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for trial in best if plan.health else best[:1]:
+        path = folder / (f"pareto_{trial.number}.yml" if plan.health else "best.yml")
+        entry = as_hyperparams(trial.params, plan.base, plan.n_timesteps)
+        values = ", ".join(f"{value:.4g}" for value in trial.values or ())
+        head = f"# Trial {trial.number} of the study {study.study_name}, {values}:\n"
+        head += f"# sb3-stable-ppo train --algo {plan.algo} --env {plan.env} --conf-file {path.name}\n"
+        write_atomically(path, (head + yaml.safe_dump({plan.env: entry}, sort_keys=False)).encode())
+        paths.append(path)
+    return paths
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

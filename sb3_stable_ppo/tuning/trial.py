@@ -1,0 +1,200 @@
+"""
+One trial: runs of rl_zoo3, one by seed, as ``train`` makes them; stopped early where Optuna or the network's health
+says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+import yaml
+from rl_zoo3.callbacks import TrialEvalCallback
+from rl_zoo3.utils import ALGOS
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_stable_ppo.common.errors import CollapseError, UsageError
+from sb3_stable_ppo.common.signals import was_interrupted
+from sb3_stable_ppo.health.alarms import Event
+from sb3_stable_ppo.health.callback import HealthCallback
+from sb3_stable_ppo.probes.activations import is_critics
+from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.studies.space import as_hyperparams, sample
+from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, keywords_of, with_numbers
+from sb3_stable_ppo.zoo.manager import StableExperimentManager, without_run_callbacks
+from sb3_stable_ppo.zoo.masks import MaskedTrialEvalCallback
+
+COLLAPSES = ("nonfinite", "inactive_layer", "dormant_layer", "low_rank", "one_action")
+"""Alarms that end a trial. The others (a rank that falls, a norm that grows, a policy that jumps) are recorded."""
+
+
+class Plan(NamedTuple):
+    """
+    What all trials of a study have in common.
+
+    :param algo: one of ours
+    :param env: id
+    :param base: the entry of a YAML file that trials change
+    :param n_timesteps: of each run
+    :param seeds: of each trial's runs
+    :param n_evaluations: of each run
+    :param eval_episodes: of each evaluation
+    :param health: whether the network's health is a second objective
+    :param folder: where the runs' folders go
+    """
+
+    algo: str
+    env: str
+    base: dict[str, Any]
+    n_timesteps: int
+    seeds: tuple[int, ...]
+    n_evaluations: int
+    eval_episodes: int
+    health: bool
+    folder: Path
+
+    def objective(self, trial: optuna.Trial) -> float | tuple[float, float]:
+        """
+        Train with each seed: the mean of the last evaluations; with ``health`` the least live share too.
+
+        :param trial: Optuna's
+        :raises optuna.TrialPruned: if Optuna gives it up, or it collapses
+        """
+        entry = as_hyperparams(sample(trial, guarded=True), self.base, self.n_timesteps)
+        folder = self.folder / f"trial_{trial.number}"
+        results = []
+        for index, seed in enumerate(self.seeds):
+            try:
+                results.append(self._train(trial, index, seed, entry, folder))
+            except Exception as error:
+                trial.set_user_attr("error", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+                raise
+        returns, health = zip(*results, strict=True)
+        trial.set_user_attr("returns", list(returns))
+        trial.set_user_attr("health", list(health))
+        value = statistics.fmean(returns)
+        return (value, statistics.fmean(health)) if self.health else value
+
+    def _train(
+        self, trial: optuna.Trial, index: int, seed: int, entry: Mapping[str, Any], folder: Path
+    ) -> tuple[float, float]:
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "config.yml"
+        config.write_text(yaml.safe_dump({self.env: dict(entry)}, sort_keys=False))
+        manager = TrialManager(
+            argparse.Namespace(algo=self.algo, env=self.env, seed=seed, trial=trial.number, env_kwargs=None),
+            self.algo,
+            self.env,
+            str(folder),
+            n_timesteps=self.n_timesteps,
+            eval_freq=max(self.n_timesteps // self.n_evaluations, 1),
+            n_eval_episodes=self.eval_episodes,
+            seed=seed,
+            log_interval=-1,
+            verbose=0,
+            config=str(config),
+        )
+        manager.report_to = _OfOneSeed(trial, index * self.n_evaluations, prunes=not self.health)
+        try:
+            results = manager.setup_experiment()
+            assert results is not None
+            manager.learn(results[0])
+            if was_interrupted():
+                raise KeyboardInterrupt
+        except (CollapseError, ValueError, AssertionError) as error:
+            trial.set_user_attr("collapsed", f"seed {seed}: {' '.join(str(error).split())[:300]}")
+            raise optuna.TrialPruned(str(error)) from error
+        if manager.evaluation.is_pruned:
+            raise optuna.TrialPruned
+        manager.save_trained_model(results[0])
+        return float(manager.evaluation.last_mean_reward), least_live(manager.save_path)
+
+
+def base_entry(config: Path, env: str, algorithm: type[BaseAlgorithm]) -> dict[str, Any]:
+    """
+    The entry of a YAML file that trials change.
+
+    :param config: the file
+    :param env: id; an Atari game without an entry of its own has ``atari``'s, as in rl_zoo3
+    :param algorithm: which it is for
+    :raises UsageError: if there is none, or something in it is wrong, or its policy has no norm to choose
+    """
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"--conf-file {config}: {' '.join(str(error).split())}") from error
+    entries = content if isinstance(content, dict) else {}
+    key = env if env in entries else "atari" if StableExperimentManager.is_atari(env) else env
+    if not isinstance(entries.get(key), dict):
+        raise UsageError(f"{config} has no entry for {env}; it has {', '.join(map(str, entries)) or 'none'}.")
+    entry: dict[str, Any] = with_numbers(entries[key])
+    check_hyperparams(entry, algorithm, f"{config}, {key}")
+    policy = find_policy(entry["policy"], algorithm, f"{config}, {key}")
+    if "norm" not in keywords_of(policy):
+        raise UsageError(f"{config}, {key}: tune chooses the norm of our policies; {policy.__name__} has none.")
+    if not isinstance(entry.get("policy_kwargs", {}), dict):
+        raise UsageError(f"{config}, {key}: policy_kwargs is to be a mapping, not {entry['policy_kwargs']!r}.")
+    return entry
+
+
+class TrialManager(StableExperimentManager):
+    """A run whose evaluations go to Optuna, and which its network's health can end."""
+
+    report_to: _OfOneSeed
+    evaluation: TrialEvalCallback
+
+    def create_callbacks(self) -> None:
+        """An evaluation that reports, and HealthCallback in place of what YAML has that writes to a run folder."""
+        self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
+        masked = issubclass(ALGOS[self.algo], MaskablePPO)
+        self.evaluation = (MaskedTrialEvalCallback if masked else TrialEvalCallback)(
+            self.create_envs(self.n_eval_envs, eval_env=True),
+            self.report_to,  # type: ignore[arg-type]  # which has what is used of a trial
+            n_eval_episodes=self.n_eval_episodes,
+            eval_freq=max(self.eval_freq // self.n_envs, 1),
+            deterministic=self.deterministic_eval,
+            best_model_save_path=self.save_path,
+            log_path=self.save_path,
+        )
+        self.callbacks += [self.evaluation, HealthCallback(on_alarm=raise_on_collapse)]
+
+
+class _OfOneSeed:
+    """A trial as the evaluation of one of its seeds sees it."""
+
+    def __init__(self, trial: optuna.Trial, offset: int, prunes: bool) -> None:
+        self._trial, self._offset, self._prunes = trial, offset, prunes
+
+    def report(self, value: float, step: int) -> None:
+        if self._prunes:  # with two objectives Optuna takes no reports
+            self._trial.report(value, self._offset + step)
+
+    def should_prune(self) -> bool:
+        return self._prunes and self._trial.should_prune()
+
+
+def raise_on_collapse(event: Event, model: BaseAlgorithm) -> None:  # noqa: ARG001  # HealthCallback's signature
+    """
+    :param event: an alarm that was raised
+    :param model: whose
+    :raises CollapseError: if it is one of ``COLLAPSES``
+    """
+    if event.name in COLLAPSES:
+        raise CollapseError(event.text)
+
+
+def least_live(folder: str) -> float:
+    """
+    The share of live units, at the end, of the layer that has the fewest, of those that the actions are made from.
+
+    :param folder: of a run
+    :return: 0 where nothing was measured
+    """
+    lines = list(RunReader(folder).health())
+    layers = lines[-1]["layers"] if lines else {}
+    return min((one["live"] / one["units"] for name, one in layers.items() if not is_critics(name)), default=0.0)

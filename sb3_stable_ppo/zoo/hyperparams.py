@@ -1,0 +1,161 @@
+"""
+Hyperparameters as rl_zoo3's YAML gives them: read its numbers right, and name what is wrong before anything runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_stable_ppo.common.errors import UsageError
+
+SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+
+ZOO_KEYS = (
+    "callback",
+    "env_kwargs",
+    "env_wrapper",
+    "frame_stack",
+    "monitor_kwargs",
+    "n_envs",
+    "n_timesteps",
+    "noise_std",
+    "noise_type",
+    "normalize",
+    "vec_env",
+    "vec_env_wrapper",
+)
+"""What rl_zoo3, or for vec_env our own manager, takes out of the hyperparameters before it builds the model."""
+
+
+def with_numbers(value: Any) -> Any:
+    """
+    ``1e-4`` is a string to YAML 1.1, which wants ``1.0e-4``: turn such strings into numbers, at any depth.
+
+    >>> with_numbers({"ent_coef": "1e-2", "clip_range": "lin_0.1", "guards": {"max_log_ratio": "2e1"}})
+    {'ent_coef': 0.01, 'clip_range': 'lin_0.1', 'guards': {'max_log_ratio': 20}}
+
+    :param value: what YAML gave
+    """
+    if isinstance(value, str) and SCIENTIFIC.fullmatch(value):
+        number = float(value)
+        return int(number) if number.is_integer() else number  # n_steps: 1e2
+    if isinstance(value, Mapping):
+        return {key: with_numbers(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(child) for child in value]
+    return value
+
+
+def check_hyperparams(hyperparams: Mapping[str, Any], algorithm: type[BaseAlgorithm], source: str) -> None:
+    """
+    Check the names in a configuration: keys, policy, policy_kwargs and callbacks.
+
+    :param hyperparams: one entry of the file
+    :param algorithm: the class that is going to be built
+    :param source: where they come from, for the error
+    :raises UsageError: naming the first that is wrong, with the nearest right one
+    """
+    known = keywords_of(algorithm) - {"env", "seed", "verbose", "device", "tensorboard_log"}
+    _check_keys(hyperparams, known | set(ZOO_KEYS), f"{source}: unknown key")
+    for key in ("n_timesteps", "policy"):
+        if key not in hyperparams:
+            raise UsageError(f"{source}: the key {key} is missing.")
+    n_envs = hyperparams.get("n_envs", 1)
+    if not isinstance(n_envs, int) or n_envs < 1:
+        raise UsageError(f"{source}: n_envs must be a whole number of at least 1, not {n_envs!r}.")
+    policy = find_policy(hyperparams["policy"], algorithm, source)
+    policy_kwargs = hyperparams.get("policy_kwargs")
+    if isinstance(policy_kwargs, Mapping):
+        _check_keys(policy_kwargs, keywords_of(policy), f"{source}: {policy.__name__} has no policy_kwargs key")
+    for name, options in class_entries(hyperparams.get("callback")):
+        callback = find_class(name, f"{source}: callback")
+        if not isinstance(options, Mapping):
+            raise UsageError(f"{source}: callback {name} is followed by a colon but by no arguments.")
+        _check_keys(options, keywords_of(callback), f"{source}: {callback.__name__} has no argument")
+
+
+def find_policy(policy: Any, algorithm: type[BaseAlgorithm], source: str) -> type:
+    """
+    The policy class behind a name: an alias of the algorithm or a dotted path.
+
+    :param policy: what the file says
+    :param algorithm: whose aliases count
+    :param source: where it comes from, for the error
+    :raises UsageError: if there is no such policy
+    """
+    if isinstance(policy, str) and "." in policy:
+        return find_class(policy, f"{source}: policy")
+    if policy not in algorithm.policy_aliases:
+        raise UsageError(
+            f"{source}: unknown policy {policy!r}{_nearest(policy, algorithm.policy_aliases)}. "
+            f"{algorithm.__name__} knows {', '.join(algorithm.policy_aliases)}; "
+            "any other goes by its dotted path."
+        )
+    return algorithm.policy_aliases[policy]
+
+
+def find_class(path: str, what: str) -> type:
+    """
+    Import a class by its dotted path.
+
+    :param path: such as ``sb3_stable_ppo.HealthCallback``
+    :param what: what it is for, for the error
+    :raises UsageError: if the module or the class does not exist
+    """
+    module_name, _, name = str(path).rpartition(".")
+    if not module_name:
+        raise UsageError(f"{what} {path!r} is no dotted path, such as sb3_stable_ppo.TorchRolloutBuffer.")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"{what} {path!r} cannot be imported: {error}.") from error
+    if not isinstance(found, type):
+        raise UsageError(f"{what} {path!r} is no class.")
+    return found
+
+
+def keywords_of(cls: type) -> set[str]:
+    """
+    The keyword arguments that a class takes; ``**kwargs`` is followed to the parent classes, and what a class hands on
+    to others stands in its ``extra_keywords``.
+
+    :param cls: any class
+    """
+    names: set[str] = set(getattr(cls, "extra_keywords", ()))
+    for base in cls.__mro__:
+        init = base.__dict__.get("__init__")
+        if init is None:
+            continue
+        parameters = inspect.signature(init).parameters.values()
+        names.update(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {"self", "_init_setup_model"}
+
+
+def class_entries(callback: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """
+    Name and arguments of each callback.
+
+    :param callback: in any of rl_zoo3's forms: a name, a dict of one name and its arguments, a list of such, or None
+    """
+    entries = callback if isinstance(callback, list) else [] if callback is None else [callback]
+    return [next(iter(entry.items())) if isinstance(entry, Mapping) else (entry, {}) for entry in entries]
+
+
+def _check_keys(given: Iterable[str], known: set[str], complaint: str) -> None:
+    for key in given:
+        if key not in known:
+            raise UsageError(f"{complaint} {key!r}{_nearest(key, known)}. Known are {', '.join(sorted(known))}.")
+
+
+def _nearest(word: Any, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(str(word), list(known), n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""

@@ -1,0 +1,328 @@
+"""
+rl_zoo3 with our algorithms: its own code reads the YAML, builds the envs and trains; what is rough we mend from
+outside.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shutil
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from pprint import pprint
+from typing import Any
+
+import yaml
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import ALGOS
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger, make_output_format
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.utils import LinearSchedule, get_latest_run_id
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+from sb3_stable_ppo.common.errors import CollapseError, UsageError
+from sb3_stable_ppo.fast.config import FastPathConfig
+from sb3_stable_ppo.runs.callback import RunCallback
+from sb3_stable_ppo.runs.folder import RunWriter
+from sb3_stable_ppo.schedules.learning_rate import counting_schedule, make_schedule
+from sb3_stable_ppo.studies.storage import is_file, open_storage, without_password
+from sb3_stable_ppo.zoo.atari_options import ale_options
+from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, class_entries, find_class, with_numbers
+from sb3_stable_ppo.zoo.masks import masked_evaluation
+from sb3_stable_ppo.zoo.trials import merged_sampling, with_trial
+
+STOCK_VEC_ENVS: dict[str, type[VecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
+PACKAGES = ("sb3-stable-ppo", "stable-baselines3", "sb3-contrib", "rl_zoo3", "torch", "gymnasium", "ale-py", "numpy")
+
+
+class StableExperimentManager(ExperimentManager):
+    """
+    rl_zoo3's manager, which validates before it writes, counts updates in schedules, keeps a run folder that can be
+    read back, saves whatever happens, and resumes where a model stopped.
+    """
+
+    vec_env_flag: str | None = None
+    """What ``--vec-env`` says, which goes before the file's ``vec_env``."""
+    task: str | None = None
+    """Which run of ``train --seeds`` this is; its folder tells, should it have to be done again."""
+    is_set_up = False
+    """Whether training was about to begin: what goes wrong before is a mistake in the call."""
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        source = f"{self.config}, {self.env_name.gym_id}"
+        if self.config.endswith((".yml", ".yaml")):
+            content = yaml.safe_load(Path(self.config).read_text())
+            entry = content.get(self.env_name.gym_id, {}) if isinstance(content, dict) else None
+            if not isinstance(entry, dict):
+                raise UsageError(f"{source}: not a mapping of names to values.")
+        trial_id, self.trial_id = self.trial_id, None  # rl_zoo3 takes trial 0 for none, and merges no policy_kwargs
+        hyperparams, _ = super().read_hyperparameters()
+        if trial_id is not None and not self.optimize_hyperparameters:
+            what = f"--trial-id {trial_id} --study-name {self.study_name}"
+            if not self.storage or not self.study_name:
+                raise UsageError("--trial-id needs --storage and --study-name, where the trial is.")
+            if is_file(self.storage) and not Path(self.storage).is_file():
+                raise UsageError(f"{what}: there is no file {self.storage}.")
+            try:
+                params = self.load_trial(self.storage, self.study_name, trial_id, convert=False)
+            except Exception as error:
+                raise UsageError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+            steps = self.n_timesteps if self.n_timesteps > 0 else int(float(hyperparams["n_timesteps"]))
+            hyperparams = {**with_trial(self.algo, hyperparams, params, steps), **(self.custom_hyperparams or {})}
+            pprint({f"with trial {trial_id}": hyperparams})
+        hyperparams = with_numbers(hyperparams)
+        check_hyperparams(hyperparams, ALGOS[self.algo], source)
+        return hyperparams, OrderedDict(sorted(hyperparams.items()))
+
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        """As rl_zoo3's, which keeps the command line with the model, and the database's password in it."""
+        super()._save_config(saved_hyperparams)
+        if self.storage:
+            for path in (Path(self.params_path) / name for name in ("args.yml", "command.txt")):
+                path.write_text(path.read_text().replace(self.storage, without_password(self.storage)[0]))
+
+    @staticmethod
+    def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+        """Our schedules as ``learning_rate: {schedule: step, …}``; and ``lin_`` that ends at zero, not below it."""
+        ready: dict[str, Any] = {}
+        for key in ("learning_rate", "clip_range", "clip_range_vf"):
+            value = hyperparams.get(key)
+            if isinstance(value, dict):
+                if key != "learning_rate" or "schedule" not in value:
+                    raise UsageError(f"{key}: {value} is no schedule. learning_rate takes {{schedule: step, …}}.")
+                ready[key] = make_schedule(**value)
+            elif isinstance(value, str):
+                prefix, _, initial = value.partition("_")
+                try:
+                    ready[key] = LinearSchedule(float(initial if prefix == "lin" else "?"), 0.0, 1.0)
+                except ValueError:
+                    raise UsageError(f"{key}: {value!r} is neither a number nor lin_ and a number.") from None
+        others = {key: value for key, value in hyperparams.items() if key not in ready}
+        return {**ExperimentManager._preprocess_schedules(others), **ready}
+
+    def _preprocess_hyperparams(
+        self, hyperparams: dict[str, Any]
+    ) -> tuple[dict[str, Any], Callable[..., Any] | None, list[BaseCallback], Callable[..., Any] | None]:
+        source = f"{self.config}, {self.env_name.gym_id}"
+        if self.vec_env_flag is not None:
+            hyperparams["vec_env"] = self.vec_env_flag
+        given = {"env_kwargs": self.env_kwargs, **hyperparams}  # rl_zoo3 keeps what --env-kwargs says to itself
+        self._ale_options = ale_options(given, self.env_name.gym_id, source)
+        vec_env = hyperparams.pop("vec_env", None)
+        if vec_env in STOCK_VEC_ENVS:
+            self.vec_env_class = STOCK_VEC_ENVS[vec_env]
+        if isinstance(hyperparams.get("rollout_buffer_class"), str):  # which rl_zoo3 leaves as the word it is
+            name = hyperparams["rollout_buffer_class"]
+            hyperparams["rollout_buffer_class"] = find_class(name, f"{source}: rollout_buffer_class")
+        processed = super()._preprocess_hyperparams(hyperparams)
+        if self.optimize_hyperparameters:  # a trial has no run folder to write to
+            self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
+        return processed
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """As rl_zoo3's, or ALE's vector env. Scores are always those of the stock env: ``eval_env`` is never ALE's."""
+        if self._ale_options is None or eval_env:
+            return super().create_envs(n_envs, eval_env, no_log)
+        from sb3_stable_ppo.envs.atari import AtariVecEnv  # ale_py is an extra
+
+        monitor_dir = None if no_log else self.save_path
+        env = AtariVecEnv(self.env_name.gym_id, n_envs, self.seed, monitor_dir=monitor_dir, **self._ale_options)
+        wrapped = env if self.vec_env_wrapper is None else self.vec_env_wrapper(env)
+        return self._maybe_normalize(wrapped, eval_env)
+
+    def create_callbacks(self) -> None:
+        """As rl_zoo3's, which drops the masks of masked envs when it evaluates."""
+        with masked_evaluation(self.algo):
+            super().create_callbacks()  # type: ignore[no-untyped-call]
+
+    def hyperparameters_optimization(self) -> None:
+        """As rl_zoo3's, which pickles the study, and a database's password in it; what is there is in the database."""
+        before = set(Path(self.log_path).glob("report_*.pkl"))
+        try:
+            super().hyperparameters_optimization()
+        finally:
+            if self.storage and not is_file(self.storage):
+                for path in set(Path(self.log_path).glob("report_*.pkl")) - before:
+                    path.unlink()
+
+    def objective(self, trial: Any) -> float:
+        """As rl_zoo3's, with masks, and what the YAML file says of the network and the guards."""
+        with (
+            masked_evaluation(self.algo),
+            merged_sampling(self.algo, self._hyperparams, self.n_envs, self.n_timesteps),
+        ):
+            return float(super().objective(trial))
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+        """
+        As rl_zoo3's, but a failure leaves nothing behind and becomes one sentence.
+
+        :raises UsageError: for whatever keeps the experiment from being set up
+        """
+        if self.optimize_hyperparameters and self.storage:
+            if not self.study_name:
+                raise UsageError("--storage needs --study-name.")
+            if not is_file(self.storage):
+                open_storage(self.storage)  # which tells in one sentence where it cannot be reached
+        self._new_parents = [path for path in Path(self.save_path).parents if not path.exists()]
+        try:
+            self._claim_folder()
+        except OSError as error:
+            _remove_empty(self._new_parents)
+            raise UsageError(f"--log-folder {self.log_folder}: {error}") from error
+        try:
+            results = super().setup_experiment()
+            if results is not None:
+                self._set_up_run(results[0])
+        except BaseException as error:
+            self._give_up_folder()
+            if isinstance(error, UsageError) or not isinstance(error, Exception):
+                raise
+            kind = "" if isinstance(error, (ValueError, AssertionError)) else f"{type(error).__name__}: "
+            what = f"{self.algo} on {self.env_name.gym_id} cannot be set up"
+            raise UsageError(f"{what}: {kind}{' '.join(str(error).split())}") from error
+        if results is None:  # hyperparameters are optimised: rl_zoo3 keeps its report elsewhere
+            shutil.rmtree(self.save_path)
+        self.is_set_up = True
+        return results
+
+    def _claim_folder(self) -> None:
+        """Make the run's folder, under the next number if another process was faster."""
+        while True:
+            try:
+                Path(self.save_path).mkdir(parents=True)
+                return
+            except FileExistsError:
+                stem, _, number = Path(self.save_path).name.rpartition("_")
+                if not number.isdigit():  # with --uuid no other run can have it
+                    raise
+                self.save_path = str(Path(self.save_path).with_name(f"{stem}_{int(number) + 1}"))
+                self.params_path = f"{self.save_path}/{self.env_name}"
+
+    def _give_up_folder(self) -> None:
+        shutil.rmtree(self.save_path, ignore_errors=True)
+        _remove_empty(self._new_parents)
+
+    def _set_up_run(self, model: BaseAlgorithm) -> None:
+        """Log to the run folder: SB3's progress.csv and TensorBoard; tables on the terminal if no bar is there."""
+        tensorboard = str(Path(self.save_path) / "tensorboard")
+        if self.tensorboard_log is not None:
+            name = type(model).__name__
+            tensorboard = str(
+                Path(self.tensorboard_log) / f"{name}_{get_latest_run_id(self.tensorboard_log, name) + 1}"
+            )
+        tables = self.verbose > 1 or (self.verbose > 0 and not self.show_progress)
+        formats = {"csv": self.save_path, "tensorboard": tensorboard, **({"stdout": self.save_path} if tables else {})}
+        model.set_logger(Logger(self.save_path, [make_output_format(name, path) for name, path in formats.items()]))
+        speed = getattr(model.policy, "speed", None)
+        fast_path = speed.describe(model.device) if isinstance(speed, FastPathConfig) and not speed.is_plain else None
+        if fast_path and self.verbose > 0:
+            print(f"Fast path: {fast_path}")
+        self.run = RunWriter(self.save_path)
+        self.run.describe(
+            status="running",
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            algo=self.algo,
+            env=self.env_name.gym_id,
+            seed=self.seed,
+            task=self.task,
+            n_timesteps=self.n_timesteps,
+            started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            resumed_from=self.trained_agent or None,
+            fast_path=fast_path,
+            python=platform.python_version(),
+            versions={package: _version(package) for package in PACKAGES},
+        )
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        """A schedule equal to that in the zip goes on with the zip's count; any other one begins."""
+        saved, _, _ = load_from_zip_file(self.trained_agent, load_data=True)
+        before = counting_schedule((saved or {}).get("learning_rate"))
+        if before is not None and repr(before) == repr(hyperparams.get("learning_rate")):
+            del hyperparams["learning_rate"]
+        return super()._load_pretrained_agent(hyperparams, env)
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        """
+        As rl_zoo3's, which saves after an interruption but not after a failure, and counts from zero when it resumes.
+
+        :param model: the model to train
+        :raises CollapseError: when training cannot go on; the model is saved before
+        :raises UsageError: if it cannot even begin
+        """
+        status, steps_before, problem = "failed", model.num_timesteps, None
+        try:
+            super().learn(_Resuming(model) if self.continue_training else model)  # type: ignore[arg-type]
+            status = "finished" if model.num_timesteps >= model._total_timesteps else "stopped"
+        except CollapseError as error:
+            status, problem = "collapsed", str(error)
+            raise
+        except (BrokenPipeError, ConnectionResetError, EOFError):
+            status = "stopped"  # Ctrl-C reaches the envs' processes too, and they are gone when they are closed
+        except (ValueError, AssertionError) as error:
+            if model.num_timesteps > steps_before:
+                problem = f"{type(error).__name__}: {error}"
+                raise
+            status = ""
+            raise UsageError(f"{self.algo} on {self.env_name.gym_id} cannot begin: {error}") from error
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            model.logger.close()
+            if status in ("failed", "collapsed"):
+                self.save_trained_model(model)
+            if status:
+                self.run.describe(status=status, num_timesteps=model.num_timesteps, error=problem)
+            else:
+                self._give_up_folder()
+
+
+def without_run_callbacks(specified: Any) -> list[Any]:
+    """
+    The callbacks of a YAML file but for those that write to a run folder.
+
+    :param specified: in any of rl_zoo3's forms
+    """
+    return [
+        {name: options}
+        for name, options in class_entries(specified)
+        if not issubclass(find_class(name, "callback"), RunCallback)
+    ]
+
+
+class _Resuming:
+    """Stands in for a model in ``ExperimentManager.learn``, which resets the count of timesteps."""
+
+    def __init__(self, model: BaseAlgorithm) -> None:
+        self._model = model
+
+    def learn(self, total_timesteps: int, **kwargs: Any) -> BaseAlgorithm:
+        return self._model.learn(total_timesteps, reset_num_timesteps=False, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders made in vain, innermost first, up to the first that is not empty: another run may be in it."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return

@@ -1,0 +1,75 @@
+"""
+rl_zoo3's own tuning (``-optimize``, ``--trial-id``), which loses what the YAML file says of the network and of the
+schedule (zoo#431): merged here, and over our search space where the policy is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import ALGOS
+
+from sb3_stable_ppo.schedules.learning_rate import make_schedule
+from sb3_stable_ppo.studies.space import SEARCHED, as_hyperparams, sample
+from sb3_stable_ppo.zoo.hyperparams import find_policy, keywords_of
+from sb3_stable_ppo.zoo.registry import ALGORITHMS
+
+
+@contextmanager
+def merged_sampling(algo: str, hyperparams: Mapping[str, Any], n_envs: int, n_timesteps: int) -> Iterator[None]:
+    """
+    Within, what rl_zoo3 samples for a trial is merged into the configuration, and for our algorithms with our policies
+    it is what ``tune`` searches.
+
+    :param algo: such as ``stable_ppo``
+    :param hyperparams: of the configuration, as rl_zoo3 has prepared them for the model
+    :param n_envs: of a trial
+    :param n_timesteps: of a trial
+    """
+    samplers = cast(dict[str, Callable[..., dict[str, Any]]], HYPERPARAMS_SAMPLER)
+    stock = samplers[algo]
+    policy = hyperparams["policy"]
+    policy = policy if isinstance(policy, type) else find_policy(policy, ALGOS[algo], "policy")
+    ours = algo in ALGORITHMS and "norm" in keywords_of(policy)
+
+    def sampler(trial: Any, *args: Any) -> dict[str, Any]:
+        if not ours:
+            return with_policy_kwargs(stock(trial, *args), hyperparams)
+        known = {name: hyperparams[name] for name in ("n_steps", "policy_kwargs", "guards") if name in hyperparams}
+        entry = as_hyperparams(sample(trial, guarded=True), {**known, "n_envs": n_envs}, n_timesteps)
+        rate = entry["learning_rate"]
+        entry["learning_rate"] = make_schedule(**rate) if isinstance(rate, dict) else rate
+        return {name: entry[name] for name in SEARCHED}
+
+    samplers[algo] = sampler
+    try:
+        yield
+    finally:
+        samplers[algo] = stock
+
+
+def with_trial(algo: str, entry: Mapping[str, Any], params: Mapping[str, Any], n_timesteps: int) -> dict[str, Any]:
+    """
+    :param algo: such as ``stable_ppo``
+    :param entry: of a YAML file
+    :param params: of a trial, of ``tune``, of ``-optimize``, or of rl_zoo3 alone
+    :param n_timesteps: of the run that is to be made
+    :return: the entry with the trial in it
+    """
+    if "one_minus_gae_lambda" in params and "init_gain" in params:
+        return as_hyperparams(params, entry, n_timesteps)
+    return {**entry, **with_policy_kwargs(HYPERPARAMS_CONVERTER[algo](dict(params)), entry)}
+
+
+def with_policy_kwargs(sampled: dict[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param sampled: hyperparameters of a trial
+    :param entry: those of the configuration
+    :return: the trial's, with the configuration's ``policy_kwargs`` but for those that it has itself
+    """
+    known = entry.get("policy_kwargs") or {}
+    known = known if isinstance(known, dict) else {}
+    return {**sampled, "policy_kwargs": {**known, **(sampled.get("policy_kwargs") or {})}}

@@ -1,0 +1,402 @@
+"""The command line and the zoo: real runs through rl_zoo3, and every mistake one sentence with status 2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from helpers.processes import ROOT, run_python
+from helpers.weights import assert_same_weights
+from sb3_stable_ppo import LRSchedulerCallback, StablePongPolicy, StablePPO
+from sb3_stable_ppo.cli.app import main
+from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer
+from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.schedules.learning_rate import counting_schedule
+from sb3_stable_ppo.zoo.hyperparams import class_entries, keywords_of, with_numbers
+from sb3_stable_ppo.zoo.manager import StableExperimentManager, without_run_callbacks
+from sb3_stable_ppo.zoo.registry import config_file, register
+
+CARTPOLE: dict[str, Any] = {
+    "policy": "StableMlpPolicy",
+    "n_envs": 2,
+    "n_steps": 16,
+    "batch_size": 16,
+    "n_epochs": 2,
+    "n_timesteps": 64,
+    "learning_rate": {"schedule": "step", "initial": "1e-3", "step_size": 1},
+    "callback": "sb3_stable_ppo.HealthCallback",
+}
+
+
+def write_config(folder: Path, **changes: Any) -> str:
+    path = folder / "config.yml"
+    path.write_text(yaml.safe_dump({"CartPole-v1": {**CARTPOLE, **changes}}))
+    return str(path)
+
+
+def train(tmp_path: Path, *flags: str, **changes: Any) -> int:
+    config = write_config(tmp_path, **changes)
+    return main(["train", "--env", "CartPole-v1", "-conf", config, "-f", str(tmp_path / "logs"), "--seed", "0", *flags])
+
+
+def run_folder(tmp_path: Path, number: int = 1) -> Path:
+    return tmp_path / "logs" / "stable_ppo" / f"CartPole-v1_{number}"
+
+
+# -- runs that work ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_config_model_evaluations_health_and_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path, "--eval-freq", "32", "--eval-episodes", "1") == 0
+    folder = run_folder(tmp_path)
+    for name in ("CartPole-v1.zip", "best_model.zip", "evaluations.npz", "progress.csv", "CartPole-v1/config.yml"):
+        assert (folder / name).is_file(), name
+    assert list((folder / "tensorboard").iterdir())
+    reader = RunReader(folder)
+    assert reader.facts["status"] == "finished"
+    assert (reader.facts["env"], reader.facts["seed"], reader.facts["num_timesteps"]) == ("CartPole-v1", 0, 64)
+    assert reader.facts["versions"]["torch"]
+    assert [line["step"] for line in reader.health()] == [32, 64]
+    printed = capsys.readouterr().out
+    assert f"Results (finished): {folder}" in printed.replace("\n", "")
+    assert "pi.fc1" in printed
+    assert "step 32" in printed
+    assert "step 64" in printed
+
+
+def test_the_run_is_what_stable_ppo_alone_would_train(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1") == 0
+    from stable_baselines3.common.env_util import make_vec_env
+
+    from sb3_stable_ppo import StepLR
+
+    options = {key: CARTPOLE[key] for key in ("n_steps", "batch_size", "n_epochs")}
+    direct = StablePPO("StableMlpPolicy", make_vec_env("CartPole-v1", 2, seed=0), StepLR(1e-3, 1), seed=0, **options)
+    assert_same_weights(StablePPO.load(run_folder(tmp_path) / "CartPole-v1.zip"), direct.learn(64))
+
+
+def test_a_number_that_yaml_reads_as_a_string_is_accepted(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1", learning_rate="1e-3", ent_coef="1e-2", n_timesteps="6.4e1") == 0
+    model = StablePPO.load(run_folder(tmp_path) / "CartPole-v1.zip")
+    assert (model.lr_schedule(0.5), model.ent_coef, model.num_timesteps) == (1e-3, 0.01, 64)
+
+
+def test_guards_are_set_from_yaml(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1", guards={"max_log_ratio": 5}) == 0
+    guards = StablePPO.load(run_folder(tmp_path) / "CartPole-v1.zip").guards
+    assert guards is not None
+    assert guards.max_log_ratio == 5.0
+
+
+def test_lin_ends_at_zero_even_where_the_last_rollout_overshoots(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1", "-n", "40", learning_rate="lin_0.001", clip_range="lin_0.2") == 0
+    model = StablePPO.load(run_folder(tmp_path) / "CartPole-v1.zip")
+    assert model.num_timesteps == 64
+    assert model.policy.optimizer.param_groups[0]["lr"] == 0.0
+    assert [model.lr_schedule(p) for p in (1.0, 0.5, -0.6)] == [0.001, 0.0005, 0.0]
+
+
+def test_a_run_is_resumed_with_its_count_of_updates_and_steps(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1") == 0
+    zipped = str(run_folder(tmp_path) / "CartPole-v1.zip")
+    assert train(tmp_path, "--eval-freq", "-1", "-i", zipped) == 0
+    resumed = StablePPO.load(run_folder(tmp_path, 2) / "CartPole-v1.zip")
+    schedule = counting_schedule(resumed.learning_rate)
+    assert schedule is not None
+    assert (resumed.num_timesteps, schedule.count) == (128, 4)
+    assert RunReader(run_folder(tmp_path, 2)).facts["resumed_from"] == zipped
+
+
+def test_a_learning_rate_on_the_command_line_counts_when_resuming_too(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1") == 0
+    zipped = str(run_folder(tmp_path) / "CartPole-v1.zip")
+    override = "learning_rate:{'schedule':'step','initial':0.5}"
+    assert train(tmp_path, "--eval-freq", "-1", "-i", zipped, "-params", override) == 0
+    schedule = counting_schedule(StablePPO.load(run_folder(tmp_path, 2) / "CartPole-v1.zip").learning_rate)
+    assert schedule is not None
+    assert schedule.initial == 0.5
+
+
+def test_a_collapse_saves_the_model_and_ends_with_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    callback = ["sb3_stable_ppo.HealthCallback", "helpers.callbacks.CollapseCallback"]
+    assert train(tmp_path, "--eval-freq", "-1", callback=callback) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "sb3-stable-ppo: training collapsed: every layer is dark"
+    assert StablePPO.load(run_folder(tmp_path) / "CartPole-v1.zip").num_timesteps == 48
+    assert RunReader(run_folder(tmp_path)).facts["status"] == "collapsed"
+
+
+def test_ctrl_c_saves_the_model_and_the_run_says_it_was_stopped(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1", callback="helpers.callbacks.InterruptCallback") == 0
+    assert StablePPO.load(run_folder(tmp_path) / "CartPole-v1.zip").num_timesteps == 48
+    facts = RunReader(run_folder(tmp_path)).facts
+    assert (facts["status"], facts["num_timesteps"]) == ("stopped", 48)
+
+
+def test_zoo_flags_work(tmp_path: Path) -> None:
+    flags = ["--eval-freq", "-1", "--save-freq", "32", "--uuid", "--num-threads", "2", "--log-interval", "1"]
+    assert train(tmp_path, *flags, "--no-progress", "--verbose", "0", "-tb", str(tmp_path / "tb")) == 0
+    (folder,) = (tmp_path / "logs" / "stable_ppo").iterdir()
+    assert (folder / "rl_model_32_steps.zip").is_file()
+    assert len(folder.name) > len("CartPole-v1_1_") + 30
+    assert (tmp_path / "tb" / "CartPole-v1" / "StablePPO_1").is_dir()
+    assert "train/loss" in (folder / "progress.csv").read_text().splitlines()[0]
+
+
+@pytest.mark.slow
+def test_pongs_configuration_trains_on_the_fast_path_and_keeps_snapshots(tmp_path: Path, capsys: Any) -> None:
+    flags = ["-n", "2048", "-f", str(tmp_path), "--eval-freq", "-1", "--seed", "1"]
+    assert main(["train", "--env", "PongNoFrameskip-v4", *flags]) == 0
+    assert "Fast path: channels_last, " in capsys.readouterr().out
+    folder = tmp_path / "stable_ppo" / "PongNoFrameskip-v4_1"
+    model = StablePPO.load(folder / "PongNoFrameskip-v4.zip")
+    assert isinstance(model.policy, StablePongPolicy)
+    assert isinstance(model.rollout_buffer_class, type)
+    assert issubclass(model.rollout_buffer_class, TorchRolloutBuffer)
+    assert "not compiled, on " in RunReader(folder).facts["fast_path"]
+    assert (model.n_steps, model.n_epochs, model.batch_size, model.ent_coef) == (128, 4, 256, 0.01)
+    assert RunReader(folder).snapshot_steps() == [1000, 2000, 2048]
+    assert [len(line["layers"]) for line in RunReader(folder).health()] == [5, 5]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["PongNoFrameskip-v4", "CartPole-v1"])
+def test_stock_rl_zoo3_trains_our_policy_by_its_dotted_path(env: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rl_zoo3.train", "--algo", "ppo", "--conf-file", "zoo_configs/ppo.yml"]
+    flags = ["--env", env, "-n", "1024", "--eval-freq", "-1", "-f", str(tmp_path), "--seed", "0"]
+    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    from stable_baselines3 import PPO
+
+    model = PPO.load(tmp_path / "ppo" / f"{env}_1" / f"{env}.zip")
+    assert type(model.policy).__name__ == ("StablePongPolicy" if "Pong" in env else "StableMlpPolicy")
+    assert type(model) is PPO
+
+
+def test_python_m_is_the_same_program() -> None:
+    command = [sys.executable, "-m", "sb3_stable_ppo"]
+    assert subprocess.run([*command, "--version"], capture_output=True, text=True).stdout == "sb3-stable-ppo 0.1.0\n"
+    done = subprocess.run([*command, "train", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "--no-progress" in done.stdout
+    assert "--n-timesteps" in done.stdout
+    assert "stable_ppo" in done.stdout
+
+
+def test_runs_started_at_the_same_time_have_folders_of_their_own(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    command = [sys.executable, "-m", "sb3_stable_ppo", "train", "--env", "CartPole-v1", "-conf", config]
+    flags = ["-f", str(tmp_path / "logs"), "--eval-freq", "-1"]
+    runs = [subprocess.Popen([*command, *flags, "--seed", str(seed)], stdout=subprocess.DEVNULL) for seed in (1, 2, 3)]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0, 0]
+    readers = [RunReader(run_folder(tmp_path, number)) for number in (1, 2, 3)]
+    assert sorted(reader.facts["seed"] for reader in readers) == [1, 2, 3]
+    assert [len(list(reader.health())) for reader in readers] == [2, 2, 2]
+
+
+def test_another_schedule_in_the_yaml_begins_when_a_run_is_resumed(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1", learning_rate="lin_0.001") == 0
+    zipped = str(run_folder(tmp_path) / "CartPole-v1.zip")
+    assert train(tmp_path, "--eval-freq", "-1", "-i", zipped, learning_rate={"schedule": "step", "initial": 0.5}) == 0
+    schedule = counting_schedule(StablePPO.load(run_folder(tmp_path, 2) / "CartPole-v1.zip").learning_rate)
+    assert schedule is not None
+    assert (schedule.initial, schedule.count) == (0.5, 2)
+
+
+def test_our_configuration_for_stock_ppo_works_through_our_command_too(tmp_path: Path) -> None:
+    callback = [{"sb3_stable_ppo.LRSchedulerCallback": {"schedule": "step", "initial": 1e-3, "step_size": 1}}]
+    flags = ["--algo", "ppo", "--eval-freq", "-1"]
+    assert train(tmp_path, *flags, policy="sb3_stable_ppo.StableMlpPolicy", learning_rate=1e-3, callback=callback) == 0
+    assert (tmp_path / "logs" / "ppo" / "CartPole-v1_1" / "CartPole-v1.zip").is_file()
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
+    (["--env", "PongNoFrameskip-v5"], {}, "Unknown env 'PongNoFrameskip-v5' (did you mean PongNoFrameskip-v4?)"),
+    (["--gym-packages", "no_such_package"], {}, "--gym-packages no_such_package: No module named"),
+    (["-i", "nowhere.zip"], {}, "--trained-agent nowhere.zip: no such .zip file"),
+    (["-conf", "nowhere.yml"], {}, "No such file or directory: 'nowhere.yml'"),
+    (["--env", "Acrobot-v1"], {}, "Hyperparameters not found for stable_ppo-Acrobot-v1"),
+    ([], {"n_stepz": 3}, "unknown key 'n_stepz' (did you mean n_steps?)"),
+    ([], {"policy": "StablePongPolciy"}, "unknown policy 'StablePongPolciy' (did you mean StablePongPolicy?)"),
+    ([], {"policy": "nowhere.Policy"}, "policy 'nowhere.Policy' cannot be imported: No module named 'nowhere'"),
+    ([], {"policy_kwargs": {"nrom": "batch"}}, "StableMlpPolicy has no policy_kwargs key 'nrom' (did you mean norm?)"),
+    ([], {"policy_kwargs": {"norm": "bacth"}}, "Unknown norm 'bacth': choose one of batch, layer, none"),
+    ([], {"policy_kwargs": {"activation": "relo"}}, "Unknown activation 'relo': choose one of leaky_relu, relu"),
+    ([], {"policy": "StableCnnPolicy"}, "A Cnn policy needs images"),
+    ([], {"guards": {"max_ratio": 3}}, "Unknown guard 'max_ratio': did you mean"),
+    ([], {"learning_rate": "step_1e-4"}, "learning_rate: 'step_1e-4' is neither a number nor lin_ and a number"),
+    ([], {"learning_rate": {"initial": 1}}, "learning_rate takes {schedule: step, …}"),
+    ([], {"learning_rate": {"schedule": "stair"}}, "Unknown schedule 'stair': choose one of step, linear"),
+    ([], {"callback": "sb3_stable_ppo.NoCallback"}, "callback 'sb3_stable_ppo.NoCallback' cannot be imported"),
+    ([], {"callback": [{"sb3_stable_ppo.HealthCallback": {"evry": 1}}]}, "HealthCallback has no argument 'evry'"),
+    ([], {"callback": "sb3_stable_ppo.HealthCallback", "batch_size": 1}, "`batch_size` must be greater than 1"),
+    ([], {"callback": "HealthCallback"}, "callback 'HealthCallback' is no dotted path"),
+    ([], {"callback": [{"sb3_stable_ppo.HealthCallback": None}]}, "is followed by a colon but by no arguments"),
+    ([], {"callback": "sb3_stable_ppo.ActivationSnapshotCallback"}, "draws convolutional layers"),
+    ([], {"policy_kwargs": {"negative_slope": "big"}}, "negative_slope must be a number from 0 to 1, not 'big'"),
+    ([], {"policy_kwargs": {"norm": False}}, "Unknown norm False: choose one of batch, layer, none"),
+    ([], {"guards": {"fallback_ratio": 3}}, "fallback_ratio must be two bounds around 1, not 3"),
+    (["-params", "foo"], {}, "train: SyntaxError"),
+    (["--seed", "99999999999"], {}, "train: ValueError: Seed must be"),
+]
+
+
+@pytest.mark.parametrize(("flags", "changes", "sentence"), MISTAKES, ids=[m[2][:40] for m in MISTAKES])
+def test_a_mistake_is_one_sentence_with_status_2_and_leaves_nothing(
+    flags: list[str], changes: dict[str, Any], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path, *flags, **changes) == 2
+    captured = capsys.readouterr()
+    complaint = captured.err.splitlines()[-1]
+    assert complaint.startswith("sb3-stable-ppo: error: ")
+    assert sentence in complaint
+    assert "Traceback" not in captured.err + captured.out
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yml"]
+
+
+def test_an_unknown_algorithm_lists_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path, "--algo", "stable_pop")
+    assert stopped.value.code == 2
+    assert "invalid choice: 'stable_pop'" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_run_folder_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert train(tmp_path, "-f", str(tmp_path / "file" / "logs")) == 2
+    assert "Not a directory" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_corrupt_zip_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.zip").write_bytes(b"PK\x03\x04 not really")
+    assert train(tmp_path, "-i", str(tmp_path / "model.zip")) == 2
+    assert "zip" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "logs").exists()
+
+
+def test_yaml_that_cannot_be_read_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.yml").write_text("CartPole-v1: [")
+    assert train(tmp_path, "-conf", str(tmp_path / "broken.yml")) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("sb3-stable-ppo: error: stable_ppo on CartPole-v1 cannot be set up: ParserError")
+
+
+@pytest.mark.parametrize("content", ["", "- CartPole-v1", "CartPole-v1:"])
+def test_a_configuration_that_is_no_mapping_is_one_sentence(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.yml").write_text(content)
+    assert train(tmp_path, "-conf", str(tmp_path / "odd.yml")) == 2
+    assert "odd.yml, CartPole-v1: not a mapping of names to values." in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_an_earlier_run_beside_a_failed_one_is_kept(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1") == 0
+    before = sorted(run_folder(tmp_path).rglob("*"))
+    assert train(tmp_path, n_stepz=3) == 2
+    assert sorted(run_folder(tmp_path).rglob("*")) == before
+    assert [path.name for path in (tmp_path / "logs" / "stable_ppo").iterdir()] == ["CartPole-v1_1"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "flags", "sentence"),
+    [
+        ("rl_zoo3", [], "train needs rl_zoo3: pip install 'sb3-stable-ppo[zoo]'"),
+        ("ale_py", ["--env", "PongNoFrameskip-v4"], "needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'"),
+    ],
+)
+def test_a_missing_extra_is_one_sentence_with_the_command_to_install_it(
+    missing: str, flags: list[str], sentence: str
+) -> None:
+    code = (
+        "import sys, importlib.util\n"
+        f"missing = {missing!r}\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == missing: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "find_spec = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == missing else find_spec(name, *a)\n"
+        "from sb3_stable_ppo.cli import main\n"
+        f"sys.stderr = sys.stdout\nprint('status', main(['train', *{flags!r}]))"
+    )
+    printed = run_python(code)
+    assert sentence in printed
+    assert printed.splitlines()[-1] == "status 2"
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, sb3_stable_ppo\n"
+        "print([name for name in ('rl_zoo3', 'optuna', 'plotly', 'ale_py') if name in sys.modules])"
+    )
+    assert run_python(code).strip() == "[]"
+
+
+def test_our_algorithms_stand_beside_the_stock_ones() -> None:
+    from rl_zoo3.train import ALGOS
+
+    register()
+    assert ALGOS["stable_ppo"] is StablePPO
+    assert "ppo" in ALGOS
+    assert config_file("stable_ppo").is_file()
+
+
+def test_with_numbers_leaves_words_alone() -> None:
+    words = {"clip_range": "lin_2.5e-4", "policy": "e5", "seed": "1e", "list": ["1e3", "x"]}
+    assert with_numbers(words) == {**words, "list": [1000.0, "x"]}
+
+
+def test_keywords_follow_kwargs_to_the_parents() -> None:
+    assert {"guards", "learning_rate", "n_steps", "policy_kwargs"} <= keywords_of(StablePPO)
+    assert {"schedule", "verbose"} <= keywords_of(LRSchedulerCallback)
+    assert {"norm", "net_arch", "optimizer_kwargs", "log_std_init"} <= keywords_of(StablePongPolicy)
+
+
+def test_callbacks_in_all_of_the_zoos_forms() -> None:
+    assert class_entries(None) == []
+    assert class_entries("a.B") == [("a.B", {})]
+    assert class_entries(["a.B", {"c.D": {"every": 1}}]) == [("a.B", {}), ("c.D", {"every": 1})]
+
+
+def test_trials_have_no_callbacks_that_write_to_a_run_folder() -> None:
+    specified = ["sb3_stable_ppo.HealthCallback", {"sb3_stable_ppo.LRSchedulerCallback": {"schedule": "step"}}]
+    assert without_run_callbacks(specified) == [{"sb3_stable_ppo.LRSchedulerCallback": {"schedule": "step"}}]
+
+
+def test_what_we_override_in_the_zoo_is_still_there() -> None:
+    """The canary: a method that upstream renames would silently no longer be ours."""
+    from rl_zoo3.exp_manager import ExperimentManager
+
+    for name in (
+        "read_hyperparameters",
+        "_preprocess_schedules",
+        "_preprocess_hyperparams",
+        "setup_experiment",
+        "_load_pretrained_agent",
+        "learn",
+    ):
+        assert name in vars(StableExperimentManager), name
+        assert hasattr(ExperimentManager, name), f"rl_zoo3 no longer has {name}"
+
+
+def test_run_json_is_json(tmp_path: Path) -> None:
+    assert train(tmp_path, "--eval-freq", "-1") == 0
+    facts = json.loads((run_folder(tmp_path) / "run.json").read_text())
+    assert np.isfinite(facts["n_timesteps"])

@@ -1,0 +1,384 @@
+"""diagnose: the right verdict for known cases, no false alarm for healthy ones, and each trap of the configuration."""
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import sb3_contrib
+import stable_baselines3
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from helpers.envs import SceneEnv, make_cartpole, make_pong
+from sb3_stable_ppo import (
+    HealthCallback,
+    StableCnnPolicy,
+    StableMlpPolicy,
+    StableMultiInputPolicy,
+    StablePongPolicy,
+    StablePPO,
+    diagnose,
+)
+from sb3_stable_ppo.doctor.findings import SEVERITIES, VERDICTS, Finding, conclude
+from sb3_stable_ppo.envs.atari import make_atari_env as fast_atari_env
+from sb3_stable_ppo.runs.folder import RunReader
+
+ROWS = 96
+
+
+def observations_of(model: Any, rows: int = ROWS) -> Any:
+    """What the model sees while random actions are taken."""
+    env, found = model.get_env(), []
+    env.seed(0)
+    env.action_space.seed(0)
+    found.append(env.reset())
+    while sum(map(len, found)) < rows:
+        found.append(env.step(np.array([env.action_space.sample() for _ in range(env.num_envs)]))[0])
+    return np.concatenate(found)
+
+
+def fill(layer: Any, value: float) -> None:
+    """The layer puts out one value whatever it sees."""
+    layer.weight.data.zero_()
+    layer.bias.data.fill_(value)
+
+
+def names(diagnosis: Any) -> list[str]:
+    return [finding.name for finding in diagnosis.findings]
+
+
+# -- verdicts ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_young_model_of_pong_is_early_training_and_changed_by_nothing() -> None:
+    for policy in ("CnnPolicy", StablePongPolicy):
+        model = PPO(policy, make_pong(), n_steps=32, batch_size=32, n_epochs=1, seed=0).learn(64)
+        observations = observations_of(model)
+        state, random = {k: v.clone() for k, v in model.policy.state_dict().items()}, th.get_rng_state()
+        diagnosis = diagnose(model, observations)
+        assert (diagnosis.verdict, diagnosis.is_healthy) == ("early training", True)
+        assert all(th.equal(value, state[name]) for name, value in model.policy.state_dict().items())
+        assert th.equal(th.get_rng_state(), random)
+        model.num_timesteps = 10_000_000
+        assert diagnose(model, observations).verdict == "healthy"
+        assert diagnose(model.policy, observations).verdict == "healthy", "of a policy alone no steps are known"
+
+
+def test_the_first_dead_layer_is_named_with_its_place_and_what_lies_behind_it_is_counted() -> None:
+    model = PPO("CnnPolicy", make_pong(), seed=0)
+    fill(model.policy.features_extractor.cnn[2], -1.0)
+    diagnosis = diagnose(model, observations_of(model))
+    assert diagnosis.verdict == "collapsed activations"
+    finding = diagnosis.findings[0]
+    assert (finding.name, finding.severity, finding.value, finding.threshold) == ("dead_units", "critical", 1.0, 0.9)
+    assert finding.evidence.startswith(
+        "100% of the units of conv2 (ReLU at features_extractor.cnn.3, behind Conv2d at features_extractor.cnn.2) are"
+    )
+    assert "low_rank" in names(diagnosis)
+    assert str(diagnosis).startswith("collapsed activations: 100% of the units of conv2")
+
+
+def test_leaky_units_that_are_never_positive_make_a_linear_network_which_no_count_of_zeros_sees() -> None:
+    model = StablePPO(StableCnnPolicy, make_pong(), seed=0, policy_kwargs={"norm": "none"})
+    for conv in ("conv1", "conv2", "conv3"):
+        model.policy.features_extractor.cnn.get_submodule(conv).bias.data.fill_(-1e4)
+    diagnosis = diagnose(model, observations_of(model))
+    assert diagnosis.verdict == "linear network"
+    assert all(layer["sparsity"] == 0 for layer in diagnosis.figures["layers"].values())
+
+
+def test_a_tanh_network_that_always_says_the_same_has_saturated() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), seed=0)
+    fill(model.policy.mlp_extractor.policy_net[0], 20.0)
+    diagnosis = diagnose(model, observations_of(model))
+    assert diagnosis.verdict == "collapsed activations"
+    assert diagnosis.findings[0].name == "saturated_units"
+
+
+def test_one_action_in_all_states_with_live_layers_is_a_collapsed_policy() -> None:
+    model = PPO("CnnPolicy", make_pong(), seed=0)
+    model.policy.action_net.bias.data[3] = 50.0
+    diagnosis = diagnose(model, observations_of(model))
+    assert (diagnosis.verdict, names(diagnosis)[0]) == ("collapsed policy", "one_action")
+
+
+def test_a_policy_that_does_not_look_has_collapsed_however_even_its_actions() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), n_steps=32, batch_size=32, seed=0)
+    fill(model.policy.action_net, 0.0)
+    model.num_timesteps = 1_000
+    assert names(diagnose(model, observations_of(model)))[0] == "constant_policy"
+    model.num_timesteps = 0
+    assert diagnose(model, observations_of(model)).verdict == "healthy", "the newborn have not learnt to look yet"
+
+
+@pytest.mark.parametrize("where", ["action_net.bias", "mlp_extractor.value_net.2.weight"])
+def test_nan_is_named_with_its_tensor(where: str) -> None:
+    model = PPO("MlpPolicy", make_cartpole(), seed=0)
+    model.policy.get_parameter(where).data.flatten()[0] = math.nan
+    diagnosis = diagnose(model, observations_of(model))
+    assert (diagnosis.verdict, diagnosis.is_healthy) == ("numerically broken", False)
+    assert f"weight {where}: 1 of" in diagnosis.findings[0].evidence
+
+
+def test_weights_so_large_that_the_outputs_are_no_numbers_are_broken_too() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), seed=0, policy_kwargs={"activation_fn": nn.ReLU})
+    for parameter in model.policy.mlp_extractor.parameters():
+        parameter.data *= 1e25
+    diagnosis = diagnose(model, observations_of(model))
+    assert diagnosis.verdict == "numerically broken"
+    assert "though the weights are" in diagnosis.findings[0].evidence
+
+
+def test_a_history_of_falling_rank_and_growing_norms_is_a_network_that_is_dying() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), seed=0)
+    model.num_timesteps = 5
+    history = [
+        {"step": step, "layers": {}, "nonfinite": None, "features": {"layer": "pi.fc2", "srank": srank, "norm": 3.0}}
+        for step, srank in enumerate([40, 60, 30, 14, 13, 12])
+    ]
+    diagnosis = diagnose(model, observations_of(model), history)
+    assert (diagnosis.verdict, names(diagnosis)[0]) == ("dying", "falling_rank")
+    assert "pi.fc2 has fallen to 20% of its peak (since step 3)" in diagnosis.findings[0].evidence
+    model.num_timesteps = 2
+    assert diagnose(model, observations_of(model), history).verdict == "healthy", "what came after does not count"
+
+
+def test_the_worst_of_several_is_the_verdict_and_warnings_are_none() -> None:
+    def found(severity: str, verdict: str) -> Finding:
+        return Finding("x", severity, verdict, None, None, "e", "r")
+
+    assert conclude([found("critical", verdict) for verdict in reversed(VERDICTS)], {}).verdict == VERDICTS[0]
+    assert conclude([found("warning", "")], {}).verdict == "healthy"
+    ordered = conclude([found("note", "early training"), found("warning", ""), found("critical", "dying")], {})
+    assert [finding.severity for finding in ordered.findings] == list(reversed(SEVERITIES))
+
+
+@pytest.mark.parametrize("name", ["DQN", "TD3", "SAC", "CrossQ"])
+def test_values_and_actions_that_are_no_numbers_are_broken_though_nothing_raises(name: str) -> None:
+    cls = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
+    model = cls("MlpPolicy", "CartPole-v1" if name == "DQN" else "Pendulum-v1", seed=0)
+    observations = observations_of(model)
+    for key, tensor in model.policy.state_dict().items():
+        if name == "CrossQ":
+            tensor.fill_(math.nan) if key == "actor.latent_pi.0.ra_mean" else None
+        elif tensor.is_floating_point():
+            tensor.mul_(1e30)
+    assert diagnose(model, observations).verdict == "numerically broken"
+
+
+@pytest.mark.parametrize("name", ["PPO", "SAC", "MultiDiscrete"])
+def test_an_action_stuck_at_its_bound_or_in_one_part_is_a_collapsed_policy(name: str) -> None:
+    if name == "SAC":
+        model: Any = stable_baselines3.SAC("MlpPolicy", "Pendulum-v1", seed=0)
+        model.policy.actor.mu.bias.data.fill_(20.0)
+    elif name == "PPO":
+        model = PPO("MlpPolicy", "Pendulum-v1", seed=0)
+        model.policy.action_net.bias.data.fill_(50.0)
+    else:
+
+        class TwoParts(gym.ActionWrapper[Any, Any, Any]):
+            action_space = spaces.MultiDiscrete([3, 2])
+
+            def action(self, action: Any) -> Any:
+                return int(action[1])
+
+        model = PPO("MlpPolicy", TwoParts(gym.make("CartPole-v1")), seed=0)
+        model.policy.action_net.bias.data[1] = 50.0
+    model.num_timesteps = 100
+    assert diagnose(model, observations_of(model)).verdict == "collapsed policy"
+
+
+def test_a_flat_critic_is_a_warning_and_no_collapse() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), seed=0)
+    fill(model.policy.mlp_extractor.value_net[0], 20.0)
+    diagnosis = diagnose(model, observations_of(model))
+    assert (diagnosis.verdict, diagnosis.findings[0].severity) == ("healthy", "warning")
+    assert "It is the critic's own" in diagnosis.findings[0].evidence
+
+
+@pytest.mark.parametrize("env", ["MountainCar-v0", "Pendulum-v1", "Acrobot-v1"])
+def test_few_numbers_in_an_observation_bound_the_rank_and_are_no_collapse(env: str) -> None:
+    for activation in (nn.Tanh, nn.ReLU):
+        model = PPO("MlpPolicy", env, seed=0, policy_kwargs={"activation_fn": activation})
+        assert diagnose(model, observations_of(model, 512)).verdict == "healthy"
+
+
+def test_a_network_without_layers_is_said_to_be_unknown_inside() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), seed=0, policy_kwargs={"net_arch": []})
+    assert names(diagnose(model, observations_of(model))) == ["no_layers"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["PPO", "A2C", "DQN", "SAC", "TD3", "TRPO", "QRDQN", "RecurrentPPO"])
+def test_a_healthy_model_raises_no_alarm(name: str, seed: int) -> None:
+    cls = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
+    continuous = name in ("SAC", "TD3")
+    env = make_vec_env("Pendulum-v1" if continuous else "CartPole-v1", 1 if continuous or "DQN" in name else 4, seed)
+    options = {"learning_starts": 200} if continuous or "DQN" in name else {}
+    policy = "MlpLstmPolicy" if name == "RecurrentPPO" else "MlpPolicy"
+    model = cls(policy, env, seed=seed, **options).learn(1_500 if continuous else 4_096)
+    diagnosis = diagnose(model, observations_of(model, 512))
+    assert diagnosis.verdict == "healthy", str(diagnosis)
+    assert [finding for finding in diagnosis.findings if (finding.name, name) != ("one_action", "QRDQN")] == []
+
+
+STRESS: dict[str, Any] = {"learning_rate": 5e-3, "n_epochs": 10, "clip_range": 0.2, "n_steps": 128, "batch_size": 256}
+
+
+@pytest.mark.slow
+def test_stock_ppo_that_collapses_on_pong_is_told_from_ours_that_does_not_at_the_same_settings(tmp_path: Path) -> None:
+    verdicts = {}
+    for name, algorithm, policy in (("stock", PPO, "CnnPolicy"), ("ours", StablePPO, "StablePongPolicy")):
+        model = algorithm(policy, fast_atari_env("PongNoFrameskip-v4", 8, seed=0), seed=0, ent_coef=0.01, **STRESS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.learn(3_072, callback=HealthCallback(folder=tmp_path / name, budget=None))
+        events = [event for line in RunReader(tmp_path / name).health() for event in line["events"] if event["raised"]]
+        verdicts[name] = diagnose(model, observations_of(model, 512)).verdict, [event["name"] for event in events]
+    assert verdicts["stock"][0] == "collapsed activations"
+    assert "inactive_layer" in verdicts["stock"][1]
+    assert verdicts["ours"] == ("early training", [])
+
+
+def test_dict_observations_are_diagnosed() -> None:
+    model = PPO(StableMultiInputPolicy, SceneEnv(), n_steps=32, batch_size=32, n_epochs=1, seed=0).learn(32)
+    scene = SceneEnv()
+    rows = [scene.reset(seed=seed)[0] for seed in range(32)]
+    batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    assert diagnose(model, batch).verdict == "early training"
+    with pytest.raises(ValueError, match=r"takes \['camera', 'speed'\], not \['camera'\]"):
+        diagnose(model, {"camera": batch["camera"]})
+
+
+@pytest.mark.parametrize(
+    ("observations", "complaint"),
+    [
+        (np.zeros((1, 4), np.float32), "One observation tells nothing"),
+        (np.zeros(4, np.float32), r"the policy takes batches of shape \(n, \*\(4,\)\), not \(4,\)"),
+        (np.zeros((8, 5), np.float32), r"not \(8, 5\)"),
+        (np.zeros((8, 4), np.float32), "These observations are all the same"),
+        (np.full((8, 4), np.nan, np.float32), "not finite; it is the env that is broken"),
+    ],
+)
+def test_observations_of_another_kind_are_one_error(observations: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        diagnose(PPO("MlpPolicy", make_cartpole()), observations)
+
+
+# -- configuration -----------------------------------------------------------------------------------------------------
+
+
+class OwnCNN(BaseFeaturesExtractor):
+    """A user's own."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space, 8)
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(space.shape)), 8), nn.ReLU())
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.net(observations)  # type: ignore[no-any-return]
+
+
+class Scaled(gym.RewardWrapper[Any, Any]):
+    """Rewards a thousand times as large, where SB3's monitor sees them."""
+
+    def reward(self, reward: Any) -> float:
+        return 1000.0 * float(reward)
+
+
+def cartpole(n_envs: int = 2, **options: Any) -> Any:
+    policy = options.pop("policy", "MlpPolicy")
+    return PPO(policy, make_cartpole(n_envs), **{"n_steps": 32, "batch_size": 32, "seed": 0, **options})
+
+
+OWN = {"features_extractor_class": OwnCNN}
+TRAPS: dict[str, tuple[Any, Any]] = {
+    "negative_learning_rate": (
+        lambda: cartpole(learning_rate=lambda progress: 1e-3 * progress),
+        lambda: cartpole(learning_rate=lambda progress: 1e-3 * max(progress, 0.0)),
+    ),
+    "vanishing_learning_rate": (
+        lambda: cartpole(learning_rate=lambda progress: 1e-3 * max(progress - 0.5, 0.0)),
+        lambda: cartpole(learning_rate=lambda progress: 1e-3 * max(progress, 0.1)),
+    ),
+    "one_sample_minibatch": (lambda: cartpole(1, n_steps=33), lambda: cartpole(1, n_steps=34)),
+    "hidden_layers_nobody_asked_for": (
+        lambda: cartpole(policy_kwargs=OWN),
+        lambda: cartpole(policy_kwargs={**OWN, "net_arch": [64, 64]}),
+    ),
+    "init_overwritten": (
+        lambda: cartpole(policy_kwargs=OWN),
+        lambda: cartpole(policy_kwargs={**OWN, "ortho_init": False}),
+    ),
+    "adam_eps_lost": (
+        lambda: cartpole(policy_kwargs={"optimizer_kwargs": {"weight_decay": 1e-4}}),
+        lambda: cartpole(policy=StableMlpPolicy, policy_kwargs={"optimizer_kwargs": {"weight_decay": 1e-4}}),
+    ),
+    "frames_skipped_twice": (
+        lambda: PPO("CnnPolicy", make_atari_env("ALE/Pong-v5", 1, seed=0), seed=0),
+        lambda: PPO("CnnPolicy", make_atari_env("PongNoFrameskip-v4", 1, seed=0), seed=0),
+    ),
+    "batch_norm_with_one_env": (
+        lambda: cartpole(1, policy=StableMlpPolicy, policy_kwargs={"norm": "batch"}),
+        lambda: cartpole(1, policy=StableMlpPolicy, policy_kwargs={"norm": "layer"}),
+    ),
+    "value_clipping_against_rewards": (
+        lambda: cartpole(clip_range_vf=0.2).learn(256),
+        lambda: cartpole(clip_range_vf=20.0).learn(256),
+    ),
+    "large_rewards": (
+        lambda: PPO("MlpPolicy", make_vec_env(lambda: Scaled(gym.make("CartPole-v1")), 2, 0), n_steps=64, seed=0).learn(
+            256
+        ),
+        lambda: cartpole().learn(256),
+    ),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_each_trap_of_the_configuration_is_named_where_it_is_and_only_there(trap: str) -> None:
+    bad, good = (make() for make in TRAPS[trap])
+    found = {finding.name: finding for finding in diagnose(bad, observations_of(bad)).findings}
+    assert trap in found
+    assert found[trap].severity == "warning"
+    assert found[trap].evidence
+    assert found[trap].remedy
+    assert trap not in names(diagnose(good, observations_of(good)))
+
+
+def test_images_that_are_scaled_already_are_seen_from_the_observations() -> None:
+    model = PPO("CnnPolicy", make_pong(), seed=0)
+    observations = observations_of(model)
+    assert "images_scaled_twice" in names(diagnose(model, (observations > 100).astype(np.uint8)))
+    assert "images_scaled_twice" not in names(diagnose(model, observations))
+
+
+def test_a_model_without_an_env_is_diagnosed() -> None:
+    model = cartpole()
+    observations = observations_of(model)
+    model.env = None
+    assert diagnose(model, observations).verdict == "healthy"
+
+
+def test_the_action_space_of_one_choice_is_no_collapse() -> None:
+    class Only(gym.Env[Any, Any]):
+        observation_space, action_space = spaces.Box(-1, 1, (3,)), spaces.Discrete(1)
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            super().reset(seed=seed)
+            return self.observation_space.sample(), {}
+
+        def step(self, action: Any) -> Any:
+            return self.observation_space.sample(), 0.0, False, False, {}
+
+    model = PPO("MlpPolicy", Only(), n_steps=32, batch_size=32, seed=0).learn(32)
+    assert diagnose(model, observations_of(model)).verdict == "healthy"

@@ -1,0 +1,322 @@
+"""AtariVecEnv: what SB3 expects of a VecEnv, and what its own Atari envs do."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor, load_results
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, is_vecenv_wrapped
+
+from sb3_stable_ppo.envs.atari import AtariVecEnv, make_atari_env
+from sb3_stable_ppo.fast import threads
+
+PONG, BREAKOUT = "PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"
+
+
+def play(env: VecEnv, steps: int, seed: int = 0) -> list[tuple[Any, Any, Any, list[dict[str, Any]]]]:
+    """Random actions from a reset env."""
+    rng = np.random.default_rng(seed)
+    env.reset()
+    n_actions = env.action_space.n  # type: ignore[attr-defined]
+    return [env.step(rng.integers(0, n_actions, env.num_envs)) for _ in range(steps)]  # type: ignore[misc]
+
+
+def test_the_same_seed_plays_the_same_game_and_another_seed_another() -> None:
+    games = []
+    for seed in (3, 3, 4):
+        env = AtariVecEnv(PONG, 2, seed)
+        games.append(np.stack([step[0] for step in play(env, 40)]))
+        env.close()
+    assert np.array_equal(games[0], games[1])
+    assert not np.array_equal(games[0], games[2])
+
+
+@pytest.mark.parametrize("seed", [0, 2**31 - 1, 2**31, 2**32 - 1])
+def test_any_seed_that_sb3_may_draw_will_do(seed: int) -> None:
+    env = AtariVecEnv(PONG, 3)
+    env.seed(seed)
+    first = env.reset()
+    env.seed(seed)
+    assert np.array_equal(env.reset(), first)
+    env.close()
+
+
+def test_seeds_hold_for_one_reset_as_in_sb3() -> None:
+    env = AtariVecEnv(PONG, 8, seed=1)
+    starts = []
+    for _ in range(2):
+        env.reset()
+        starts.append([info["episode_frame_number"] for info in env.reset_infos])
+    assert starts[0] != starts[1]
+    env.close()
+
+
+def test_rewards_are_signs_in_float32_and_the_raw_score_is_in_the_info() -> None:
+    env = AtariVecEnv("MsPacmanNoFrameskip-v4", 2, seed=0, terminal_on_life_loss=False)
+    raw = AtariVecEnv("MsPacmanNoFrameskip-v4", 2, seed=0, terminal_on_life_loss=False, clip_reward=False)
+    clipped_steps, raw_steps = play(env, 1200), play(raw, 1200)
+    rewards = np.array([step[1] for step in clipped_steps])
+    raw_rewards = np.array([step[1] for step in raw_steps])
+    assert rewards.dtype == raw_rewards.dtype == np.float32
+    assert raw_rewards.max() >= 10
+    assert np.array_equal(rewards, np.sign(raw_rewards))
+
+    scores = [(t, i) for t, step in enumerate(clipped_steps) for i, info in enumerate(step[3]) if "episode" in info]
+    assert scores
+    begun = [0, 0]
+    for t, index in scores:
+        score = raw_rewards[begun[index] : t + 1, index].sum()
+        assert clipped_steps[t][3][index]["episode"]["r"] == score
+        begun[index] = t + 1
+    env.close()
+    raw.close()
+
+
+def test_a_game_over_resets_in_the_same_step_and_keeps_the_last_observation() -> None:
+    env = AtariVecEnv(PONG, 2, seed=0)
+    steps = play(env, 1200)
+    over = [(t, i) for t, step in enumerate(steps) for i in range(2) if step[2][i]]
+    assert over
+    for t, index in over:
+        observations, _, _, infos = steps[t]
+        terminal = infos[index]["terminal_observation"]
+        assert terminal.shape == (4, 84, 84)
+        # the frames before are in it, one place further: it is the end of the old game
+        assert np.array_equal(terminal[:3], steps[t - 1][0][index][1:])
+        assert not np.array_equal(observations[index][:3], steps[t - 1][0][index][1:])
+        assert infos[index]["TimeLimit.truncated"] is False
+        assert "episode" in infos[index]
+    assert all("terminal_observation" not in info for step in steps for i, info in enumerate(step[3]) if not step[2][i])
+    env.close()
+
+
+def test_the_length_of_a_game_is_its_emulator_frames() -> None:
+    """As SB3's Monitor has it below AtariWrapper; four frames a step, no-ops and the FIRE of the start included."""
+    env = AtariVecEnv(PONG, 1, seed=0)
+    steps = play(env, 2500)
+    begun, previous = env_start(env), 0
+    for t, step in enumerate(steps):
+        info = step[3][0]
+        if "episode" in info:
+            frames = info["episode"]["l"] - begun
+            assert 4 * (t + 1 - previous) - 3 <= frames <= 4 * (t + 1 - previous)
+            begun, previous = info["episode_frame_number"], t + 1
+    assert previous > 0
+    env.close()
+
+
+def env_start(env: AtariVecEnv) -> int:
+    """Frames that the first game's start took."""
+    env.seed(0)
+    env.reset()
+    return int(env.reset_infos[0]["episode_frame_number"])
+
+
+def test_a_lost_life_ends_an_episode_but_not_the_game() -> None:
+    env = AtariVecEnv(BREAKOUT, 2, seed=0)
+    steps = play(env, 600)
+    lost = [(t, i) for t, s in enumerate(steps) for i in range(2) if s[2][i] and "episode" not in s[3][i]]
+    over = [(t, i) for t, s in enumerate(steps) for i in range(2) if "episode" in s[3][i]]
+    assert lost
+    assert over
+    for t, index in lost:
+        assert steps[t][3][index]["lives"] == steps[t - 1][3][index]["lives"] - 1
+        # ALE leaves its final observation unset here: the frames on the screen are the last of that life
+        assert np.array_equal(steps[t][3][index]["terminal_observation"], steps[t][0][index])
+        assert np.array_equal(steps[t][0][index][:3], steps[t - 1][0][index][1:])
+    for t, index in over:
+        assert steps[t][2][index]
+        assert steps[t][3][index]["lives"] == 5
+    env.close()
+
+
+def test_without_life_loss_only_the_game_over_ends_an_episode() -> None:
+    env = AtariVecEnv(BREAKOUT, 2, seed=0, terminal_on_life_loss=False)
+    for _, _, dones, infos in play(env, 600):
+        assert [bool(done) for done in dones] == ["episode" in info for info in infos]
+    env.close()
+
+
+def test_a_time_limit_is_a_truncation(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gymnasium as gym
+
+    monkeypatch.setitem(gym.spec(PONG).kwargs, "max_num_frames_per_episode", 200)
+    env = AtariVecEnv(PONG, 1, seed=0)
+    ends = [step[3][0] for step in play(env, 120) if step[2][0]]
+    assert ends
+    assert all(info["TimeLimit.truncated"] is True for info in ends)
+    assert ends[0]["episode"]["l"] - env_start(env) == 200  # ALE does not count the frames of the start
+    env.close()
+
+
+def test_observations_of_one_step_are_not_written_over_by_the_next() -> None:
+    env = AtariVecEnv(PONG, 2, seed=0)
+    before = env.reset()
+    copy = before.copy()
+    for _ in range(30):
+        env.step(np.array([2, 3]))
+    assert np.array_equal(before, copy)
+    env.close()
+
+
+def test_attributes_and_methods_are_reached_as_in_sb3s_own_envs() -> None:
+    env = AtariVecEnv(PONG, 3)
+    assert env.get_attr("render_mode") == ["rgb_array"] * 3
+    assert env.get_attr("spec", indices=[1])[0].id == PONG
+    assert env.env_method("get_action_meanings", indices=0) == [
+        ["NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE"]
+    ]
+    env.set_attr("mine", 7, indices=[0, 2])
+    assert env.get_attr("mine", indices=[0, 2]) == [7, 7]
+    with pytest.raises(AttributeError, match="mine"):
+        env.get_attr("mine", indices=1)
+    assert env.env_is_wrapped(Monitor) == [True, True, True]
+    assert env.env_is_wrapped(VecTransposeImage) == [False] * 3  # type: ignore[arg-type]
+    images = env.get_images()
+    assert len(images) == 3
+    assert env.render(mode="rgb_array").shape == (168, 168, 3)  # type: ignore[union-attr]
+    env.close()
+    env.close()
+
+
+def test_monitor_files_are_sb3s(tmp_path: Path) -> None:
+    env = AtariVecEnv(PONG, 2, seed=0, monitor_dir=tmp_path)
+    scores = [info["episode"]["r"] for step in play(env, 1200) for info in step[3] if "episode" in info]
+    env.close()
+    assert load_results(str(tmp_path))["r"].tolist() == scores
+
+
+@pytest.mark.parametrize("vec_env", ["ale", "dummy"])
+def test_ppo_trains_and_is_evaluated_without_a_warning_and_without_a_wrapper(vec_env: str) -> None:
+    env = make_atari_env(PONG, 2, seed=0, vec_env=vec_env)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = PPO("CnnPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=2**31 + 5).learn(32)
+        if vec_env == "ale":
+            assert model.get_env() is env
+            assert not is_vecenv_wrapped(env, VecTransposeImage)
+    env.close()
+
+
+@pytest.mark.slow
+def test_evaluate_policy_counts_whole_games_without_a_warning() -> None:
+    env = make_atari_env(BREAKOUT, 2, seed=0)
+    model = PPO("CnnPolicy", env, n_steps=16, batch_size=16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        returns, lengths = evaluate_policy(model, env, 4, deterministic=False, return_episode_rewards=True)
+    assert len(returns) == 4  # type: ignore[arg-type]
+    assert all(length > 300 for length in lengths)  # type: ignore[union-attr]  # a game of five lives, not one life
+    env.close()
+
+
+def test_a_model_trained_in_one_env_goes_on_in_the_other() -> None:
+    ale, stock = make_atari_env(PONG, 1, seed=0), make_atari_env(PONG, 1, seed=0, vec_env="dummy")
+    model = PPO("CnnPolicy", ale, n_steps=16, batch_size=16, n_epochs=1).learn(16)
+    model.set_env(stock)
+    model.learn(16)
+    ale.close()
+    stock.close()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options", "complaint"),
+    [
+        ("CartPole-v1", {}, "'CartPole-v1' is not the id of an Atari game"),
+        ("PongNoFrameskp-v4", {}, "Did you mean PongNoFrameskip-v4"),
+        ("Pong-v4", {}, "skips a random number of frames"),
+        ("Pong-ramNoFrameskip-v4", {}, "is not the id of an Atari game|gives the memory"),
+        (PONG, {"n_envs": 0}, "n_envs must be a whole number of at least 1, not 0"),
+        (PONG, {"num_threads": -1}, "num_threads must be a whole number of at least 0"),
+        (PONG, {"vec_env": "envpool"}, "Unknown vec_env 'envpool': choose one of ale, dummy, subproc"),
+    ],
+)
+def test_a_mistake_is_one_clear_error(env_id: str, options: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        make_atari_env(env_id, **options)
+
+
+def test_a_missing_rom_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ale_py.roms.get_rom_path", lambda _: None)
+    with pytest.raises(ValueError, match="The ROM of PongNoFrameskip-v4 is missing"):
+        AtariVecEnv(PONG)
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has SCHED_BATCH")
+def test_the_emulators_threads_give_way_and_those_of_others_do_not() -> None:
+    def policies() -> dict[str, int]:
+        return {task: os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")}  # noqa: PTH208
+
+    before = policies()
+    env = AtariVecEnv(PONG, 2, num_threads=2)
+    added = {task: policy for task, policy in policies().items() if task not in before}
+    assert list(added.values()) == [os.SCHED_BATCH] * 2
+    assert {task: policies()[task] for task in before if task in policies()} == before
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "cores", "ours", "first"),
+    [(2, 2, {0, 1}, 0), (1, 2, {0, 1}, -1), (2, 4, {0, 1}, -1), (4, 4, {0, 1, 2, 3}, 0), (8, 4, {0, 1, 2, 3}, -1)],
+)
+def test_threads_are_bound_to_cores_only_where_they_are_as_many(
+    count: int, cores: int, ours: set[int], first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: ours, raising=False)
+    assert threads.affinity_offset(count) == first
+
+
+@pytest.mark.parametrize("actions", [[6, 0], [-1, 0], [0], [[0, 0]], [0, 1, 2]])
+def test_an_action_that_the_game_does_not_have_is_an_error_and_no_hang(actions: Any) -> None:
+    env = AtariVecEnv(PONG, 2, seed=0)
+    env.reset()
+    with pytest.raises(ValueError, match="Actions must be 2 whole numbers from 0 to 5"):
+        env.step(np.array(actions))
+    assert env.step(np.array([5, 0]))[0].shape == (2, 4, 84, 84)
+    env.close()
+
+
+def test_waiting_for_no_step_and_stepping_a_closed_env_are_errors() -> None:
+    env = AtariVecEnv(PONG, 1, seed=0)
+    env.reset()
+    with pytest.raises(RuntimeError, match="there is none"):
+        env.step_wait()
+    env.close()
+    for call in (env.reset, lambda: env.step(np.array([0]))):
+        with pytest.raises(RuntimeError, match="was closed: make another one"):
+            call()
+
+
+@pytest.mark.parametrize("vec_env", ["ale", "dummy", "subproc"])
+def test_no_envs_are_an_error(vec_env: str) -> None:
+    with pytest.raises(ValueError, match="n_envs must be a whole number of at least 1, not 0"):
+        make_atari_env(PONG, 0, vec_env=vec_env)
+
+
+@pytest.mark.parametrize("env_id", [PONG, "ALE/Pong-v5"])
+def test_an_action_is_repeated_four_times_whoever_skips_the_frames(env_id: str) -> None:
+    counts = {}
+    for vec_env in ("ale", "dummy"):
+        env = make_atari_env(env_id, 1, seed=0, vec_env=vec_env)
+        env.reset()
+        first, later = (env.step(np.array([0]))[3][0]["episode_frame_number"] for _ in range(2))
+        counts[vec_env] = later - first
+        env.close()
+    assert counts == {"ale": 4, "dummy": 4}
+
+
+def test_a_sandbox_that_forbids_scheduling_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(threads.os, "sched_setscheduler", forbidden)
+    AtariVecEnv(PONG, 1, seed=0).close()

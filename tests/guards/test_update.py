@@ -1,0 +1,275 @@
+"""The guards: exact on the numbers they act on, invisible on all others."""
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from hypothesis import given, strategies as st
+from stable_baselines3 import PPO
+
+from helpers.envs import make_cartpole, make_pong
+from helpers.guarded import Corrupt, Logged
+from helpers.weights import assert_same_weights
+from sb3_stable_ppo import CollapseError, GuardConfig, StableMlpPolicy, StablePongPolicy, StablePPO
+from sb3_stable_ppo.guards.arithmetic import finite_or_zero, guard_log_prob, normalize_advantages
+from sb3_stable_ppo.metrics.kl import first_ratio_error
+
+SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 8, "n_epochs": 3, "seed": 0}
+GUARDS = GuardConfig()
+NAN, INF = math.nan, math.inf
+
+
+def tensor(*values: float) -> th.Tensor:
+    return th.tensor(values)
+
+
+# -- the pure functions ------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_log_prob_is_returned_itself() -> None:
+    log_prob = tensor(-1.0, -2.0)
+    assert guard_log_prob(log_prob, tensor(18.9, -22.0), GUARDS).log_prob is log_prob
+
+
+def test_log_ratios_beyond_20_are_clamped_without_gradient() -> None:
+    log_prob = tensor(30.0, -30.0, 1.0).requires_grad_()
+    guarded = guard_log_prob(log_prob, tensor(0.0, 0.0, 0.0), GUARDS)
+    assert guarded.log_prob.tolist() == [20.0, -20.0, 1.0]
+    assert (guarded.clamped, guarded.nonfinite) == (2, 0)
+    guarded.log_prob.sum().backward()
+    assert log_prob.grad is not None
+    assert log_prob.grad.tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("broken", [NAN, INF, -INF])
+def test_a_nonfinite_log_ratio_counts_as_ratio_1_and_the_others_are_held_in_005_to_20(broken: float) -> None:
+    log_prob = tensor(broken, 5.0, -5.0, 0.5).requires_grad_()
+    old = tensor(-1.0, 0.0, 0.0, 0.0)
+    guarded = guard_log_prob(log_prob, old, GUARDS)
+    ratios = (guarded.log_prob - old).exp()
+    assert ratios.tolist() == pytest.approx([1.0, 20.0, 0.05, math.exp(0.5)])
+    assert (guarded.clamped, guarded.nonfinite) == (2, 1)
+    guarded.log_prob.sum().backward()
+    assert log_prob.grad is not None
+    assert log_prob.grad.tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+rows = st.lists(st.tuples(st.floats(width=32), st.floats(-50, 50, width=32)), min_size=1, max_size=20)
+
+
+@given(rows=rows, limit=st.floats(0.5, 80))
+def test_whatever_comes_in_the_ratio_that_goes_out_is_finite_and_bounded(rows: Any, limit: float) -> None:
+    log_prob, old = (th.tensor(column, dtype=th.float64) for column in zip(*rows, strict=True))
+    guarded = guard_log_prob(log_prob, old, GuardConfig(max_log_ratio=limit))
+    log_ratio = guarded.log_prob - old
+    assert bool((log_ratio.abs() <= limit * (1 + 1e-6) + 1e-6).all())
+    within = (log_prob - old).abs() <= limit
+    if bool(within.all()):
+        assert guarded.log_prob is log_prob
+    assert guarded.nonfinite == int((~th.isfinite(log_prob - old)).sum())
+
+
+def test_finite_or_zero() -> None:
+    healthy = tensor(1.0, 2.0)
+    assert finite_or_zero(healthy) == (healthy, None)
+    values, broken = finite_or_zero(tensor(1.0, NAN, INF))
+    assert values.tolist() == [1.0, 0.0, 0.0]
+    assert broken is not None
+    assert broken.tolist() == [False, True, True]
+
+
+def test_normalisation_is_ppos_arithmetic_bit_for_bit() -> None:
+    advantages = th.randn(256, generator=th.Generator().manual_seed(0))
+    ppos = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    ours = normalize_advantages(advantages, 1e-5)
+    assert ours is not None
+    assert th.equal(ours, ppos)
+
+
+def test_normalisation_with_a_mask_counts_only_what_is_masked_in() -> None:
+    ours = normalize_advantages(tensor(1.0, 3.0, 99.0), 1e-5, th.tensor([True, True, False]))
+    assert ours is not None
+    th.testing.assert_close(ours[:2], tensor(-(0.5**0.5), 0.5**0.5))
+
+
+def test_advantages_with_a_tiny_std_are_not_normalised() -> None:
+    assert normalize_advantages(tensor(1.0, 1.0 + 1e-6), 1e-5) is None
+    assert normalize_advantages(tensor(1.0, 1.0 + 1e-4), 1e-5) is not None
+
+
+def test_first_ratio_error_is_the_largest_among_the_finite() -> None:
+    assert first_ratio_error(tensor(0.0, math.log(1.5), NAN), tensor(0.0, 0.0, 0.0)) == pytest.approx(0.5)
+    assert first_ratio_error(tensor(1000.0), tensor(0.0)) == pytest.approx(math.exp(88), rel=1e-5)
+    assert first_ratio_error(tensor(NAN), tensor(0.0)) == 0.0
+
+
+# -- configuration -----------------------------------------------------------------------------------------------------
+
+
+def test_guards_may_be_a_dict_as_yaml_gives_it() -> None:
+    assert GuardConfig.of({"max_log_ratio": 10, "fallback_ratio": [0.1, 10]}) == GuardConfig(
+        max_log_ratio=10.0, fallback_ratio=(0.1, 10.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("guards", "complaint"),
+    [
+        ({"max_log_ration": 3}, "Unknown guard 'max_log_ration': did you mean max_log_ratio"),
+        ({"max_log_ratio": 0}, r"max_log_ratio must be in \(0, 80\]"),
+        ({"max_kl": -1}, "max_kl must be at least 0"),
+        ({"max_newly_inactive_fraction": 1.5}, "max_newly_inactive_fraction must be in"),
+        ({"max_kl": "small"}, "max_kl must be a number, not 'small'"),
+        ({"on_nonfinite_obs": "ignore"}, "Unknown on_nonfinite_obs 'ignore': choose one of raise, repeat_last"),
+        ({"fallback_ratio": [2, 20]}, "two bounds around 1"),
+        ({"min_advantage_std": -1}, "min_advantage_std must be at least 0"),
+        (7, "must be a GuardConfig, a dict or None"),
+    ],
+)
+def test_wrong_guards_are_an_error_that_says_what_is_right(guards: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        StablePPO("MlpPolicy", make_cartpole(), guards=guards)
+
+
+def test_guards_are_saved_loaded_and_changed_at_load(tmp_path: Path) -> None:
+    model = StablePPO("MlpPolicy", make_cartpole(), guards={"max_log_ratio": 7}, **SMALL)
+    model.save(tmp_path / "model")
+    assert StablePPO.load(tmp_path / "model").guards == GuardConfig(max_log_ratio=7.0)
+    assert StablePPO.load(tmp_path / "model", guards={"max_log_ratio": 3}).guards == GuardConfig(max_log_ratio=3.0)
+    assert StablePPO.load(tmp_path / "model", guards=None).guards is None
+
+
+def test_a_collapse_error_is_a_value_error_so_that_tuning_prunes_the_trial() -> None:
+    assert issubclass(CollapseError, ValueError)
+
+
+# -- in training -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guards", [GuardConfig(), None])
+@pytest.mark.parametrize("policy", ["MlpPolicy", StableMlpPolicy])
+@pytest.mark.parametrize("options", [{}, {"target_kl": 0.001}, {"clip_range_vf": 0.1}, {"normalize_advantage": False}])
+def test_healthy_training_is_bit_identical_to_stock_ppo_on_cartpole(policy: Any, guards: Any, options: Any) -> None:
+    stock_log, our_log = Logged(), Logged()
+    stock = PPO(policy, make_cartpole(), **SMALL, **options).learn(128, callback=stock_log)
+    ours = StablePPO(policy, make_cartpole(), guards=guards, **SMALL, **options).learn(128, callback=our_log)
+    assert_same_weights(ours, stock)
+    assert [{k: v for k, v in update.items() if k.startswith("train/")} for update in our_log.updates] == [
+        {k: v for k, v in update.items() if k.startswith("train/")} for update in stock_log.updates
+    ]
+    assert len(our_log.updates) == 4
+
+
+@pytest.mark.parametrize("policy", ["CnnPolicy", StablePongPolicy])
+def test_healthy_training_is_bit_identical_to_stock_ppo_on_pong(policy: Any) -> None:
+    stock, ours = (
+        algorithm(policy, make_pong(), n_steps=32, batch_size=16, n_epochs=2, learning_rate=1e-4, ent_coef=0.01, seed=0)
+        .learn(128)
+        for algorithm in (PPO, StablePPO)
+    )  # fmt: skip
+    assert_same_weights(ours, stock)
+
+
+def test_healthy_training_logs_zeros_and_no_ratio_error() -> None:
+    log = Logged()
+    StablePPO("MlpPolicy", make_cartpole(), **SMALL).learn(64, callback=log)
+    for update in log.updates:
+        assert update["guards/log_ratio_clamp_fraction"] == 0.0
+        assert update["guards/nonfinite_log_ratios"] == 0
+        assert update["guards/advantage_std_skips"] == 0
+        assert update["norm/first_ratio_error"] < 1e-5
+
+
+def is_finite(model: PPO) -> bool:
+    return all(bool(th.isfinite(p).all()) for p in model.policy.parameters())
+
+
+def test_a_nan_log_prob_breaks_stock_ppo_and_not_stable_ppo() -> None:
+    corrupt, log = Corrupt(log_probs=((3, 1), NAN)), Logged()
+    with pytest.raises(ValueError, match="found invalid values"):
+        PPO("MlpPolicy", make_cartpole(), **SMALL).learn(32, callback=corrupt)
+    model = StablePPO("MlpPolicy", make_cartpole(), **SMALL).learn(32, callback=[corrupt, log])
+    assert is_finite(model)
+    assert log.updates[0]["guards/nonfinite_log_ratios"] == 3  # one row, seen in each of three epochs
+
+
+def test_clamped_rows_are_counted_as_a_share_of_all() -> None:
+    log = Logged()
+    corrupt = Corrupt(log_probs=((slice(0, 4), 0), -60.0))
+    model = StablePPO("MlpPolicy", make_cartpole(), **SMALL).learn(32, callback=[corrupt, log])
+    assert log.updates[0]["guards/log_ratio_clamp_fraction"] == 4 / 32
+    assert is_finite(model)
+
+
+def test_a_policy_whose_deviation_has_collapsed_breaks_stock_ppo_and_not_stable_ppo() -> None:
+    """Its log-probabilities are infinite, and so are their gradients, which a masked row does not stop: 0 * inf."""
+    options: dict[str, Any] = {"policy_kwargs": {"log_std_init": -45}, **SMALL}
+    with pytest.raises(ValueError, match="found invalid values"):
+        PPO("MlpPolicy", gym.make("Pendulum-v1"), **options).learn(64)
+    log = Logged()
+    with pytest.warns(UserWarning, match="are not finite"):
+        model = StablePPO("MlpPolicy", gym.make("Pendulum-v1"), **options).learn(64, callback=log)
+    assert is_finite(model)
+    assert log.updates[0]["guards/skipped_steps"] > 0
+
+
+class FlatEnv(gym.Env[np.ndarray, int]):
+    """Never a reward, always the same observation."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> Any:
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+
+def test_constant_advantages_are_not_normalised_counted_and_warned_of_once() -> None:
+    log = Logged()
+    model = StablePPO("MlpPolicy", FlatEnv(), n_steps=8, batch_size=4, n_epochs=2, gamma=0.0, seed=0)
+    model.policy.value_net.weight.data.zero_()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.learn(16, callback=log)
+    ours = [str(w.message) for w in caught if "standard deviation below 1e-05" in str(w.message)]
+    assert len(ours) == 1
+    assert log.updates[0]["guards/advantage_std_skips"] == 4
+    assert is_finite(model)
+
+
+def test_an_entropy_that_has_no_closed_form_is_estimated_from_unclamped_log_probs() -> None:
+    """With squashed gSDE SB3 estimates the entropy by -log_prob; a clamp of the ratio must not change it."""
+    options: dict[str, Any] = {"use_sde": True, "policy_kwargs": {"squash_output": True}, "ent_coef": 0.1, **SMALL}
+    log, corrupt = Logged(), Corrupt(log_probs=((slice(0, 2), 0), -60.0))
+    model = StablePPO("MlpPolicy", gym.make("Pendulum-v1"), **{**options, "n_epochs": 1, "batch_size": 16})
+    model.learn(16, callback=[log])
+    clean = log.updates[0]["train/entropy_loss"]
+    log.updates.clear()
+    model = StablePPO("MlpPolicy", gym.make("Pendulum-v1"), **{**options, "n_epochs": 1, "batch_size": 16})
+    model.learn(16, callback=[corrupt, log])
+    assert log.updates[0]["guards/log_ratio_clamp_fraction"] == 2 / 16
+    assert log.updates[0]["train/entropy_loss"] == pytest.approx(clean, rel=1e-5)
+
+
+def test_an_error_inside_train_leaves_nothing_wrapped() -> None:
+    model = StablePPO("MlpPolicy", make_cartpole(), **SMALL)
+    model.learn(32)
+
+    def fail() -> None:
+        raise RuntimeError("stop")
+
+    model.policy.optimizer.step = fail
+    with pytest.raises(RuntimeError):
+        model.train()
+    assert "get" not in model.rollout_buffer.__dict__
+    assert "evaluate_actions" not in model.policy.__dict__
+    assert model.normalize_advantage is True

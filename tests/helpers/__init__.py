@@ -1,0 +1,1 @@
+"""What tests share: environments, models, callbacks that YAML names, run folders, servers."""

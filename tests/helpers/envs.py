@@ -1,0 +1,48 @@
+"""Small real environments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
+
+
+def make_pong(n_envs: int = 2, seed: int = 0) -> VecEnv:
+    """Real ALE Pong, wrapped as rl_zoo3 does it."""
+    return VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=n_envs, seed=seed), 4)
+
+
+def make_cartpole(n_envs: int = 2, seed: int = 0) -> VecEnv:
+    return make_vec_env("CartPole-v1", n_envs=n_envs, seed=seed)
+
+
+class SceneEnv(gym.Env[dict[str, np.ndarray], int]):
+    """Dict observations: a picture of noise and a vector."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Dict(
+            {
+                "camera": spaces.Box(0, 255, (3, 40, 40), np.uint8),
+                "speed": spaces.Box(-1.0, 1.0, (2,), np.float32),
+            }
+        )
+        self.action_space = spaces.Discrete(2)
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        return {
+            "camera": self.np_random.integers(0, 256, (3, 40, 40), dtype=np.uint8),
+            "speed": self.np_random.uniform(-1, 1, 2).astype(np.float32),
+        }
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self._observe(), float(action), self.steps >= 20, False, {}

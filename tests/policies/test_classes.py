@@ -1,0 +1,298 @@
+"""The policies: architecture, init, options, calibration, saving and loading, under stock algorithms."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from helpers.envs import SceneEnv, make_cartpole, make_pong
+from helpers.processes import run_python
+from helpers.weights import assert_same_weights
+from sb3_stable_ppo import StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy, StablePongPolicy, StablePPO
+from sb3_stable_ppo.policies.calibration import batch_norms
+
+FRAMES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+VECTOR = spaces.Box(-1.0, 1.0, (4,))
+SCENE = SceneEnv().observation_space
+ACTIONS = spaces.Discrete(6)
+SPACES = {
+    StablePongPolicy: FRAMES,
+    StableCnnPolicy: FRAMES,
+    StableMlpPolicy: VECTOR,
+    StableMultiInputPolicy: SCENE,
+}
+
+
+def build(policy: type, **kwargs: Any) -> Any:
+    th.manual_seed(0)
+    return policy(SPACES[policy], ACTIONS, lambda _: 1e-4, **kwargs)
+
+
+def is_orthogonal(weight: th.Tensor, gain: float) -> bool:
+    """Whether rows (or columns, the fewer) are orthogonal with norm ``gain``."""
+    matrix = weight.detach().flatten(1).double()
+    matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    gram = matrix @ matrix.T
+    return bool(th.allclose(gram, gain**2 * th.eye(len(gram), dtype=th.float64), atol=1e-5))
+
+
+def body_layers(policy: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    heads = {policy.action_net, policy.value_net}
+    return [m for m in policy.modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and m not in heads]
+
+
+@pytest.mark.parametrize("policy", SPACES)
+def test_orthogonal_init_with_gain_08_survives_sb3s_build(policy: type) -> None:
+    built = build(policy)
+    assert all(is_orthogonal(layer.weight, 0.8) for layer in body_layers(built))
+    assert all(bool((layer.bias == 0).all()) for layer in body_layers(built))
+    assert is_orthogonal(built.action_net.weight, 0.01)
+    assert is_orthogonal(built.value_net.weight, 1.0)
+
+
+def test_separate_extractors_are_both_initialised() -> None:
+    built = build(StableCnnPolicy, share_features_extractor=False, init_gain=0.5)
+    assert built.vf_features_extractor is not built.pi_features_extractor
+    assert all(is_orthogonal(layer.weight, 0.5) for layer in body_layers(built))
+
+
+def test_ortho_init_false_leaves_torchs_init() -> None:
+    built = build(StableMlpPolicy, ortho_init=False)
+    assert not any(is_orthogonal(layer.weight, 0.8) for layer in body_layers(built))
+    assert any(bool((layer.bias != 0).any()) for layer in body_layers(built))
+
+
+def test_the_optimizer_holds_the_reinitialised_parameters_with_sb3s_eps() -> None:
+    built = build(StablePongPolicy)
+    held = {id(parameter) for group in built.optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in built.parameters()}
+    assert built.optimizer.defaults["eps"] == 1e-5
+
+
+def test_pong_policy_has_an_actor_and_a_critic_of_512_units_each() -> None:
+    built = build(StablePongPolicy)
+    assert [str(module) for module in built.mlp_extractor.policy_net] == [
+        "Linear(in_features=3136, out_features=512, bias=True)",
+        "LeakyReLU(negative_slope=0.01)",
+    ]
+    assert built.mlp_extractor.value_net[0].out_features == 512
+    assert built.action_net.in_features == built.value_net.in_features == 512
+    assert {type(norm) for norm in batch_norms(built)} == {nn.BatchNorm2d}
+
+
+def test_cnn_policy_has_one_trunk_and_as_many_weights_as_stock() -> None:
+    ours = build(StableCnnPolicy, norm="none")
+    stock = ActorCriticCnnPolicy(FRAMES, ACTIONS, lambda _: 1e-4)
+    assert [p.shape for p in ours.parameters()] == [p.shape for p in stock.parameters()]
+
+
+def test_mlp_policy_has_norms_in_its_hidden_layers() -> None:
+    names = [type(module).__name__ for module in build(StableMlpPolicy).mlp_extractor.policy_net]
+    assert names == ["Linear", "LayerNorm", "LeakyReLU"] * 2
+
+
+@pytest.mark.parametrize("policy", SPACES)
+@pytest.mark.parametrize("word", ["norm", "norm_position", "activation"])
+def test_an_unknown_word_is_an_error_in_every_policy(policy: type, word: str) -> None:
+    with pytest.raises(ValueError, match=f"Unknown {word} 'nonsense': choose one of"):
+        build(policy, **{word: "nonsense"})
+
+
+@pytest.mark.parametrize(
+    ("policy", "space", "advice"),
+    [
+        (StablePongPolicy, VECTOR, "StableMlpPolicy for vectors"),
+        (StableCnnPolicy, SCENE, "StableMultiInputPolicy for Dict"),
+        (StableMlpPolicy, SCENE, "Use StableMultiInputPolicy"),
+        (StableMultiInputPolicy, FRAMES, "Use StableCnnPolicy for images"),
+    ],
+)
+def test_observations_of_the_wrong_kind_name_the_right_policy(policy: type, space: spaces.Space, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
+        policy(space, ACTIONS, lambda _: 1e-4)
+
+
+def test_activation_fn_is_refused_with_the_word_to_use() -> None:
+    with pytest.raises(ValueError, match="activation='relu', not activation_fn"):
+        build(StableMlpPolicy, activation_fn=nn.ReLU)
+
+
+def test_images_that_are_scaled_already_are_taken_with_normalize_images_false() -> None:
+    scaled = spaces.Box(0.0, 1.0, (4, 84, 84), np.float32)
+    built = StablePongPolicy(scaled, ACTIONS, lambda _: 1e-4, normalize_images=False)
+    assert built.predict(np.zeros((4, 84, 84), np.float32))[0].shape == ()
+    with pytest.raises(ValueError, match="normalize_images=False"):
+        StablePongPolicy(scaled, ACTIONS, lambda _: 1e-4)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, A2C])
+@pytest.mark.parametrize(
+    ("policy", "make_env"),
+    [
+        (StablePongPolicy, make_pong),
+        (StableCnnPolicy, make_pong),
+        (StableMlpPolicy, make_cartpole),
+        (StableMultiInputPolicy, SceneEnv),
+    ],
+)
+def test_every_policy_trains_under_stock_algorithms(algorithm: type, policy: type, make_env: Any) -> None:
+    options = {"batch_size": 8, "n_epochs": 1} if algorithm is PPO else {}
+    model = algorithm(policy, make_env(), n_steps=8, seed=0, **options)
+    before = [p.clone() for p in model.policy.parameters()]
+    model.learn(32)
+    changed = [not th.equal(old, new) for old, new in zip(before, model.policy.parameters(), strict=True)]
+    assert all(changed)
+    assert all(bool(th.isfinite(p).all()) for p in model.policy.parameters())
+
+
+def test_the_first_rollout_calibrates_batch_norm_and_the_update_ends_it() -> None:
+    model = PPO(StablePongPolicy, make_pong(), n_steps=8, batch_size=16, n_epochs=1, seed=0)
+    norms = batch_norms(model.policy)
+    seen: list[list[int]] = []
+    forward = model.policy.forward
+
+    def watched(obs: th.Tensor) -> Any:
+        out = forward(obs)
+        seen.append([int(norm.num_batches_tracked) for norm in norms])
+        return out
+
+    model.policy.forward = watched
+    model.learn(32)
+    assert seen == [[n] * 3 for n in range(1, 9)] + [[9] * 3] * 8  # 8 steps, one minibatch, 8 steps untouched
+
+
+def test_the_calibrated_policy_acts_as_it_will_in_the_update() -> None:
+    model = PPO(StablePongPolicy, make_pong(8), n_steps=32, batch_size=256, n_epochs=1, seed=0)
+    _, callback = model._setup_learn(256, None)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+    data = next(model.rollout_buffer.get())
+    model.policy.set_training_mode(True)
+    _, log_prob, _ = model.policy.evaluate_actions(data.observations, data.actions.long().flatten())
+    assert float((log_prob.detach() - data.old_log_prob).exp().sub(1).abs().max()) < 0.05
+
+
+class NormedExtractor(BaseFeaturesExtractor):
+    """A user's own extractor, with a norm that has no statistics and one that must stay as it is."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 4)
+        self.loose, self.frozen = nn.BatchNorm1d(4, track_running_stats=False), nn.BatchNorm1d(4)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.frozen(self.loose(observations))
+
+
+def test_the_norms_of_an_extractor_of_the_users_own_are_not_calibrated() -> None:
+    policy_kwargs = {"features_extractor_class": NormedExtractor, "norm": "batch"}
+    model = PPO(StableMlpPolicy, make_cartpole(), n_steps=8, batch_size=16, n_epochs=1, policy_kwargs=policy_kwargs)
+    model.policy.set_training_mode(False)
+    model.policy(th.ones(3, 4))
+    assert int(model.policy.features_extractor.frozen.num_batches_tracked) == 0
+    assert int(model.policy.mlp_extractor.policy_net.norm1.num_batches_tracked) == 1
+    model.learn(16)
+
+
+@pytest.mark.parametrize(
+    "options", [{"init_gain": -1}, {"init_gain": float("nan")}, {"norm_momentum": 7}, {"negative_slope": "big"}]
+)
+def test_a_number_outside_its_range_is_an_error_that_names_it(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be a number from"):
+        build(StableMlpPolicy, **options)
+
+
+def test_words_for_the_extractor_alone_are_not_overwritten() -> None:
+    built = build(StableCnnPolicy, features_extractor_kwargs={"norm": "batch", "features_dim": 64})
+    assert built.features_extractor.body.norm == "batch"
+    assert built.features_dim == 64
+
+
+def test_predict_and_evaluate_actions_never_calibrate() -> None:
+    built = build(StablePongPolicy)
+    built.set_training_mode(False)
+    frames = th.zeros(2, 4, 84, 84, dtype=th.uint8)
+    built.predict(np.zeros((2, 4, 84, 84), np.uint8))
+    built.evaluate_actions(frames, th.zeros(2))
+    assert [int(norm.num_batches_tracked) for norm in batch_norms(built)] == [0, 0, 0]
+    built(frames)
+    assert [int(norm.num_batches_tracked) for norm in batch_norms(built)] == [1, 1, 1]
+
+
+def test_a_trained_policy_is_not_calibrated_again_after_load(tmp_path: Path) -> None:
+    model = PPO(StablePongPolicy, make_pong(), n_steps=8, batch_size=8, n_epochs=1, seed=0).learn(16)
+    model.save(tmp_path / "model")
+    loaded = PPO.load(tmp_path / "model", env=make_pong())
+    statistics = [norm.running_mean.clone() for norm in batch_norms(loaded.policy)]
+    loaded.policy.set_training_mode(False)
+    loaded.policy(th.zeros(2, 4, 84, 84, dtype=th.uint8))
+    assert all(th.equal(a, n.running_mean) for a, n in zip(statistics, batch_norms(loaded.policy), strict=True))
+
+
+def test_calibration_adds_no_key_to_the_state_dict_and_draws_no_random_number() -> None:
+    built, frames = build(StablePongPolicy), th.zeros(2, 4, 84, 84, dtype=th.uint8)
+    built.set_training_mode(False)
+    keys = list(built.state_dict())
+    before = th.get_rng_state()
+    built(frames, deterministic=True)
+    assert th.equal(th.get_rng_state(), before)
+    assert list(built.state_dict()) == keys
+
+
+OPTIONS: dict[str, Any] = {"norm": "batch", "norm_position": "before", "activation": "elu", "init_gain": 0.7}
+
+
+@pytest.mark.parametrize("policy", SPACES)
+def test_policy_save_and_load_in_a_fresh_process(policy: type, tmp_path: Path) -> None:
+    built = build(policy, **OPTIONS, share_features_extractor=False)
+    built.save(str(tmp_path / "policy.pt"))
+    code = (
+        "import sys, torch as th, sb3_stable_ppo as s\n"
+        "policy = getattr(s, sys.argv[1]).load(sys.argv[2])\n"
+        "print(policy.body, policy.init_gain, policy.share_features_extractor)\n"
+        "print(float(sum(p.double().abs().sum() for p in policy.state_dict().values())))"
+    )
+    body, total = run_python(code, policy.__name__, str(tmp_path / "policy.pt")).splitlines()[-2:]
+    assert body == f"{built.body} 0.7 False"
+    assert float(total) == float(sum(p.double().abs().sum() for p in built.state_dict().values()))
+
+
+def test_model_save_and_load_in_a_fresh_process_predicts_the_same(tmp_path: Path) -> None:
+    model = PPO(StableMlpPolicy, make_cartpole(), n_steps=16, batch_size=16, policy_kwargs={**OPTIONS}, seed=0).learn(
+        32
+    )
+    model.save(tmp_path / "model")
+    code = (
+        "import sys, numpy as np\nfrom stable_baselines3 import PPO\n"
+        "obs = np.linspace(-0.1, 0.1, 40, dtype=np.float32).reshape(10, 4)\n"
+        "print(PPO.load(sys.argv[1]).predict(obs, deterministic=True)[0].tolist())"
+    )
+    obs = np.linspace(-0.1, 0.1, 40, dtype=np.float32).reshape(10, 4)
+    assert run_python(code, str(tmp_path / "model")).strip() == str(model.predict(obs, deterministic=True)[0].tolist())
+
+
+@pytest.mark.parametrize("policy", ["MlpPolicy", StableMlpPolicy])
+def test_a_stock_ppo_zip_loads_into_stable_ppo_and_back(policy: Any, tmp_path: Path) -> None:
+    stock = PPO(policy, make_cartpole(), n_steps=16, batch_size=16, seed=0).learn(32)
+    stock.save(tmp_path / "stock")
+    ours = StablePPO.load(tmp_path / "stock", env=make_cartpole())
+    assert_same_weights(ours, stock)
+    assert ours.guards is not None
+    ours.learn(32)
+    ours.save(tmp_path / "ours")
+    back = PPO.load(tmp_path / "ours", env=make_cartpole())
+    assert_same_weights(back, ours)
+    assert type(back) is PPO
+    back.learn(32)
+
+
+def test_continuous_actions_and_gsde_train() -> None:
+    model = PPO(StableMlpPolicy, gym.make("Pendulum-v1"), n_steps=16, batch_size=16, use_sde=True, seed=0).learn(32)
+    assert isinstance(model.policy, ActorCriticPolicy)
+    assert model.predict(np.zeros(3, np.float32))[0].shape == (1,)
