@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sb3_stable_ppo.cli.arguments import positive_int
-from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.checks import unknown
+from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.envs.registry import check_env
@@ -57,7 +58,7 @@ def run(argv: list[str]) -> int:
         import_packages(args.gym_packages)
         check_env(args.env)
         if args.algo not in ALGOS:
-            raise UsageError(f"Unknown algorithm {args.algo!r}: choose one of {', '.join(ALGOS)}.")
+            raise UsageError(unknown("algorithm", args.algo, ALGOS))
     envs: list[Any] = []
     with ExitStack() as stack:
         make_env = create_test_env
@@ -76,7 +77,7 @@ def run(argv: list[str]) -> int:
         try:
             rl_zoo3.enjoy.enjoy()
         except (AssertionError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise UsageError(f"enjoy: {type(error).__name__}: {' '.join(str(error).split())}") from error
+            raise UsageError(f"enjoy: {described(error)}") from error
     return 0
 
 

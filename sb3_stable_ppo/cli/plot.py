@@ -9,7 +9,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.common.patching import patched
 
@@ -44,5 +44,5 @@ def run(argv: list[str]) -> int:
                 plt.savefig(args.save)
                 print(args.save)
         except (ValueError, KeyError, OSError, AssertionError) as error:
-            raise UsageError(f"plot {argv[0]}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+            raise UsageError(f"plot {argv[0]}: {described(error)}") from error
     return 0

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from sb3_stable_ppo.cli.arguments import add_worker_arguments, check_worker_arguments
-from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.common.signals import handled
@@ -95,7 +95,7 @@ def run(argv: list[str]) -> int:
         except Exception as error:
             if isinstance(error, UsageError) or any(manager.is_set_up for manager in managers):
                 raise
-            raise UsageError(f"train: {type(error).__name__}: {' '.join(str(error).split())}") from error
+            raise UsageError(f"train: {described(error)}") from error
         finally:
             for manager in managers:
                 print_results(Path(manager.save_path))

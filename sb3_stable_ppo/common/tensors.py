@@ -52,3 +52,12 @@ def all_finite(tensors: list[th.Tensor]) -> bool:
         return True
     total = th.stack([tensor.sum(dtype=th.float32) for tensor in tensors]).sum()
     return bool(th.isfinite(total)) or all(bool(th.isfinite(tensor).all()) for tensor in tensors)
+
+
+def is_broken_distribution(error: ValueError) -> bool:
+    """
+    Whether an error is torch's validation of a distribution's parameters, which NaN in a network's output fails.
+
+    :param error: that a forward pass has raised
+    """
+    return "to satisfy the constraint" in str(error)

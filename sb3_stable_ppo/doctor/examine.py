@@ -17,7 +17,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
-from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.doctor.diagnosis import diagnose
 from sb3_stable_ppo.doctor.findings import Diagnosis
 from sb3_stable_ppo.doctor.saved_models import load_model
@@ -93,7 +93,7 @@ def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv
                 break
         check_for_correct_spaces(env, space, model.action_space)
     except Exception as error:
-        raise UsageError(f"--env {env_id}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"--env {env_id}: {described(error)}") from error
     return env
 
 

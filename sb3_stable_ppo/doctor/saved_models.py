@@ -20,7 +20,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_stable_ppo import algorithms
-from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.checks import unknown
+from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.doctor.untrusted_zip import model_file
 
 OF_THE_CALLER = {"self", "policy", "env", "device", "verbose", "_init_setup_model", "args", "kwargs"}
@@ -82,7 +83,7 @@ def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
     path = model_file(path)
     known = known_algorithms()
     if algo is not None and algo not in known:
-        raise UsageError(f"Unknown algorithm {algo!r}: choose one of {', '.join(known)}.")
+        raise UsageError(unknown("algorithm", algo, known))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -99,4 +100,4 @@ def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
     except (zipfile.BadZipFile, EOFError, KeyError) as error:
         raise UsageError(f"{path}: no whole zip of an SB3 model ({type(error).__name__}: {error}).") from error
     except Exception as error:  # whatever a pickle may raise
-        raise UsageError(f"{path} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path} cannot be loaded: {described(error)}") from error

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch as th
 
-from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.tensors import first_nonfinite
 from sb3_stable_ppo.doctor.findings import Diagnosis, Finding, conclude
 
@@ -71,8 +71,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, th.Tensor], dict[str, Any]
     except UsageError:
         raise
     except Exception as error:  # torch's loader has many ways to say no
-        reason = " ".join(str(error).split())[:160]
-        raise UsageError(f"{path}: its weights are not tensors alone: {type(error).__name__}: {reason}") from error
+        reason = described(error, 160)
+        raise UsageError(f"{path}: its weights are not tensors alone: {reason}") from error
     if not isinstance(tensors, Mapping) or not tensors or not all(map(_is_plain, tensors, tensors.values())):
         raise UsageError(f"{path}: its weights are not plain tensors by name.")
     try:

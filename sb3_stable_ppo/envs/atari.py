@@ -6,7 +6,6 @@ What differs from SB3's own ``make_atari_env`` is listed in docs/fast_path.md.
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from sb3_stable_ppo.common.checks import did_you_mean, one_of, whole_number
 from sb3_stable_ppo.fast.threads import affinity_offset, batch_scheduling
 
 gym.register_envs(ale_py)
@@ -106,7 +106,7 @@ class AtariVecEnv(VecEnv):
             ("noop_max", noop_max, 0),
             ("num_threads", num_threads, 0),
         ):
-            _check_count(name, value, least)
+            whole_number(value, name, least)
         if action_repeat_probability is None:
             action_repeat_probability = float(spec.kwargs["repeat_action_probability"])
         threads = int(num_threads) or min(int(n_envs), th.get_num_threads())
@@ -263,13 +263,11 @@ def make_atari_env(
     :param wrapper_kwargs: keywords of SB3's ``AtariWrapper``, which :class:`AtariVecEnv` takes by the same names
     :raises ValueError: for an unknown word, an id that is not Atari, or a number out of range
     """
-    if vec_env not in VEC_ENVS:
-        raise ValueError(f"Unknown vec_env {vec_env!r}: choose one of {', '.join(VEC_ENVS)}.")
-    if vec_env == "ale":
+    if one_of(vec_env, VEC_ENVS, "vec_env") == "ale":
         options: dict[str, Any] = {"num_threads": num_threads, "monitor_dir": monitor_dir, **(wrapper_kwargs or {})}
         return AtariVecEnv(env_id, n_envs, seed, frame_stack=frame_stack, **options)
     spec = atari_spec(env_id)
-    _check_count("n_envs", n_envs, 1)
+    whole_number(n_envs, "n_envs", 1)
     if frame_skip_of(spec) == spec.kwargs["frameskip"]:  # an id that skips by itself: the wrapper would skip once more
         wrapper_kwargs = {"frame_skip": 1, **(wrapper_kwargs or {})}
     stock: type[DummyVecEnv] | type[SubprocVecEnv] = DummyVecEnv if vec_env == "dummy" else SubprocVecEnv
@@ -288,9 +286,8 @@ def atari_spec(env_id: str) -> Any:
     """
     atari = [name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("ale_py")]
     if env_id not in atari:
-        nearest = difflib.get_close_matches(env_id, atari, n=1)
-        hint = f" Did you mean {nearest[0]}?" if nearest else " Such as PongNoFrameskip-v4."
-        raise ValueError(f"{env_id!r} is not the id of an Atari game.{hint}")
+        hint = did_you_mean(env_id, atari) or ", such as PongNoFrameskip-v4"
+        raise ValueError(f"{env_id!r} is not the id of an Atari game{hint}.")
     spec = gym.spec(env_id)
     if ale_py.roms.get_rom_path(spec.kwargs["game"]) is None:
         raise ValueError(f"The ROM of {env_id} is missing: pip install --force-reinstall ale-py brings all of them.")
@@ -310,11 +307,6 @@ def frame_skip_of(spec: Any) -> int:
     if not isinstance(skip, int):
         raise ValueError(f"{spec.id} skips a random number of frames: choose an id with NoFrameskip, or frame_skip=4.")
     return 4 if skip == 1 else skip
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
 
 
 def _infos(info: dict[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -4,12 +4,12 @@ Whether an env exists, and if not, what to do about it.
 
 from __future__ import annotations
 
-import difflib
 from contextlib import suppress
 from importlib.util import find_spec
 
 import gymnasium as gym
 
+from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.errors import UsageError
 
 
@@ -26,5 +26,4 @@ def check_env(env_id: str) -> None:
         return
     if ("NoFrameskip" in env_id or env_id.startswith("ALE/")) and find_spec("ale_py") is None:
         raise UsageError(f"{env_id} needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'.")
-    nearest = difflib.get_close_matches(env_id, gym.envs.registry, n=1)
-    raise UsageError(f"Unknown env {env_id!r}{f' (did you mean {nearest[0]}?)' if nearest else ''}.")
+    raise UsageError(f"Unknown env {env_id!r}{did_you_mean(env_id, gym.envs.registry)}.")

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch as th
 from torch import nn
 
+from sb3_stable_ppo.common.checks import one_of, unknown
+
 MEMORY_FORMATS = ("contiguous", "channels_last")
 PRECISIONS = ("fp32", "bf16", "auto")
 log = logging.getLogger("sb3_stable_ppo.fast")
@@ -44,14 +46,10 @@ class FastPathConfig:
     compile: bool | str = False
 
     def __post_init__(self) -> None:
-        if self.memory_format not in MEMORY_FORMATS:
-            raise ValueError(
-                f"Unknown memory_format {self.memory_format!r}: choose one of {', '.join(MEMORY_FORMATS)}."
-            )
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"Unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}.")
+        one_of(self.memory_format, MEMORY_FORMATS, "memory_format")
+        one_of(self.precision, PRECISIONS, "precision")
         if self.compile not in (True, False, "auto"):
-            raise ValueError(f"Unknown compile {self.compile!r}: choose one of true, false, auto.")
+            raise ValueError(unknown("compile", self.compile, ("true", "false", "auto")))
 
     @property
     def is_plain(self) -> bool:

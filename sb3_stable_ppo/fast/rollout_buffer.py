@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
+from sb3_stable_ppo.common.checks import one_of
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.fast.config import MEMORY_FORMATS
 
@@ -36,9 +37,7 @@ class TorchRolloutBuffer(RolloutBuffer):
     """
 
     def __init__(self, *args: Any, memory_format: str = "contiguous", **kwargs: Any) -> None:
-        if memory_format not in MEMORY_FORMATS:
-            raise ValueError(f"Unknown memory_format {memory_format!r}: choose one of {', '.join(MEMORY_FORMATS)}.")
-        self._channels_last = memory_format == "channels_last"
+        self._channels_last = one_of(memory_format, MEMORY_FORMATS, "memory_format") == "channels_last"
         self._block: np.ndarray | None = None
         self._tensors: tuple[th.Tensor, ...] = ()
         super().__init__(*args, **kwargs)

@@ -4,15 +4,19 @@ What the guards watch for, as plain numbers that YAML can hold.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from sb3_stable_ppo.common.checks import did_you_mean, number, one_of, whole_number
 from sb3_stable_ppo.common.lazy import public
 
 ON_NONFINITE_OBS = ("raise", "repeat_last")
+MAX_LOG_RATIO = 80.0
+"""Not far beyond, ``exp`` overflows float32."""
+OLD_FIELDS = {"max_unit_loss": "max_lost_unit_fraction", "max_silenced": "max_newly_inactive_fraction"}
+"""What fields were called in version 0.1.0; understood in configurations and in saved models."""
 
 
 @public
@@ -56,42 +60,38 @@ class GuardConfig:
     max_consecutive_skips: int = 10
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_log_ratio",
-            "min_advantage_std",
-            "max_kl",
-            "max_lost_unit_fraction",
-            "max_newly_inactive_fraction",
-        ):
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
-        for name in ("max_retries", "probe_rows", "max_consecutive_skips"):
-            value = getattr(self, name)
-            if not _number(name, value).is_integer():  # nor is infinity
-                raise ValueError(f"{name} must be a whole number, not {value!r}.")
-            object.__setattr__(self, name, int(float(value)))
+        checked: dict[str, Any] = {
+            "min_advantage_std": number(self.min_advantage_std, "min_advantage_std", may_be_infinite=True),
+            "max_kl": number(self.max_kl, "max_kl", may_be_infinite=True),
+            "max_log_ratio": number(self.max_log_ratio, "max_log_ratio", high=MAX_LOG_RATIO),
+            "fallback_ratio": self._checked_fallback_ratio(),
+            "max_retries": whole_number(self.max_retries, "max_retries"),
+            "probe_rows": whole_number(self.probe_rows, "probe_rows", least=2),
+            "max_consecutive_skips": whole_number(self.max_consecutive_skips, "max_consecutive_skips", least=1),
+        }
+        for name in ("max_lost_unit_fraction", "max_newly_inactive_fraction"):
+            checked[name] = number(getattr(self, name), name, high=1.0)
+        for name in ("max_log_ratio", "max_kl", "max_lost_unit_fraction", "max_newly_inactive_fraction"):
+            if checked[name] == 0:
+                raise ValueError(f"{name} must be above 0: no update leaves the policy exactly where it was.")
         for name in ("undo", "straight_through"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")
-        if not isinstance(self.fallback_ratio, (list, tuple)) or len(self.fallback_ratio) != 2:
-            raise ValueError(f"fallback_ratio must be two bounds around 1, not {self.fallback_ratio!r}.")
-        low, high = (_number("fallback_ratio", bound) for bound in self.fallback_ratio)
-        object.__setattr__(self, "fallback_ratio", (low, high))
-        if not 0 < self.max_log_ratio <= 80:
-            raise ValueError(f"max_log_ratio must be in (0, 80] (exp overflows beyond), not {self.max_log_ratio}.")
-        if not 0 < low <= 1 <= high < math.inf:
-            raise ValueError(f"fallback_ratio must be two bounds around 1, such as [0.05, 20], not {[low, high]}.")
-        for name in ("max_lost_unit_fraction", "max_newly_inactive_fraction"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in (0, 1], not {getattr(self, name)}.")
-        if self.max_kl == 0:
-            raise ValueError("max_kl must be above 0: no update leaves the policy where it was.")
-        if self.probe_rows < 2:
-            raise ValueError(f"probe_rows must be at least 2, not {self.probe_rows}.")
-        if self.max_consecutive_skips < 1:
-            raise ValueError(f"max_consecutive_skips must be at least 1, not {self.max_consecutive_skips}.")
-        if self.on_nonfinite_obs not in ON_NONFINITE_OBS:
-            choices = ", ".join(ON_NONFINITE_OBS)
-            raise ValueError(f"Unknown on_nonfinite_obs {self.on_nonfinite_obs!r}: choose one of {choices}.")
+        one_of(self.on_nonfinite_obs, ON_NONFINITE_OBS, "on_nonfinite_obs")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Models of version 0.1.0 were saved with the fields' old names."""
+        self.__dict__.update({OLD_FIELDS.get(name, name): value for name, value in state.items()})
+
+    def _checked_fallback_ratio(self) -> tuple[float, float]:
+        bounds = self.fallback_ratio
+        if isinstance(bounds, (list, tuple)) and len(bounds) == 2:
+            low, high = (number(bound, "fallback_ratio") for bound in bounds)
+            if 0 < low <= 1 <= high < math.inf:
+                return low, high
+        raise ValueError(f"fallback_ratio must be two bounds around 1, such as [0.05, 20], not {bounds!r}.")
 
     @classmethod
     def of(cls, guards: GuardConfig | Mapping[str, Any] | None) -> GuardConfig | None:
@@ -105,20 +105,13 @@ class GuardConfig:
             return guards
         if not isinstance(guards, Mapping):
             raise ValueError(f"guards must be a GuardConfig, a dict or None, not {guards!r}.")
+        named: dict[str, Any] = {}
         known = [field.name for field in fields(cls)]
-        for key in guards:
-            if key not in known:
-                nearest = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {nearest[0]}? " if nearest else ""
-                raise ValueError(f"Unknown guard {key!r}: {hint}Known are {', '.join(known)}.")
-        return cls(**guards)
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number, not {value!r}.") from None
-    if not number >= 0:
-        raise ValueError(f"{name} must be at least 0, not {value!r}.")
-    return number
+        for key, value in guards.items():
+            name = OLD_FIELDS.get(key, key)
+            if name not in known:
+                raise ValueError(f"Unknown guard {key!r}{did_you_mean(key, known)}. Known are {', '.join(known)}.")
+            if name in named:
+                raise ValueError(f"Guard {name} is given twice: {key} is its old name. Leave one of them out.")
+            named[name] = value
+        return cls(**named)

@@ -16,8 +16,8 @@ from typing import Any
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_stable_ppo.common.errors import CollapseError
-from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite
+from sb3_stable_ppo.common.errors import CollapseError, one_line
+from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken_distribution
 from sb3_stable_ppo.guards.arithmetic import lost_unit_fraction, newly_inactive_fraction, next_scale
 from sb3_stable_ppo.guards.backup import Backup
 from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
@@ -164,10 +164,10 @@ class GuardMixin(OnPolicyAlgorithm):
         except CollapseError:
             raise
         except ValueError as error:
-            if "to satisfy the constraint" not in str(error):  # torch's argument validation: no distribution any more
+            if not is_broken_distribution(error):
                 raise
             self._error = error
-            return f"train() failed: {' '.join(str(error).split())[:300]}"
+            return f"train() failed: {one_line(error, 300)}"
         state = {name: tensor for name, tensor in self.policy.state_dict().items() if tensor.is_floating_point()}
         if all_finite(list(state.values())):
             return None

@@ -16,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
+from sb3_stable_ppo.common.checks import unknown, whole_number
 from sb3_stable_ppo.common.errors import CollapseError
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.common.patching import patched
@@ -90,12 +91,11 @@ class HealthCallback(RunCallback):
         super().__init__(folder, verbose=verbose)
         numbers = {"every": every, "rows": rows, "thorough_rows": thorough_rows, "every_steps": every_steps}
         for name, number in numbers.items():
-            if int(number) < 1:
-                raise ValueError(f"{name} must be at least 1, not {number!r}.")
+            whole_number(number, name, 1)
         if budget is not None and not 0 < budget <= 1:
             raise ValueError(f"budget is a share of the training time, in (0, 1], or None, not {budget!r}.")
         if not callable(on_alarm) and on_alarm not in ON_ALARM:
-            raise ValueError(f"Unknown on_alarm {on_alarm!r}: choose one of {', '.join(ON_ALARM)}, or a function.")
+            raise ValueError(unknown("on_alarm", on_alarm, ON_ALARM, also=", or give a function"))
         self.every, self.rows, self.thorough_rows = int(every), int(rows), int(thorough_rows)
         self.budget, self.on_alarm, self.every_steps = budget, on_alarm, int(every_steps)
         self._rollout: _Rollout | None = None

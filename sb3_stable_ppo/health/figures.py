@@ -15,7 +15,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from torch import nn
 from torch.distributions import Categorical
 
-from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite
+from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken_distribution
 from sb3_stable_ppo.metrics.kl import LOG_MAX, mean_kl
 from sb3_stable_ppo.metrics.layers import (
     BatchNorm,
@@ -74,7 +74,7 @@ def inspect_policy(
         try:
             outputs = outputs_of(policy, observations)
         except ValueError as error:
-            if "to satisfy the constraint" not in str(error):  # torch's argument validation: no distribution any more
+            if not is_broken_distribution(error):
                 raise
             raise NotFinite(OUTPUTS) from error
     told = [*outputs.parameters(), *activations.values()]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from sb3_stable_ppo.common.checks import number_in, one_of
+from sb3_stable_ppo.common.checks import number, one_of
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
@@ -50,8 +50,8 @@ class BlockConfig:
         one_of(self.activation, tuple(ACTIVATIONS), "activation")
         if self.norm_position is not None:
             one_of(self.norm_position, NORM_POSITIONS, "norm_position")
-        number_in(self.negative_slope, 0.0, 1.0, "negative_slope")
-        number_in(self.norm_momentum, 0.0, 1.0, "norm_momentum")
+        number(self.negative_slope, "negative_slope", high=1.0)
+        number(self.norm_momentum, "norm_momentum", high=1.0)
 
     @property
     def position(self) -> str:

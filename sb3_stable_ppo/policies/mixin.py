@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
-from sb3_stable_ppo.common.checks import number_in
+from sb3_stable_ppo.common.checks import number
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.execution import FastPath
 from sb3_stable_ppo.fast.threads import single_threaded_inference
@@ -116,7 +116,7 @@ class StablePolicyMixin(_ActorCritic):
                 **(features_extractor_kwargs or {}),
             }
         # Kept out of nn.Module's attributes until its __init__ has run, which is where SB3 calls _build.
-        self.__dict__.update(body=body, speed=speed, init_gain=number_in(init_gain, 0.0, 100.0, "init_gain"))
+        self.__dict__.update(body=body, speed=speed, init_gain=number(init_gain, "init_gain", high=100.0))
         super().__init__(
             observation_space,
             action_space,

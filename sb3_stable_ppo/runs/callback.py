@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_stable_ppo.common.checks import whole_number
 from sb3_stable_ppo.runs.folder import RunWriter
 
 
@@ -29,10 +30,8 @@ class RunCallback(BaseCallback):
 
     def __init__(self, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0) -> None:
         super().__init__(verbose)
-        if int(max_snapshots) < 1:
-            raise ValueError(f"max_snapshots must be at least 1, not {max_snapshots!r}.")
         self.folder = folder
-        self.max_snapshots = int(max_snapshots)
+        self.max_snapshots = whole_number(max_snapshots, "max_snapshots", 1)
 
     def _on_training_start(self) -> None:
         # A logger that nobody asked for has a temporary folder, in which nobody would look.

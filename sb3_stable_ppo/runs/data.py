@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.runs.folder import RunReader
 
 Floats = npt.NDArray[np.float64]
@@ -113,7 +113,7 @@ def _attempt(read: Callable[[Path], Mapping[str, Any]], folder: Path, notes: lis
     try:
         return dict(read(folder))
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        notes.append(f"{type(error).__name__} while reading {folder}: {' '.join(str(error).split())[:200]}")
+        notes.append(f"Not read in {folder}: {described(error, 200)}")
         return {}
 
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from stable_baselines3.common.utils import FloatSchedule
 
+from sb3_stable_ppo.common.checks import number, one_of, whole_number
 from sb3_stable_ppo.common.lazy import public
 
 UNITS = ("updates", "steps")
@@ -35,11 +36,9 @@ class CountingSchedule:
     """
 
     def __init__(self, initial: float = 1e-4, *, warmup: int = 0, unit: str = "updates") -> None:
-        if unit not in UNITS:
-            raise ValueError(f"Unknown unit {unit!r}: choose one of {', '.join(UNITS)}.")
-        self.initial = _number("initial", initial)
-        self.warmup = int(_number("warmup", warmup))
-        self.unit = unit
+        self.initial = number(initial, "initial")
+        self.warmup = whole_number(warmup, "warmup")
+        self.unit = one_of(unit, UNITS, "unit")
         self.count = 0
         self.counted = False
         """Whether something advances the count in this process; not saved."""
@@ -181,8 +180,8 @@ class StepLR(CountingSchedule):
         unit: str = "updates",
     ) -> None:
         super().__init__(initial, warmup=warmup, unit=unit)
-        self.step_size = int(_number("step_size", step_size, low=1))
-        self.gamma = _number("gamma", gamma, high=1.0)
+        self.step_size = whole_number(step_size, "step_size", 1)
+        self.gamma = number(gamma, "gamma", high=1.0)
 
     def decay(self, count: int) -> float:
         return self.initial * self.gamma ** (count // self.step_size)
@@ -227,8 +226,8 @@ class _ToFinal(CountingSchedule):
         unit: str = "updates",
     ) -> None:
         super().__init__(initial, warmup=warmup, unit=unit)
-        self.final = _number("final", final)
-        self.total = None if total is None else int(_number("total", total, low=1))
+        self.final = number(final, "final")
+        self.total = None if total is None else whole_number(total, "total", 1)
         self.length = self.total
 
     advice = "Give it a longer total=, or a final= above 0."
@@ -292,10 +291,9 @@ def make_schedule(schedule: str, **options: Any) -> CountingSchedule:
     :param options: the arguments of its class
     :raises ValueError: for an unknown name or argument, listing the choices
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"Unknown schedule {schedule!r}: choose one of {', '.join(SCHEDULES)}.")
+    name = one_of(schedule, SCHEDULES, "schedule")
     try:
-        return SCHEDULES[schedule](**options)
+        return SCHEDULES[name](**options)
     except TypeError as error:
         raise ValueError(f"Schedule {schedule!r}: {error}.") from error
 
@@ -305,16 +303,3 @@ def counting_schedule(learning_rate: Any) -> CountingSchedule | None:
     if isinstance(learning_rate, FloatSchedule):
         learning_rate = learning_rate.value_schedule
     return learning_rate if isinstance(learning_rate, CountingSchedule) else None
-
-
-def _number(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
-    """``value`` as a number; YAML reads ``1e-4`` as a string."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number, not {value!r}.") from None
-    if not low <= number <= high or math.isinf(number):
-        raise ValueError(
-            f"{name} must be {f'in [{low}, {high}]' if math.isfinite(high) else f'at least {low}'}, not {value!r}."
-        )
-    return number

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.utils import obs_as_tensor
 
+from sb3_stable_ppo.common.checks import whole_number
 from sb3_stable_ppo.common.files import Array
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.probes.activations import ActivationProbe
@@ -48,9 +49,7 @@ class ActivationSnapshotCallback(RunCallback):
         self, every: int = 1000, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0
     ) -> None:
         super().__init__(folder, max_snapshots, verbose)
-        if int(every) < 1:
-            raise ValueError(f"every must be at least 1 step, not {every!r}.")
-        self.every = int(every)
+        self.every = whole_number(every, "every", 1)
         self.observation: dict[str, Array] | None = None
 
     def _on_training_start(self) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sb3_stable_ppo.common.errors import one_line
 from sb3_stable_ppo.common.files import Array
 from sb3_stable_ppo.runs.data import Series
 from sb3_stable_ppo.runs.folder import RunReader
@@ -76,7 +77,7 @@ def timeline_of(reader: RunReader, max_frames: int = MAX_FRAMES) -> Timeline:
         try:
             snapshots[step] = reader.snapshot(step)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            notes.append(f"The snapshot of step {step:,} cannot be read: {' '.join(str(error).split())}")
+            notes.append(f"The snapshot of step {step:,} cannot be read: {one_line(error)}")
     names = next(iter(snapshots.values()), {})
     layers = {
         name: layer_timeline([snapshot[name] for snapshot in snapshots.values()])
@@ -88,7 +89,7 @@ def timeline_of(reader: RunReader, max_frames: int = MAX_FRAMES) -> Timeline:
         observation = picture_of(reader.observation() or {})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         observation = None
-        notes.append(f"The observation of the snapshots cannot be read: {' '.join(str(error).split())}")
+        notes.append(f"The observation of the snapshots cannot be read: {one_line(error)}")
     return Timeline(list(snapshots) if layers else [], layers, observation, len(steps), notes)
 
 

@@ -18,7 +18,7 @@ from rl_zoo3.utils import ALGOS
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_stable_ppo.common.errors import CollapseError, UsageError
+from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, one_line
 from sb3_stable_ppo.common.signals import was_interrupted
 from sb3_stable_ppo.health.alarms import Event
 from sb3_stable_ppo.health.callback import HealthCallback
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
             try:
                 results.append(self._train(trial, index, seed, entry, folder))
             except Exception as error:
-                trial.set_user_attr("error", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+                trial.set_user_attr("error", described(error, 300))
                 raise
         returns, health = zip(*results, strict=True)
         trial.set_user_attr("returns", list(returns))
@@ -107,7 +107,7 @@ class Plan(NamedTuple):
             if was_interrupted():
                 raise KeyboardInterrupt
         except (CollapseError, ValueError, AssertionError) as error:
-            trial.set_user_attr("collapsed", f"seed {seed}: {' '.join(str(error).split())[:300]}")
+            trial.set_user_attr("collapsed", f"seed {seed}: {one_line(error, 300)}")
             raise optuna.TrialPruned(str(error)) from error
         if manager.evaluation.is_pruned:
             raise optuna.TrialPruned
@@ -127,7 +127,7 @@ def base_entry(config: Path, env: str, algorithm: type[BaseAlgorithm]) -> dict[s
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--conf-file {config}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"--conf-file {config}: {one_line(error)}") from error
     entries = content if isinstance(content, dict) else {}
     key = env if env in entries else "atari" if StableExperimentManager.is_atari(env) else env
     if not isinstance(entries.get(key), dict):

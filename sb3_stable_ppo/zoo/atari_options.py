@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 
+from sb3_stable_ppo.common.checks import unknown
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.zoo.hyperparams import class_entries
 
@@ -30,7 +31,7 @@ def ale_options(hyperparams: Mapping[str, Any], env_id: str, source: str) -> dic
     """
     word = hyperparams.get("vec_env", "dummy")
     if word not in VEC_ENV_WORDS:
-        raise UsageError(f"{source}: unknown vec_env {word!r}: choose one of {', '.join(VEC_ENV_WORDS)}.")
+        raise UsageError(f"{source}: {unknown('vec_env', word, VEC_ENV_WORDS)}")
     if word != "ale":
         return None
     if gym.spec(env_id).kwargs.get("frameskip", 1) != 1:
@@ -46,8 +47,8 @@ def ale_options(hyperparams: Mapping[str, Any], env_id: str, source: str) -> dic
             "Choose vec_env: dummy."
         )
     options = dict(wrappers[0][1])
-    unknown = set(options) - set(inspect.signature(AtariWrapper.__init__).parameters)
-    for given in (unknown, hyperparams.get("env_kwargs"), hyperparams.get("monitor_kwargs")):
+    unknown_keys = set(options) - set(inspect.signature(AtariWrapper.__init__).parameters)
+    for given in (unknown_keys, hyperparams.get("env_kwargs"), hyperparams.get("monitor_kwargs")):
         for key in given or ():
             raise UsageError(f"{source}: vec_env: ale cannot pass on {key!r}. Choose vec_env: dummy, or leave it out.")
     if options.pop("action_repeat_probability", 0.0):

@@ -4,7 +4,6 @@ Hyperparameters as rl_zoo3's YAML gives them: read its numbers right, and name w
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.errors import UsageError
 
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
@@ -94,7 +94,7 @@ def find_policy(policy: Any, algorithm: type[BaseAlgorithm], source: str) -> typ
         return find_class(policy, f"{source}: policy")
     if policy not in algorithm.policy_aliases:
         raise UsageError(
-            f"{source}: unknown policy {policy!r}{_nearest(policy, algorithm.policy_aliases)}. "
+            f"{source}: unknown policy {policy!r}{did_you_mean(policy, algorithm.policy_aliases)}. "
             f"{algorithm.__name__} knows {', '.join(algorithm.policy_aliases)}; "
             "any other goes by its dotted path."
         )
@@ -153,9 +153,4 @@ def class_entries(callback: Any) -> list[tuple[str, Mapping[str, Any]]]:
 def _check_keys(given: Iterable[str], known: set[str], complaint: str) -> None:
     for key in given:
         if key not in known:
-            raise UsageError(f"{complaint} {key!r}{_nearest(key, known)}. Known are {', '.join(sorted(known))}.")
-
-
-def _nearest(word: Any, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(str(word), list(known), n=1)
-    return f" (did you mean {matches[0]}?)" if matches else ""
+            raise UsageError(f"{complaint} {key!r}{did_you_mean(key, known)}. Known are {', '.join(sorted(known))}.")

@@ -27,7 +27,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import LinearSchedule, get_latest_run_id
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from sb3_stable_ppo.common.errors import CollapseError, UsageError
+from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, one_line
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.runs.callback import RunCallback
 from sb3_stable_ppo.runs.folder import RunWriter
@@ -73,7 +73,7 @@ class StableExperimentManager(ExperimentManager):
             try:
                 params = self.load_trial(self.storage, self.study_name, trial_id, convert=False)
             except Exception as error:
-                raise UsageError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+                raise UsageError(f"{what}: {described(error)}") from error
             steps = self.n_timesteps if self.n_timesteps > 0 else int(float(hyperparams["n_timesteps"]))
             hyperparams = {**with_trial(self.algo, hyperparams, params, steps), **(self.custom_hyperparams or {})}
             pprint({f"with trial {trial_id}": hyperparams})
@@ -185,9 +185,9 @@ class StableExperimentManager(ExperimentManager):
             self._give_up_folder()
             if isinstance(error, UsageError) or not isinstance(error, Exception):
                 raise
-            kind = "" if isinstance(error, (ValueError, AssertionError)) else f"{type(error).__name__}: "
+            told = one_line(error) if isinstance(error, (ValueError, AssertionError)) else described(error)
             what = f"{self.algo} on {self.env_name.gym_id} cannot be set up"
-            raise UsageError(f"{what}: {kind}{' '.join(str(error).split())}") from error
+            raise UsageError(f"{what}: {told}") from error
         if results is None:  # hyperparameters are optimised: rl_zoo3 keeps its report elsewhere
             shutil.rmtree(self.save_path)
         self.is_set_up = True

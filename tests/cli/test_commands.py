@@ -232,7 +232,7 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     ([], {"policy_kwargs": {"norm": "bacth"}}, "Unknown norm 'bacth': choose one of batch, layer, none"),
     ([], {"policy_kwargs": {"activation": "relo"}}, "Unknown activation 'relo': choose one of leaky_relu, relu"),
     ([], {"policy": "StableCnnPolicy"}, "A Cnn policy needs images"),
-    ([], {"guards": {"max_ratio": 3}}, "Unknown guard 'max_ratio': did you mean"),
+    ([], {"guards": {"max_ratio": 3}}, "Unknown guard 'max_ratio' (did you mean"),
     ([], {"learning_rate": "step_1e-4"}, "learning_rate: 'step_1e-4' is neither a number nor lin_ and a number"),
     ([], {"learning_rate": {"initial": 1}}, "learning_rate takes {schedule: step, …}"),
     ([], {"learning_rate": {"schedule": "stair"}}, "Unknown schedule 'stair': choose one of step, linear"),
@@ -244,7 +244,7 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     ([], {"callback": "sb3_stable_ppo.ActivationSnapshotCallback"}, "draws convolutional layers"),
     ([], {"policy_kwargs": {"negative_slope": "big"}}, "negative_slope must be a number from 0 to 1, not 'big'"),
     ([], {"policy_kwargs": {"norm": False}}, "Unknown norm False: choose one of batch, layer, none"),
-    ([], {"guards": {"fallback_ratio": 3}}, "fallback_ratio must be two bounds around 1, not 3"),
+    ([], {"guards": {"fallback_ratio": 3}}, "fallback_ratio must be two bounds around 1, such as [0.05, 20], not 3"),
     (["-params", "foo"], {}, "train: SyntaxError"),
     (["--seed", "99999999999"], {}, "train: ValueError: Seed must be"),
 ]

@@ -228,7 +228,7 @@ def test_a_model_trained_in_one_env_goes_on_in_the_other() -> None:
     ("env_id", "options", "complaint"),
     [
         ("CartPole-v1", {}, "'CartPole-v1' is not the id of an Atari game"),
-        ("PongNoFrameskp-v4", {}, "Did you mean PongNoFrameskip-v4"),
+        ("PongNoFrameskp-v4", {}, "did you mean PongNoFrameskip-v4"),
         ("Pong-v4", {}, "skips a random number of frames"),
         ("Pong-ramNoFrameskip-v4", {}, "is not the id of an Atari game|gives the memory"),
         (PONG, {"n_envs": 0}, "n_envs must be a whole number of at least 1, not 0"),

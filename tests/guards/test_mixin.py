@@ -205,8 +205,8 @@ def test_an_interrupt_or_a_bug_in_an_update_leaves_the_weights_from_before_it(
 @pytest.mark.parametrize(
     ("guards", "complaint"),
     [
-        ({"max_retries": float("inf")}, "max_retries must be a whole number, not inf"),
-        ({"probe_rows": 2.7}, "probe_rows must be a whole number, not 2.7"),
+        ({"max_retries": float("inf")}, "max_retries must be a whole number of at least 0, not inf"),
+        ({"probe_rows": 2.7}, "probe_rows must be a whole number of at least 2, not 2.7"),
         ({"undo": "false"}, "undo must be true or false, not 'false'"),
         ({"straight_through": None}, "straight_through must be true or false, not None"),
     ],

@@ -363,11 +363,11 @@ def test_an_alarm_stops_or_raises_or_calls(on_alarm: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"rows": 0}, "rows must be at least 1, not 0"),
-        ({"every": 0}, "every must be at least 1"),
-        ({"every_steps": 0}, "every_steps must be at least 1"),
+        ({"rows": 0}, "rows must be a whole number of at least 1, not 0"),
+        ({"every": 0}, "every must be a whole number of at least 1"),
+        ({"every_steps": 0}, "every_steps must be a whole number of at least 1"),
         ({"budget": 0}, r"share of the training time, in \(0, 1\], or None, not 0"),
-        ({"on_alarm": "panic"}, "Unknown on_alarm 'panic': choose one of warn, stop, raise, or a function"),
+        ({"on_alarm": "panic"}, "Unknown on_alarm 'panic': choose one of warn, stop, raise, or give a function"),
     ],
 )
 def test_an_option_out_of_range_is_an_error(options: Any, complaint: str) -> None:

@@ -104,10 +104,10 @@ def test_numbers_may_be_strings_as_yaml_reads_them() -> None:
     [
         ("stepp", {}, "Unknown schedule 'stepp': choose one of step, linear, cosine, warmup"),
         ("step", {"size": 3}, "unexpected keyword argument 'size'"),
-        ("step", {"gamma": 1.5}, r"gamma must be in \[0.0, 1.0\], not 1.5"),
-        ("step", {"step_size": 0}, "step_size must be at least 1, not 0"),
-        ("step", {"initial": -1e-4}, "initial must be at least 0"),
-        ("linear", {"initial": "fast"}, "initial must be a number, not 'fast'"),
+        ("step", {"gamma": 1.5}, r"gamma must be a number from 0 to 1, not 1.5"),
+        ("step", {"step_size": 0}, "step_size must be a whole number of at least 1, not 0"),
+        ("step", {"initial": -1e-4}, "initial must be a number of at least 0"),
+        ("linear", {"initial": "fast"}, "initial must be a number of at least 0, not 'fast'"),
         ("cosine", {"unit": "epochs"}, "Unknown unit 'epochs': choose one of updates, steps"),
     ],
 )

@@ -190,13 +190,13 @@ def test_without_any_folder_the_error_says_how_to_give_one() -> None:
 
 @pytest.mark.parametrize("callback", [ActivationSnapshotCallback, HealthCallback])
 def test_keeping_no_snapshot_is_an_error(callback: type) -> None:
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match="must be a whole number of at least 1"):
         callback(**({"max_snapshots": 0} if callback is ActivationSnapshotCallback else {"rows": 0}))
 
 
 @pytest.mark.parametrize("callback", [ActivationSnapshotCallback, HealthCallback])
 def test_an_interval_below_one_is_an_error(callback: type) -> None:
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match="must be a whole number of at least 1"):
         callback(every=0)
 
 

@@ -79,7 +79,7 @@ def test_subproc_is_one_word_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"vec_env": "envpool"}, "unknown vec_env 'envpool': choose one of ale, dummy, subproc"),
+        ({"vec_env": "envpool"}, "Unknown vec_env 'envpool': choose one of ale, dummy, subproc"),
         ({"env_wrapper": None}, "stands in for the wrapper .*AtariWrapper and no other, here: none"),
         ({"env_wrapper": [{ATARI_WRAPPER: {"noops": 3}}]}, "cannot pass on 'noops'"),
         ({"env_kwargs": {"mode": 1}}, "cannot pass on 'mode'"),
@@ -110,7 +110,7 @@ def test_the_wrappers_arguments_are_passed_on() -> None:
         "frame_stack": 2,
     }
     assert ale_options({**PONG, "vec_env": "dummy"}, "PongNoFrameskip-v4", "here") is None
-    with pytest.raises(UsageError, match="unknown vec_env"):
+    with pytest.raises(UsageError, match="Unknown vec_env"):
         ale_options({**PONG, "vec_env": 3}, "PongNoFrameskip-v4", "here")
 
 
