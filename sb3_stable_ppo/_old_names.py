@@ -3,8 +3,7 @@ Where the modules of version 0.1.0 went: 79 in one folder, now in rooms.
 
 Saved models name the classes in them by module (``sb3_stable_ppo.guard_config``), and so do configurations
 (``sb3_stable_ppo.zoo_masks.InfoActionMasks``). ``MODULES`` is the one table that keeps these names importable;
-``RENAMED`` adds the classes and functions that have another name now. Names that old modules had of others
-(``sb3_stable_ppo.zoo.RunWriter``) are not kept.
+``RENAMED`` adds classes that have another name now. Functions that were no part of the interface may be gone.
 """
 
 from __future__ import annotations
@@ -99,8 +98,15 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """By a module's old name, the modules in which its names are now."""
 
-RENAMED: dict[str, str] = {}
-"""By a class's or function's old name, its name now."""
+RENAMED: dict[str, str] = {
+    "Body": "BlockConfig",
+    "Film": "Timeline",
+    "GradientTap": "GradientRecorder",
+    "Outcome": "Check",
+    "Seen": "PolicyReading",
+    "Speed": "FastPathConfig",
+}
+"""By a class's old name, its name now."""
 
 
 def find_old_name(module: str, name: str) -> Any:
