@@ -8,12 +8,10 @@ import json
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from sb3_stable_ppo.cli.arguments import non_negative_int, parser_of, positive_int
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.files import json_ready
 from sb3_stable_ppo.common.packages import import_packages
 from sb3_stable_ppo.doctor.examine import examine
 from sb3_stable_ppo.doctor.findings import Diagnosis
@@ -52,16 +50,8 @@ def run(argv: list[str]) -> int:
 
 
 def as_json(diagnosis: Diagnosis, subject: str) -> str:
-    """For machines; what is no number is null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(child) for key, child in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(child) for child in value]
-        return None if isinstance(value, float) and not np.isfinite(value) else value
-
-    return json.dumps({"subject": subject, **plain(diagnosis.as_dict())}, indent=2, default=str)
+    """The diagnosis for machines; NaN and infinity are ``null``."""
+    return json.dumps(json_ready({"subject": subject, **diagnosis.as_dict()}), indent=2, allow_nan=False)
 
 
 def show(diagnosis: Diagnosis, subject: str) -> None:

@@ -33,12 +33,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _as_json(value: Any) -> Any:
-    """JSON knows neither nan nor infinity, nor numpy's numbers."""
+def json_ready(value: Any) -> Any:
+    """
+    The same values as JSON can hold them: NaN and infinity become None (``null``), numpy's numbers Python's, tuples
+    lists, and keys strings.
+
+    >>> json_ready({"kl": float("nan"), 1: (2.0, 3)})
+    {'kl': None, '1': [2.0, 3]}
+
+    :param value: nested mappings, lists, tuples and plain values
+    """
     if isinstance(value, Mapping):
-        return {str(key): _as_json(child) for key, child in value.items()}
+        return {str(key): json_ready(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_as_json(child) for child in value]
+        return [json_ready(child) for child in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_stable_ppo.common.files import Array, _as_json, packed, write_atomically
+from sb3_stable_ppo.common.files import Array, json_ready, packed, write_atomically
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -91,7 +91,7 @@ class RunWriter:
         :param figures: by name
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(_as_json({"step": step, **figures}), allow_nan=False) + "\n"
+        line = json.dumps(json_ready({"step": step, **figures}), allow_nan=False) + "\n"
         path = self.folder / "health.jsonl"
         cut_short = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         with path.open("a", encoding="utf-8") as file:
