@@ -1,4 +1,4 @@
-"""What version 0.1.0 saved, when all its modules lay in one folder, loads and goes on: models, a run folder, a study."""
+"""What version 0.1.0 saved, when all modules lay in one folder, loads and goes on: models, a run folder, a study."""
 
 import base64
 import importlib

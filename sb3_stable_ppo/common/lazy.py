@@ -25,7 +25,9 @@ def lazy_exports(
     """
     ``__getattr__``, ``__dir__`` and ``__all__`` of a package.
 
-    >>> __getattr__, __dir__, __all__ = lazy_exports(__name__, {"config": ["GuardConfig"]})
+    >>> __getattr__, __dir__, __all__ = lazy_exports("sb3_stable_ppo.guards", {"config": ["GuardConfig"]})
+    >>> __all__, __getattr__("GuardConfig").__name__
+    (['GuardConfig'], 'GuardConfig')
 
     Names that the package had in an older version are found too.
 

@@ -96,8 +96,8 @@ class ActivationProbe:
     Reads the activations of a policy's layers for given observations: what the first activation module puts out that
     runs after the layer, with whatever norm lies between.
 
-    >>> probe = ActivationProbe(model.policy, kinds=("conv",))
-    >>> probe(observations)["conv1"].shape
+    >>> probe = ActivationProbe(model.policy, kinds=("conv",))  # doctest: +SKIP
+    >>> probe(observations)["conv1"].shape  # doctest: +SKIP
     torch.Size([8, 32, 20, 20])
 
     Behind an LSTM, layers are read as at the first step of an episode, where its state is zero.

@@ -24,7 +24,7 @@ class LRSchedulerCallback(BaseCallback):
     Counts updates for a :class:`~sb3_stable_ppo.schedules.learning_rate.CountingSchedule` in any SB3 algorithm.
     ``StablePPO`` counts by itself and needs no such callback; with it, the callback only sets the schedule.
 
-    >>> PPO("MlpPolicy", "CartPole-v1").learn(10_000, callback=LRSchedulerCallback("step", step_size=2))
+    >>> model.learn(10_000, callback=LRSchedulerCallback("step", step_size=2))  # doctest: +SKIP
 
     SB3 has no hook behind ``train()``: a changed ``_n_updates`` at the start of the next rollout tells that one was.
 
