@@ -23,6 +23,11 @@ STEP, RETURN, EVALUATION = "time/total_timesteps", "rollout/ep_rew_mean", "eval/
 ATARI_FRAMES = 4
 SMOOTH = 100
 """SB3's ``ep_rew_mean`` is the mean of so many episodes; so is ours of monitor files."""
+OLD_TAGS = {
+    "guards/unit_loss": "guards/lost_unit_fraction",
+    "guards/silenced": "guards/newly_inactive_fraction",
+}
+"""Tags that version 0.1.0 logged, and their names now. They are read for one version."""
 
 
 class Series(NamedTuple):
@@ -90,7 +95,7 @@ def read_run(folder: str | Path) -> RunData:
         curves = _attempt(read, folder, notes)
         if curves and read is _monitors:
             notes.append("Steps of returns and lengths are counted by the monitor files, episode by episode.")
-    curves = {**_attempt(_evaluations, folder, notes), **curves}
+    curves = {**_attempt(_evaluations, folder, notes), **_with_current_tags(curves)}
     facts = {**_attempt(_arguments, folder, notes), **_attempt(lambda _: reader.facts, folder, notes)}
     settings = _attempt(_settings, folder, notes)
     run = RunData(folder.resolve().name, folder, facts, settings, curves, [*map(_sound, reader.health())], notes)
@@ -115,6 +120,16 @@ def _attempt(read: Callable[[Path], Mapping[str, Any]], folder: Path, notes: lis
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         notes.append(f"Not read in {folder}: {described(error, 200)}")
         return {}
+
+
+def _with_current_tags(curves: Mapping[str, Series]) -> dict[str, Series]:
+    """A log that has a tag under both names, as of a run that went on in a newer version, keeps the steps of both."""
+    found = {name: curve for name, curve in curves.items() if name not in OLD_TAGS}
+    for old, new in OLD_TAGS.items():
+        if old in curves:
+            parts = [curves[old], *([found[new]] if new in found else [])]
+            found[new] = series([point for part in parts for point in zip(*map(np.ndarray.tolist, part), strict=True)])
+    return found
 
 
 def _progress(folder: Path) -> dict[str, Series]:
