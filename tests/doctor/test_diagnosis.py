@@ -223,15 +223,18 @@ def test_a_healthy_model_raises_no_alarm(name: str, seed: int) -> None:
     cls = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
     continuous = name in ("SAC", "TD3")
     env = make_vec_env("Pendulum-v1" if continuous else "CartPole-v1", 1 if continuous or "DQN" in name else 4, seed)
-    options = {"learning_starts": 200} if continuous or "DQN" in name else {}
+    options: dict[str, Any] = {"learning_starts": 200} if continuous or "DQN" in name else {}
+    smaller = {"RecurrentPPO": {"lstm_hidden_size": 64}, "QRDQN": {"n_quantiles": 50}}  # than their slow defaults
+    if name in smaller:
+        options["policy_kwargs"] = smaller[name]
     policy = "MlpLstmPolicy" if name == "RecurrentPPO" else "MlpPolicy"
-    model = cls(policy, env, seed=seed, **options).learn(1_500 if continuous else 4_096)
+    model = cls(policy, env, seed=seed, **options).learn(800 if continuous else 4_096 if name == "DQN" else 2_048)
     diagnosis = diagnose(model, observations_of(model, 512))
     assert diagnosis.verdict == "healthy", str(diagnosis)
     assert [finding for finding in diagnosis.findings if (finding.name, name) != ("one_action", "QRDQN")] == []
 
 
-STRESS: dict[str, Any] = {"learning_rate": 5e-3, "n_epochs": 10, "clip_range": 0.2, "n_steps": 128, "batch_size": 256}
+STRESS: dict[str, Any] = {"learning_rate": 5e-3, "n_epochs": 10, "clip_range": 0.2, "n_steps": 64, "batch_size": 256}
 
 
 @pytest.mark.slow
@@ -241,7 +244,7 @@ def test_stock_ppo_that_collapses_on_pong_is_told_from_ours_that_does_not_at_the
         model = algorithm(policy, fast_atari_env("PongNoFrameskip-v4", 8, seed=0), seed=0, ent_coef=0.01, **STRESS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.learn(3_072, callback=HealthCallback(folder=tmp_path / name, budget=None))
+            model.learn(1_536, callback=HealthCallback(folder=tmp_path / name, budget=None))
         events = [event for line in RunReader(tmp_path / name).health() for event in line["events"] if event["raised"]]
         verdicts[name] = diagnose(model, observations_of(model, 512)).verdict, [event["name"] for event in events]
     assert verdicts["stock"][0] == "collapsed activations"
