@@ -11,10 +11,18 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from sb3_stable_ppo.health.figures import Figures
+from sb3_stable_ppo.health.thresholds import (
+    DORMANT_LAYER,
+    FALLING_RANK,
+    FEW_INPUTS,
+    GROWING_NORM,
+    INACTIVE_LAYER,
+    JUMPING_POLICY,
+    LOW_RANK,
+    ONE_ACTION,
+)
 from sb3_stable_ppo.probes.activations import is_critics
 
-FEW_INPUTS = 8
-"""Observations of fewer numbers bound the rank of what is made from them."""
 EARLY = 5
 """So many first measurements are what later norms are compared with."""
 
@@ -115,16 +123,26 @@ def _nonfinite(figures: Figures, bound: float) -> Symptom | None:  # noqa: ARG00
 RULES = (
     AlarmRule("nonfinite", _nonfinite, 1.0, 0.5, 1, "the network is numerically broken: {where}"),
     AlarmRule(
-        "inactive_layer", _first_layer("fault_fraction"), 0.9, 0.8, 3, "{share} of the units of {where} are {fault}"
+        "inactive_layer",
+        _first_layer("fault_fraction"),
+        INACTIVE_LAYER,
+        0.8,
+        3,
+        "{share} of the units of {where} are {fault}",
     ),
     AlarmRule(
-        "dormant_layer", _first_layer("dormant_fraction"), 0.9, 0.8, 3, "{share} of the units of {where} are dormant"
+        "dormant_layer",
+        _first_layer("dormant_fraction"),
+        DORMANT_LAYER,
+        0.8,
+        3,
+        "{share} of the units of {where} are dormant",
     ),
-    AlarmRule("low_rank", _low_rank, 2, 4, 2, "the features of {where} have an srank of {value:.0f}"),
+    AlarmRule("low_rank", _low_rank, LOW_RANK, 4, 2, "the features of {where} have an srank of {value:.0f}"),
     AlarmRule(
         "falling_rank",
         _at("features", "srank_share"),
-        0.25,
+        FALLING_RANK,
         0.4,
         3,
         "the srank of {where} has fallen to {share} of its peak",
@@ -132,15 +150,15 @@ RULES = (
     AlarmRule(
         "growing_norm",
         _at("features", "norm_growth"),
-        10.0,
+        GROWING_NORM,
         5.0,
         3,
         "the features of {where} are {value:.1f} times as large as at first",
     ),
-    AlarmRule("one_action", _balance, 0.02, 0.05, 3, "nearly one action in all states"),
-    AlarmRule("jumping_policy", _kl, 1.0, 0.3, 2, "an update moved the policy by a KL of {value:.3g}"),
+    AlarmRule("one_action", _balance, ONE_ACTION, 0.05, 3, "nearly one action in all states"),
+    AlarmRule("jumping_policy", _kl, JUMPING_POLICY, 0.3, 2, "an update moved the policy by a KL of {value:.3g}"),
 )
-"""Their thresholds and what they mean are in docs/health.md."""
+"""What they mean is in docs/health.md."""
 
 
 @dataclass
