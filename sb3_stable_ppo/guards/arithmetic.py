@@ -44,7 +44,7 @@ def guard_log_prob(log_prob: th.Tensor, old_log_prob: th.Tensor, guards: GuardCo
     """
     log_ratio = log_prob.detach() - old_log_prob
     limit = guards.max_log_ratio
-    if float(th.linalg.vector_norm(log_ratio, math.inf)) <= limit:  # one look at the largest; False if any is no number
+    if float(th.linalg.vector_norm(log_ratio, math.inf)) <= limit:  # one look at the largest; False if any is NaN
         return GuardedLogProb(log_prob, log_ratio, 0, 0)
     finite = th.isfinite(log_ratio)
     low, high = -limit, limit

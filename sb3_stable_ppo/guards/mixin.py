@@ -231,4 +231,4 @@ class GuardMixin(OnPolicyAlgorithm):
     def _warn_once(self, kind: str, text: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(f"{text} (Said once; guards/ in the log counts on.)", stacklevel=3)
+            warnings.warn(f"{text} Further occurrences are only counted, under guards/ in the log.", stacklevel=3)
