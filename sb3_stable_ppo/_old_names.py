@@ -89,7 +89,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "tuning_results": ("tuning.results",),
     "undo": ("guards.backup", "guards.reading", "common.tensors"),
     "weight_metrics": ("metrics.weights",),
-    "weights_only": ("doctor.untrusted_zip",),
+    "weights_only": ("doctor.untrusted_zip", "doctor.weights"),
     "zoo": ("zoo.manager",),
     "zoo_envs": ("zoo.atari_options",),
     "zoo_masks": ("zoo.masks", "envs.action_masks"),

@@ -19,10 +19,10 @@ from sb3_stable_ppo.envs.registry import check_env
 
 
 def run(argv: list[str]) -> int:
-    """tell whether the network of a saved model lives; exit status 0 if it does, 1 if not"""
+    """tell whether the network of a saved model lives; exit status 0 if nothing critical is found, 1 otherwise"""
     parser = parser_of("doctor", run.__doc__)
     parser.add_argument("model", type=Path, help="zip of any model of SB3, sb3-contrib or ours")
-    parser.add_argument("--env", help="where it plays; left out: only its weights are looked at")
+    parser.add_argument("--env", help="where it plays; without it only its weights are examined")
     parser.add_argument("--algo", help="its algorithm's class, such as PPO, where it cannot be found out")
     parser.add_argument("--rows", type=positive_int, default=512, help="observations to look at (%(default)s)")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="of the env (%(default)s)")
@@ -46,7 +46,7 @@ def run(argv: list[str]) -> int:
         print(as_json(diagnosis, subject))
     else:
         show(diagnosis, subject)
-    return 0 if diagnosis.is_healthy else 1
+    return 0 if diagnosis.is_healthy or diagnosis.is_open else 1
 
 
 def as_json(diagnosis: Diagnosis, subject: str) -> str:
@@ -64,12 +64,9 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
     from rich.table import Table
 
     console = Console()
-    colour = "green" if diagnosis.is_healthy else "red"
+    colour = "green" if diagnosis.is_healthy else "yellow" if diagnosis.is_open else "red"
     console.print(escape(subject), highlight=False)
-    by_weights = diagnosis.is_healthy and "tensors" in diagnosis.figures
-    console.print(
-        f"[bold {colour}]{'nothing wrong with the weights by themselves' if by_weights else diagnosis.verdict}[/]"
-    )
+    console.print(f"[bold {colour}]{diagnosis.verdict}[/]")
     for finding in diagnosis.findings:
         console.print(f"  [bold]{finding.severity}[/] {finding.name}: {escape(finding.evidence)}", highlight=False)
         console.print(f"    {escape(finding.remedy)}", highlight=False)

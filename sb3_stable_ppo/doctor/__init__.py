@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from sb3_stable_ppo.doctor.examine import examine as examine
     from sb3_stable_ppo.doctor.findings import Diagnosis as Diagnosis, Finding as Finding
     from sb3_stable_ppo.doctor.saved_models import load_model as load_model
-    from sb3_stable_ppo.doctor.untrusted_zip import diagnose_weights as diagnose_weights, read_weights as read_weights
+    from sb3_stable_ppo.doctor.untrusted_zip import read_weights as read_weights
+    from sb3_stable_ppo.doctor.weights import diagnose_weights as diagnose_weights
 else:
     __getattr__, __dir__, __all__ = lazy_exports(
         __name__,
@@ -20,6 +21,7 @@ else:
             "examine": ["examine"],
             "findings": ["Diagnosis", "Finding"],
             "saved_models": ["load_model"],
-            "untrusted_zip": ["diagnose_weights", "read_weights"],
+            "untrusted_zip": ["read_weights"],
+            "weights": ["diagnose_weights"],
         },
     )

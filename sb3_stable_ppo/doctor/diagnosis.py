@@ -1,6 +1,6 @@
 """
 ``diagnose``: whether a network lives, from what its layers and its policy do on some observations; what is wrong, how
-one sees it, and what helps. The thresholds are those of docs/health.md.
+one sees it, and what helps.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_stable_ppo.doctor.config_rules import check_config
-from sb3_stable_ppo.doctor.findings import Diagnosis, Finding, conclude
-from sb3_stable_ppo.health.alarms import FEW_INPUTS, RULES, Alarms
+from sb3_stable_ppo.doctor.findings import Diagnosis, Finding, conclude, finding
+from sb3_stable_ppo.doctor.remedies import BROKEN, DYING, IGNORES_THE_STATE, LOW_ENTROPY, REMEDIES
+from sb3_stable_ppo.health.alarms import Alarms
 from sb3_stable_ppo.health.figures import Figures, NotFinite, health_figures, inspect_policy
-from sb3_stable_ppo.probes.activations import ActivationProbe, is_critics
+from sb3_stable_ppo.health.thresholds import (
+    BALANCED,
+    CONSTANT_POLICY,
+    DORMANT_LAYER,
+    EARLY_STEPS,
+    FALLING_RANK,
+    FEW_INPUTS,
+    GROWING_NORM,
+    INACTIVE_LAYER,
+    LOW_RANK,
+    ONE_ACTION,
+)
+from sb3_stable_ppo.probes.activations import ActivationProbe, is_critic_layer
 
-RAISED_AT = {rule.name: rule.raise_at for rule in RULES}
-SICK, DORMANT = RAISED_AT["inactive_layer"], RAISED_AT["dormant_layer"]
-LOW_RANK, ONE_ACTION = RAISED_AT["low_rank"], RAISED_AT["one_action"]
-EARLY_STEPS = 500_000
-"""Until then a healthy PPO stays near -20 on Pong."""
-NEWBORN_VARIANCE = 1e-9
-"""Of a policy whose actions hardly depend on the state; SB3's init gives 1e-7 to 1e-5."""
 FEW_ROWS = 64
-REMEDIES = {
-    "dead": "Lower the learning rate or the number of epochs, use StablePPO (it undoes such updates) or a policy with "
-    "norms (StableCnnPolicy); these weights are best thrown away: go on from an earlier checkpoint.",
-    "linear": "Put a norm before the activation (norm: layer) or lower the learning rate; StablePPO undoes updates "
-    "that turn a layer linear.",
-    "saturated": "Lower the learning rate, normalise the observations (VecNormalize), or use norm: layer.",
-}
+"""Fewer observations than this bound the rank of the features themselves."""
 
 
 def diagnose(model: BaseAlgorithm | BasePolicy, observations: Any, history: Iterable[Figures] = ()) -> Diagnosis:
@@ -58,12 +58,13 @@ def diagnose(model: BaseAlgorithm | BasePolicy, observations: Any, history: Iter
     try:
         reading = inspect_policy(policy, probe, obs_as_tensor(batch, policy.device), drift=True)
     except NotFinite as error:
-        return conclude([*findings, _broken(str(error))], {"nonfinite": str(error)})
+        broken = finding("nonfinite", "critical", None, None, f"Not finite: {error}.", BROKEN)
+        return conclude([*findings, broken], {"nonfinite": str(error)})
     figures = {**health_figures(policy, probe, reading, thorough=True), "norms": reading.drift, "nonfinite": None}
     steps = None if isinstance(model, BasePolicy) else model.num_timesteps
     past = [line for line in history if steps is None or line["step"] <= steps]
-    findings += [*_layers(figures, probe), *_features(figures, probe), *_past(past)]
-    findings += _acting(figures, steps, policy.action_space)
+    inside = [*_layers(figures, probe), *_features(figures, probe)]
+    findings += [*inside, *_past(past), *_acting(figures, steps, policy.action_space, inside)]
     if not any(found.severity == "critical" for found in findings):
         findings += _early(steps, policy.observation_space)
     return conclude(findings, figures)
@@ -89,56 +90,38 @@ def _checked(observations: Any, policy: BasePolicy) -> Any:
     return arrays if isinstance(space, spaces.Dict) else arrays["observation"]
 
 
-def _broken(what: str) -> Finding:
-    return Finding(
-        "nonfinite",
-        "critical",
-        "numerically broken",
-        None,
-        None,
-        f"Not finite: {what}.",
-        "These weights cannot be saved; go on from an earlier checkpoint with StablePPO, which skips steps and undoes "
-        "updates that are not finite, and look for NaN in rewards and observations (VecCheckNan).",
-    )
-
-
 def _layers(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
     """The first layer of each fault, in the order in which layers run; the others are counted."""
     if not figures["layers"]:
         evidence = "No layer with an activation was found: nothing is known of the network's inside."
-        yield Finding("no_layers", "note", "", None, None, evidence, "Judge by the policy and the returns.")
+        yield finding("no_layers", "note", None, None, evidence, "Judge by the policy and the returns.")
     for fault, remedy in REMEDIES.items():
         found = [name for name, layer in figures["layers"].items() if layer["fault"] == fault]
-        sick = [name for name in found if not figures["layers"][name]["fault_fraction"] < SICK]
-        sick.sort(key=is_critics)
+        sick = [name for name in found if not figures["layers"][name]["fault_fraction"] < INACTIVE_LAYER]
+        sick.sort(key=is_critic_layer)
         if sick:
             share = figures["layers"][sick[0]]["fault_fraction"]
             others = f" So are most in {', '.join(sick[1:])}." if sick[1:] else ""
-            verdict = "linear network" if fault == "linear" else "collapsed activations"
             evidence = f"{share:.0%} of the units of {probe.describe(sick[0])} are {fault}.{others}"
-            yield _of_layer(sick[0], f"{fault}_units", verdict, share, SICK, evidence, remedy)
+            yield _of_layer(sick[0], f"{fault}_units", share, INACTIVE_LAYER, evidence, remedy)
     dormant = {name: layer["dormant_fraction"] for name, layer in figures["layers"].items()}
-    first = _first([name for name, share in dormant.items() if not share < DORMANT])
+    first = _first([name for name, share in dormant.items() if not share < DORMANT_LAYER])
     if first is not None:
         evidence = f"{dormant[first]:.0%} of the units of {probe.describe(first)} are dormant (tau 0.025)."
-        yield _of_layer(
-            first, "dormant_units", "collapsed activations", dormant[first], DORMANT, evidence, REMEDIES["dead"]
-        )
+        yield _of_layer(first, "dormant_units", dormant[first], DORMANT_LAYER, evidence, REMEDIES["dead"])
 
 
 def _first(layers: list[str]) -> str | None:
     """The first, but one that the actions are made from before one that is the critic's alone."""
-    return min(layers, key=is_critics, default=None)
+    return min(layers, key=is_critic_layer, default=None)
 
 
-def _of_layer(
-    layer: str, name: str, verdict: str, value: float, threshold: float, evidence: str, remedy: str
-) -> Finding:
+def _of_layer(layer: str, name: str, value: float, threshold: float, evidence: str, remedy: str) -> Finding:
     """Critical, but for a critic's own layer: a critic is flat where the rewards have told it nothing yet."""
-    if is_critics(layer):
+    if is_critic_layer(layer):
         evidence = f"{evidence} It is the critic's own: the values are flat, the actions do not depend on it."
-        return Finding(name, "warning", "", value, threshold, evidence, "Look at explained_variance and the rewards.")
-    return Finding(name, "critical", verdict, value, threshold, evidence, remedy)
+        return finding(name, "warning", value, threshold, evidence, "Look at explained_variance and the rewards.")
+    return finding(name, "critical", value, threshold, evidence, remedy)
 
 
 def _features(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
@@ -153,29 +136,32 @@ def _features(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
             f"The features of {probe.describe(features['layer'])} have an srank of {features['srank']} of "
             f"{features['width']} on {features['rows']} observations: all look alike to it."
         )
-        yield Finding(
-            "low_rank", "critical", "collapsed activations", features["srank"], LOW_RANK, evidence, REMEDIES["dead"]
-        )
+        yield finding("low_rank", "critical", features["srank"], LOW_RANK, evidence, REMEDIES["dead"])
 
 
-def _acting(figures: Figures, steps: int | None, action_space: spaces.Space[Any]) -> Iterable[Finding]:
+def _acting(
+    figures: Figures, steps: int | None, action_space: spaces.Space[Any], inside: Iterable[Finding]
+) -> Iterable[Finding]:
+    """What the policy does; its remedy is that of what is wrong with the layers before it, if anything is."""
     if isinstance(action_space, spaces.Discrete) and action_space.n < 2:
         return
     acting = figures["policy"]
-    balance, variance = acting.get("action_balance"), acting["policy_variance"]
-    remedy = (
-        "Raise ent_coef, lower the learning rate or the clip range, or use StablePPO, which undoes updates that jump; "
-        "go on from an earlier checkpoint."
-    )
+    balance, variance, entropy = acting.get("action_balance"), acting["policy_variance"], acting.get("entropy_share")
+    cause = next((found for found in inside if found.severity == "critical"), None)
     if balance is not None and balance < ONE_ACTION:
         evidence = f"One action is all but certain in every state: the balance of the actions is {balance:.3f} of 1."
-        if "entropy_share" in acting:
-            yield Finding("one_action", "critical", "collapsed policy", balance, ONE_ACTION, evidence, remedy)
+        if entropy is not None:
+            remedy = cause.remedy if cause else LOW_ENTROPY
+            yield finding("one_action", "critical", balance, ONE_ACTION, evidence, remedy)
         else:  # greedy in values that have hardly been learnt yet, DQN chooses so too
-            yield Finding("one_action", "warning", "", balance, ONE_ACTION, evidence, "Train on, then look again.")
-    elif variance < NEWBORN_VARIANCE and steps != 0:
+            yield finding("one_action", "warning", balance, ONE_ACTION, evidence, "Train on, then look again.")
+    elif variance < CONSTANT_POLICY and steps != 0:
         evidence = f"The policy does the same in every state: its variance over states is {variance:.1e}."
-        yield Finding("constant_policy", "critical", "collapsed policy", variance, NEWBORN_VARIANCE, evidence, remedy)
+        if entropy is not None:
+            evidence += f" Its entropy is {entropy:.0%} of its maximum."
+        remedy = LOW_ENTROPY if entropy is None or entropy < BALANCED else IGNORES_THE_STATE
+        remedy = cause.remedy if cause else remedy
+        yield finding("constant_policy", "critical", variance, CONSTANT_POLICY, evidence, remedy)
 
 
 def _past(history: Iterable[Figures]) -> Iterable[Finding]:
@@ -183,30 +169,17 @@ def _past(history: Iterable[Figures]) -> Iterable[Finding]:
     alarms = Alarms()
     for line in history:
         alarms.update(int(line["step"]), line)
-    for name in ("falling_rank", "growing_norm"):
+    for name, threshold in (("falling_rank", FALLING_RANK), ("growing_norm", GROWING_NORM)):
         if name in alarms.active:
             event = alarms.active[name]
-            yield Finding(
-                name,
-                "critical",
-                "dying",
-                event.value,
-                RAISED_AT[name],
-                f"{event.text[0].upper()}{event.text[1:]}.",
-                "Rank falls and norms grow long before the return does: lower the learning rate or the number of "
-                "epochs, or use norm: layer.",
-            )
+            evidence = f"{event.text[0].upper()}{event.text[1:]}."
+            yield finding(name, "critical", event.value, threshold, evidence, DYING)
 
 
 def _early(steps: int | None, observation_space: spaces.Space[Any]) -> Iterable[Finding]:
     parts = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else [observation_space]
     if steps is not None and steps < EARLY_STEPS and any(is_image_space(part) for part in parts):
-        yield Finding(
-            "early",
-            "note",
-            "early training",
-            steps,
-            EARLY_STEPS,
-            f"{steps:,} steps are early for images: Pong stays near -20 until about {EARLY_STEPS:,}, healthy or not.",
-            "Train on; the layers live.",
+        evidence = (
+            f"{steps:,} steps are early for images: Pong stays near -20 until about {EARLY_STEPS:,}, healthy or not."
         )
+        yield finding("early", "note", steps, EARLY_STEPS, evidence, "Train on; the layers live.")

@@ -21,7 +21,8 @@ from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.doctor.diagnosis import diagnose
 from sb3_stable_ppo.doctor.findings import Diagnosis
 from sb3_stable_ppo.doctor.saved_models import load_model
-from sb3_stable_ppo.doctor.untrusted_zip import diagnose_weights, read_weights
+from sb3_stable_ppo.doctor.untrusted_zip import read_weights
+from sb3_stable_ppo.doctor.weights import diagnose_weights
 from sb3_stable_ppo.runs.folder import RunReader
 
 N_ENVS = 4
@@ -44,10 +45,8 @@ def examine(
     """
     if weights_only or env_id is None:
         tensors, facts = read_weights(path)
-        shared = {
-            tensor.data_ptr(): tensor.numel() for tensor in tensors.values()
-        }  # an extractor has up to three names
-        subject = f"{path}: {sum(shared.values()):,} weights, and no more than they tell; --env tells what they do"
+        shared = {tensor.data_ptr(): tensor.numel() for tensor in tensors.values()}  # one extractor, up to three names
+        subject = f"{path}: its {sum(shared.values()):,} weights, without an env to see what the network does with them"
         return diagnose_weights(tensors, facts), subject
     model = load_model(path, algo)
     env = make_env(env_id, model, path, seed)

@@ -8,18 +8,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sb3_stable_ppo.common.lazy import public
+from sb3_stable_ppo.health.thresholds import GOOD_VERDICTS, OPEN_VERDICTS, VERDICT_OF, VERDICTS
 
 SEVERITIES = ("note", "warning", "critical")
-VERDICTS = (
-    "numerically broken",
-    "linear network",
-    "collapsed activations",
-    "collapsed policy",
-    "dying",
-    "early training",
-    "healthy",
-)
-"""From the worst on: of several, the first is the verdict."""
 
 
 @public
@@ -27,7 +18,7 @@ class Finding(NamedTuple):
     """
     :param name: of the rule
     :param severity: one of ``SEVERITIES``; critical ones alone make a network unhealthy
-    :param verdict: which of ``VERDICTS`` it speaks for; empty for what is wrong in the configuration
+    :param verdict: which of ``health.thresholds.VERDICTS`` it speaks for; empty for warnings
     :param value: what was found
     :param threshold: from where on it is a finding; None where it is not a matter of degree
     :param evidence: in a sentence
@@ -46,7 +37,7 @@ class Finding(NamedTuple):
 @public
 class Diagnosis(NamedTuple):
     """
-    :param verdict: one of ``VERDICTS``
+    :param verdict: one of ``health.thresholds.VERDICTS``
     :param findings: the worst first
     :param figures: what they were made from, as a line of ``health.jsonl`` has them
     """
@@ -57,8 +48,13 @@ class Diagnosis(NamedTuple):
 
     @property
     def is_healthy(self) -> bool:
-        """Whether nothing critical was found."""
-        return self.verdict in ("healthy", "early training")
+        """Whether the network was looked at, and nothing critical found."""
+        return self.verdict in GOOD_VERDICTS
+
+    @property
+    def is_open(self) -> bool:
+        """Whether too little was looked at to call the network healthy, as its weights alone."""
+        return self.verdict in OPEN_VERDICTS
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self.findings[0].evidence}" if self.findings else self.verdict]
@@ -66,13 +62,26 @@ class Diagnosis(NamedTuple):
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """For machines; ``healthy`` is None where that is not known."""
         return {
             "verdict": self.verdict,
-            "healthy": self.is_healthy,
+            "healthy": None if self.is_open else self.is_healthy,
             "findings": [finding._asdict() for finding in self.findings],
             "figures": self.figures,
         }
+
+
+def finding(
+    name: str, severity: str, value: float | None, threshold: float | None, evidence: str, remedy: str
+) -> Finding:
+    """
+    A finding, with the verdict that its name speaks for; a warning speaks for none.
+
+    :param name: of the rule, for criticals and notes one of ``VERDICT_OF`` if it has a verdict
+    :param severity: see :class:`Finding`, as the rest
+    """
+    verdict = "" if severity == "warning" else VERDICT_OF.get(name, "")
+    return Finding(name, severity, verdict, value, threshold, evidence, remedy)
 
 
 def conclude(findings: Iterable[Finding], figures: dict[str, Any]) -> Diagnosis:

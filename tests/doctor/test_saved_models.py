@@ -22,7 +22,8 @@ from sb3_stable_ppo import LinearLR, StablePongPolicy, StablePPO
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.doctor.saved_models import known_algorithms, load_model
-from sb3_stable_ppo.doctor.untrusted_zip import diagnose_weights, read_weights
+from sb3_stable_ppo.doctor.untrusted_zip import read_weights
+from sb3_stable_ppo.doctor.weights import diagnose_weights
 
 CONTINUOUS = ("SAC", "TD3", "DDPG", "TQC", "CrossQ")
 
@@ -66,7 +67,6 @@ def test_a_model_that_lives_is_status_0(name: str, tmp_path: Path, capsys: pytes
     shown = " ".join(capsys.readouterr().out.split())
     assert f"{name} after 0 steps, 64 observations of {env}" in shown
     assert "healthy" in shown
-    assert doctor(tmp_path / "m.zip") == 0
 
 
 def test_a_schedule_that_counts_updates_is_no_hindrance(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_pong_is_played_as_it_was_trained_and_a_dead_layer_is_status_1(
     assert "collapsed activations critical dead_units: 100% of the units of conv2" in shown
     assert doctor(*args) == 1, "its weights tell by their signs"
     shown = " ".join(capsys.readouterr().out.split())
-    assert "100% of the units of features_extractor.cnn.2 have no positive weight or bias" in shown
+    assert "100% of the units of features_extractor.cnn.2 are dead" in shown
 
 
 @pytest.mark.parametrize("flags", [[], ["--weights-only"], ["--env", "CartPole-v1"]])
@@ -146,7 +146,7 @@ def test_odd_tensors_are_looked_at_without_a_crash() -> None:
         "norm.num_batches_tracked": th.tensor([1, 2]),
         "norm.ra_var": th.full((2,), 1e6),
     }
-    assert diagnose_weights(odd, {}).is_healthy
+    assert diagnose_weights(odd, {}).verdict == "not ruled out"
 
 
 def test_stacked_vectors_and_a_critic_without_an_actors_layers_are_shown(
@@ -164,8 +164,8 @@ def test_weights_that_exploded_and_norms_without_statistics_are_seen_in_the_weig
     model = StablePPO(StablePongPolicy, make_pong(), seed=0)
     state = dict(model.policy.state_dict())
     diagnosis = diagnose_weights(state, {})
-    assert [finding.name for finding in diagnosis.findings] == ["norm_without_statistics"]
-    assert diagnosis.is_healthy
+    assert [finding.name for finding in diagnosis.findings] == ["norm_without_statistics", "weights_only"]
+    assert diagnosis.verdict == "not ruled out"
     name = "features_extractor.cnn.norm2"
     constant = {**state, f"{name}.running_var": th.zeros(64), f"{name}.num_batches_tracked": th.tensor(9)}
     constant = {key: value for key, value in constant.items() if "norm" not in key or name in key}

@@ -1,0 +1,33 @@
+"""
+What helps, by what is wrong: the same advice whether a fault was seen in the weights or in what the network does.
+"""
+
+from __future__ import annotations
+
+REMEDIES = {
+    "dead": "Lower the learning rate or the number of epochs, use StablePPO (it undoes such updates) or a policy with "
+    "norms (StableCnnPolicy). These weights cannot recover: go on from an earlier checkpoint.",
+    "linear": "Put a norm before the activation (norm: layer) or lower the learning rate; StablePPO undoes updates "
+    "that turn a layer linear.",
+    "saturated": "Lower the learning rate, normalise the observations (VecNormalize), or use norm: layer.",
+}
+"""By what most units of a layer are."""
+LOW_ENTROPY = (
+    "Raise ent_coef, lower the learning rate or the clip range, or use StablePPO, which undoes updates that jump; "
+    "go on from an earlier checkpoint."
+)
+IGNORES_THE_STATE = (
+    "Its entropy is high already, so ent_coef does not help. Check that the observations differ where the right "
+    "actions do and are not scaled away, and that the rewards tell good actions from bad ones; go on from an earlier "
+    "checkpoint."
+)
+BROKEN = (
+    "These weights cannot be saved; go on from an earlier checkpoint with StablePPO, which skips steps and undoes "
+    "updates that are not finite, and look for NaN in rewards and observations (VecCheckNan)."
+)
+DYING = (
+    "Rank falls and norms grow long before the return does: lower the learning rate or the number of epochs, or use "
+    "norm: layer."
+)
+HUGE_WEIGHTS = "Lower the learning rate, clip gradients (max_grad_norm), and look for huge rewards."
+NO_STATISTICS = "Collect a rollout before the model is used, or train it with StablePPO and our policies, which do."
