@@ -100,6 +100,7 @@ class GuardMixin(OnPolicyAlgorithm):
         SB3's ``train()``, guarded, and undone if it collapses the network.
 
         :raises CollapseError: after ``max_consecutive_skips`` updates in a row that were dropped or wholly skipped
+        :raises RuntimeError: if another version's ``train()`` does not call what the guards stand in for
         """
         guards = GuardConfig.of(self.guards)
         if guards is None:

@@ -16,6 +16,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+import sb3_contrib
+import stable_baselines3
 import torch as th
 
 from sb3_stable_ppo.common.patching import patched
@@ -26,6 +28,15 @@ from sb3_stable_ppo.guards.reading import row_mask
 from sb3_stable_ppo.metrics.kl import approx_kl, first_ratio_error
 
 WarnOnce = Callable[[str, str], None]
+
+# An error, not a warning: train() would not only be unguarded, but also leave the advantages as they are, since its
+# own normalisation is switched off
+UNGUARDED = (
+    "train() has taken no minibatch from rollout_buffer.get and policy.evaluate_actions, which the guards stand in "
+    f"for, so nothing was guarded. stable-baselines3 {stable_baselines3.__version__} or sb3-contrib "
+    f"{sb3_contrib.__version__} has another train(): install the versions that sb3-stable-ppo asks for, or train "
+    "without guards (guards=None)."
+)
 
 
 class GuardedUpdate:
@@ -71,8 +82,13 @@ class GuardedUpdate:
                     self._undo.callback(parameter.register_post_accumulate_grad_hook(hook).remove)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """
+        :raises RuntimeError: if ``train`` has ended without the two methods that are shadowed
+        """
         self._undo.close()
+        if kind is None and self.rows == 0:
+            raise RuntimeError(UNGUARDED)
 
     @property
     def raw_approx_kl(self) -> float:
@@ -105,6 +121,8 @@ class GuardedUpdate:
 
     def evaluate_actions(self, *args: Any, **kwargs: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
         """In place of ``policy.evaluate_actions``."""
+        if self.samples is None:
+            raise RuntimeError(UNGUARDED)
         values, log_prob, entropy = self.original_evaluate_actions(*args, **kwargs)
         if self._broken is not None:
             log_prob = th.where(self._broken, math.nan, log_prob)

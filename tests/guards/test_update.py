@@ -1,6 +1,8 @@
 """The guards: exact on the numbers they act on, invisible on all others."""
 
+import inspect
 import math
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3.ppo.ppo
 import torch as th
 from gymnasium import spaces
 from hypothesis import given, strategies as st
 from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
 
 from helpers.envs import make_cartpole, make_pong
 from helpers.guarded import Corrupt, Logged
@@ -273,3 +277,36 @@ def test_an_error_inside_train_leaves_nothing_wrapped() -> None:
     assert "get" not in model.rollout_buffer.__dict__
     assert "evaluate_actions" not in model.policy.__dict__
     assert model.normalize_advantage is True
+
+
+# -- another train() ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("undo", [True, False])
+@pytest.mark.parametrize("renamed", ["get", "evaluate_actions", "both"])
+def test_an_update_that_the_guards_saw_nothing_of_is_an_error(
+    undo: bool, renamed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = textwrap.dedent(inspect.getsource(PPO.train))
+    if renamed != "evaluate_actions":
+        source = source.replace("self.rollout_buffer.get(", "self.rollout_buffer.minibatches(")
+    if renamed != "get":
+        source = source.replace("self.policy.evaluate_actions(", "self.policy.evaluate(")
+    names: dict[str, Any] = {}
+    exec(source, vars(stable_baselines3.ppo.ppo), names)
+    monkeypatch.setattr(PPO, "train", names["train"])
+    monkeypatch.setattr(RolloutBuffer, "minibatches", RolloutBuffer.get, raising=False)
+    monkeypatch.setattr(StableMlpPolicy, "evaluate", StableMlpPolicy.evaluate_actions, raising=False)
+    model = StablePPO("StableMlpPolicy", make_cartpole(), guards={"undo": undo}, **SMALL)
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    with pytest.raises(RuntimeError, match=f"stable-baselines3 {stable_baselines3.__version__} or sb3-contrib"):
+        model.learn(32)
+    if undo:
+        assert all(th.equal(value, before[name]) for name, value in model.policy.state_dict().items())
+
+
+def test_an_update_that_target_kl_stops_at_once_is_a_guarded_one() -> None:
+    model = StablePPO("StableMlpPolicy", make_cartpole(), target_kl=1e-12, learning_rate=0.05, **SMALL)
+    log = Logged()
+    model.learn(64, callback=log)
+    assert [update["guards/log_ratio_clamp_fraction"] for update in log.updates] == [0.0] * len(log.updates)
