@@ -15,6 +15,7 @@ leaves a folder that can be read.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,12 @@ class RunWriter:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps(json_ready({"step": step, **figures}), allow_nan=False) + "\n"
-        path = self.folder / "health.jsonl"
-        cut_short = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n" + line if cut_short else line)
+        with (self.folder / "health.jsonl").open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a run that was killed has left half a line
+                    line = "\n" + line
+            file.write(line.encode())
 
     def observation(self, observation: Mapping[str, Array]) -> None:
         """

@@ -1,82 +1,59 @@
-"""The run folder: what is written is read back, whatever cut the run short."""
+"""The run folder's writer: what it appends, and what it reads for that."""
 
+import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, strategies as st
 
-from sb3_stable_ppo.runs.folder import RunReader, RunWriter, thinned
-
-
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    writer, reader = RunWriter(tmp_path / "run"), RunReader(tmp_path / "run")
-    writer.describe(env="Pong", status="running")
-    writer.describe(status="finished")
-    writer.health(
-        1024, {"layers": {"conv1": {"units": 32, "live": 30, "dormant_fraction": np.float32(0.125)}}, "kl": math.nan}
-    )
-    writer.observation({"observation": np.arange(8, dtype=np.uint8)})
-    writer.snapshot(1000, {"conv1": np.array([[[0.5, -1e9, math.nan]]])})
-    assert reader.facts == {"env": "Pong", "status": "finished"}
-    assert list(reader.health()) == [
-        {"step": 1024, "layers": {"conv1": {"units": 32, "live": 30, "dormant_fraction": 0.125}}, "kl": None}
-    ]
-    observation = reader.observation()
-    assert observation is not None
-    assert observation["observation"].tolist() == list(range(8))
-    assert reader.snapshot_steps() == [1000]
-    assert str(reader.snapshot(1000)["conv1"].ravel().tolist()) == "[0.5, -65504.0, nan]"
+from sb3_stable_ppo.runs.folder import RunReader, RunWriter
 
 
-def test_an_empty_or_missing_folder_reads_as_nothing(tmp_path: Path) -> None:
-    reader = RunReader(tmp_path / "nowhere")
-    assert (reader.facts, list(reader.health()), reader.snapshot_steps(), reader.observation()) == ({}, [], [], None)
+def test_a_line_after_half_a_line_of_a_killed_run_stands_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "health.jsonl").write_text('{"step": 1}\n{"step": 2, "lay')
+    RunWriter(tmp_path).health(3, {"value": float("nan")})
+    assert (tmp_path / "health.jsonl").read_text() == '{"step": 1}\n{"step": 2, "lay\n{"step": 3, "value": null}\n'
+    assert [line["step"] for line in RunReader(tmp_path).health()] == [1, 3]
 
 
-def test_a_line_cut_short_by_a_kill_is_passed_over(tmp_path: Path) -> None:
+def test_the_first_line_is_written_into_a_new_folder_or_an_empty_file(tmp_path: Path) -> None:
+    RunWriter(tmp_path / "new").health(1, {})
+    assert (tmp_path / "new" / "health.jsonl").read_text() == '{"step": 1}\n'
+    (tmp_path / "health.jsonl").touch()
     RunWriter(tmp_path).health(1, {})
-    with (tmp_path / "health.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 2, "layers": {}})[:9])
-    assert [line["step"] for line in RunReader(tmp_path).health()] == [1]
+    assert (tmp_path / "health.jsonl").read_text() == '{"step": 1}\n'
 
 
-def test_a_line_after_one_cut_short_is_not_lost(tmp_path: Path) -> None:
-    (tmp_path / "health.jsonl").write_text('{"step": 1, "layers": {}}\n{"ste')
-    for step in (3, 4):
-        RunWriter(tmp_path).health(step, {})
-    assert [line["step"] for line in RunReader(tmp_path).health()] == [1, 3, 4]
+def test_a_line_is_appended_without_reading_those_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "health.jsonl"
+    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in range(10_000)))
+    open_file, read = io.open, []
 
+    def counting_open(*args: Any, **kwargs: Any) -> Any:
+        file = open_file(*args, **kwargs)
+        if Path(str(args[0])).name != path.name:
+            return file
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = RunWriter(tmp_path)
-    writer.describe(status="running")
+        class Counting:
+            def read(self, size: int = -1) -> Any:
+                content = file.read(size)
+                read.append(len(content))
+                return content
 
-    def full(*_: Any) -> None:
-        raise OSError("No space left on device")
+            def __enter__(self) -> Any:
+                return self
 
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
-        writer.describe(status="finished")
-    assert RunReader(tmp_path).facts == {"status": "running"}
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+            def __exit__(self, *_: object) -> None:
+                file.close()
 
+            def __getattr__(self, name: str) -> Any:
+                return getattr(file, name)
 
-@given(steps=st.sets(st.integers(0, 10**6), max_size=200), keep=st.integers(1, 50))
-def test_thinning_keeps_the_newest_and_no_more_than_asked(steps: set[int], keep: int) -> None:
-    ordered = sorted(steps)
-    kept = sorted(steps - set(thinned(ordered, keep)))
-    assert len(kept) <= keep
-    if steps:
-        assert kept[-1] == ordered[-1]
-        assert len(kept) > keep // 2 or len(steps) <= keep
+        return Counting()
 
-
-def test_snapshots_are_thinned_on_disk(tmp_path: Path) -> None:
-    writer = RunWriter(tmp_path, max_snapshots=4)
-    for step in range(1, 6):
-        writer.snapshot(step, {"conv1": np.zeros(1)})
-    assert RunReader(tmp_path).snapshot_steps() == [1, 3, 5]
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "open", counting_open)
+        RunWriter(tmp_path).health(10_000, {})
+    assert read == [1]
+    assert path.read_text().splitlines()[-2:] == ['{"step": 9999}', '{"step": 10000}']
