@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from record import finished, is_done, record
+from command import benchmark_parser, markdown, parsed
+from record import finished, run_missing
 from sb3_stable_ppo import StablePPO, TorchRolloutBuffer
 from sb3_stable_ppo.envs.atari import make_atari_env
 
 NAME = "bf16_learning"
 GAME = "BreakoutNoFrameskip-v4"
-STEPS, BIN = 300_000, 20_000
+STEPS, BIN, LAST_BINS = 300_000, 20_000, 3
+SMOKE = {"steps": 256, "n_envs": 2}
 PRECISIONS = ("fp32", "bf16")
 SETTINGS: dict[str, Any] = {
     "n_steps": 128,
@@ -50,11 +52,11 @@ class Games(BaseCallback):
         return True
 
 
-def run(precision: str, seed: int) -> dict[str, Any]:
+def run(precision: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[str, Any]:
     """Train; the mean score of the games that ended in each ``BIN`` of steps, and what the last updates were like."""
     model = StablePPO(
         "StableCnnPolicy",
-        make_atari_env(GAME, 8, seed),
+        make_atari_env(GAME, n_envs, seed),
         seed=seed,
         rollout_buffer_class=TorchRolloutBuffer,
         rollout_buffer_kwargs={"memory_format": "channels_last"},
@@ -67,10 +69,10 @@ def run(precision: str, seed: int) -> dict[str, Any]:
         **SETTINGS,
     )
     games = Games()
-    model.learn(STEPS, callback=games)
+    model.learn(steps, callback=games)
     model.env.close()
-    steps, scores = np.array(games.ended).T
-    curve = [scores[(steps > end - BIN) & (steps <= end)] for end in range(BIN, STEPS + 1, BIN)]
+    ends, scores = np.array(games.ended).reshape(-1, 2).T
+    curve = [scores[(ends > end - BIN) & (ends <= end)] for end in range(BIN, steps + 1, BIN)]
     names = ("train/entropy_loss", "train/approx_kl", "train/explained_variance", "guards/undone_updates")
     return {
         "scores": [round(float(part.mean()), 3) if len(part) else None for part in curve],
@@ -97,21 +99,43 @@ def plot(path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def table() -> str:
+    """The table of docs/fast_path.md: the mean score of the games that ended in the last 60,000 steps."""
+    rows = {(row["cell"]["precision"], row["cell"]["seed"]): row for row in finished(NAME)}
+    seeds = sorted({seed for _, seed in rows})
+
+    def score(row: dict[str, Any]) -> str:
+        last = list(zip(row["scores"], row["games"], strict=True))[-LAST_BINS:]
+        games = sum(count for _, count in last)
+        return f"{sum(mean * count for mean, count in last if count) / games:.1f}" if games else "-"
+
+    cells = [
+        [precision, *(score(rows[precision, seed]) if (precision, seed) in rows else "-" for seed in seeds)]
+        for precision in PRECISIONS
+    ]
+    return markdown(["", *(f"seed {seed}" for seed in seeds)], cells)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--plot", type=Path)
-    args = parser.parse_args()
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="only draw what is on record")
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
     if args.plot:
         plot(args.plot)
         return
-    for seed in args.seeds:
-        for precision in PRECISIONS:
-            cell = {"precision": precision, "seed": seed, "steps": STEPS}
-            if not is_done(NAME, cell):
-                record(NAME, cell, run(precision, seed))
-    for row in finished(NAME):
-        print(row["cell"], row["scores"])
+    if args.smoke:
+        run_missing(NAME, [{"precision": "bf16", "seed": 0, **SMOKE}], lambda cell: run(**cell))
+    elif not args.table:
+        cells = [
+            {"precision": precision, "seed": seed, "steps": STEPS} for seed in args.seeds for precision in PRECISIONS
+        ]
+        run_missing(NAME, cells, lambda cell: run(**cell))
+    print(table())
 
 
 if __name__ == "__main__":

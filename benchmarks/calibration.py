@@ -16,11 +16,12 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
-from pong import SETTINGS, make_pong
-from record import finished, is_done, record
+from command import benchmark_parser, markdown, parsed
+from pong import SETTINGS, SMOKE, make_pong
+from record import finished, run_missing
 from sb3_stable_ppo import StablePongPolicy, StablePPO
 
-NAME = "calibration"
+NAME, STEPS = "calibration", 4 * 1024
 FIGURES = ("norm/first_ratio_error", "train/approx_kl", "train/clip_fraction", "train/value_loss")
 
 
@@ -64,32 +65,43 @@ class Updates(BaseCallback):
             self.updates.append({name: float(logged[name]) for name in FIGURES})
 
 
-def run(way: str, seed: int) -> dict[str, Any]:
+def run(way: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[str, Any]:
     """Four rollouts, three updates that are read."""
-    env = make_pong(seed)
+    env = make_pong(seed, n_envs)
     model = StablePPO(POLICIES[way], env, seed=seed, **SETTINGS)
     callback = Updates()
-    model.learn(4 * 1024, callback=callback)
+    model.learn(steps, callback=callback)
     env.close()
     return {"updates": callback.updates, "value_std": callback.value_std}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    args = parser.parse_args()
-    th.set_num_threads(2)
-    for seed in range(args.seeds):
-        for way in POLICIES:
-            cell = {"way": way, "seed": seed}
-            if not is_done(NAME, cell):
-                record(NAME, cell, run(**cell))
-    print("| statistics | update | " + " | ".join(FIGURES) + " |")
+def table() -> str:
+    """The table of docs/batchnorm.md: medians over seeds."""
+    lines = []
     for way in POLICIES:
         rows = [row for row in finished(NAME) if row["cell"]["way"] == way]
-        for update in range(3):
-            medians = (median(row["updates"][update][figure] for row in rows) for figure in FIGURES)
-            print(f"| {way} | {update + 1} | " + " | ".join(f"{value:.3g}" for value in medians) + " |")
+        for update in range(min((len(row["updates"]) for row in rows), default=0)):
+            medians = [median(row["updates"][update][figure] for row in rows) for figure in FIGURES]
+            lines.append([way, update + 1, *(f"{value:.2g}" if value < 10 else f"{value:,.0f}" for value in medians)])
+    return markdown(["statistics", "update", *FIGURES], lines)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
+    if args.smoke:
+        two_rollouts = {**SMOKE, "steps": 2 * SMOKE["steps"]}  # the first update is read as the second begins
+        run_missing(NAME, [{"way": "first", "seed": 0, **two_rollouts}], lambda cell: run(**cell))
+    elif not args.table:
+        th.set_num_threads(2)
+        cells = [{"way": way, "seed": seed} for seed in range(args.seeds) for way in POLICIES]
+        run_missing(NAME, cells, lambda cell: run(**cell))
+    print(table())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """
-What torch's threads and the emulator's do to each other, and what ``threads.py`` does about it.
+What torch's threads and the emulator's do to each other, and what ``fast/threads.py`` does about it.
 
     python benchmarks/emulator_threads.py --rounds 3     # about 4 minutes on two cores
 
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,8 +19,9 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
-from pong import FAST_PATH, SETTINGS
-from record import finished, is_done, record
+from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed, with_range
+from pong import FAST_PATH, SETTINGS, SMOKE
+from record import finished, run_missing
 from sb3_stable_ppo import StablePongPolicy, StablePPO
 from sb3_stable_ppo.envs import atari
 from sb3_stable_ppo.policies import mixin
@@ -35,19 +34,20 @@ PARTS = {
     ],
     "acting": [mock.patch.object(mixin, "single_threaded_inference", return_value=nullcontext())],
 }
-"""What has to be replaced for a part of ``threads.py`` to be off."""
+"""What has to be replaced for a part of ``fast/threads.py`` to be off."""
 ARRANGEMENTS = {"nothing done": (), "giving way": ("giving way",), "giving way, acting": ("giving way", "acting")}
 ROLLOUTS = 6
 
 
-def run(arrangement: str, seed: int) -> dict[str, float]:
+def run(arrangement: str, seed: int, n_envs: int = 8, rollouts: int = ROLLOUTS) -> dict[str, float]:
     """Train with some parts off; milliseconds a rollout."""
     for part, patches in PARTS.items():
         for patch in patches if part not in ARRANGEMENTS[arrangement] else ():
             patch.start()
-    env = atari.make_atari_env("PongNoFrameskip-v4", 8, seed)
+    env = atari.make_atari_env("PongNoFrameskip-v4", n_envs, seed)
     model = StablePPO(StablePongPolicy, env, seed=seed, **SETTINGS, **FAST_PATH)
-    model.learn(2048)
+    rollout = model.n_steps * n_envs
+    model.learn(2 * rollout)
     spent: dict[str, float] = {}
 
     def timed(owner: Any, name: str, what: str) -> None:
@@ -58,7 +58,7 @@ def run(arrangement: str, seed: int) -> dict[str, float]:
             try:
                 return method(*args, **kwargs)
             finally:
-                spent[what] = spent.get(what, 0.0) + (time.perf_counter() - start) * 1000 / ROLLOUTS
+                spent[what] = spent.get(what, 0.0) + (time.perf_counter() - start) * 1000 / rollouts
 
         setattr(owner, name, call)
 
@@ -66,30 +66,41 @@ def run(arrangement: str, seed: int) -> dict[str, float]:
     timed(env, "step_wait", "emulator")
     timed(model.policy, "forward", "acting")
     timed(model, "collect_rollouts", "rollout")
-    model.learn(ROLLOUTS * 1024, reset_num_timesteps=False)
+    model.learn(rollouts * rollout, reset_num_timesteps=False)
     return spent
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cell", help="run one cell, given as JSON, and print its figures")
-    args = parser.parse_args()
-    if args.cell:
-        print(json.dumps(run(**json.loads(args.cell))))
-        return
-    for seed in range(args.rounds):
-        for arrangement in ARRANGEMENTS:
-            cell = {"arrangement": arrangement, "seed": seed}
-            if not is_done(NAME, cell):
-                command = [sys.executable, __file__, "--cell", json.dumps(cell)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                record(NAME, cell, json.loads(done.stdout.splitlines()[-1]))
+def table() -> str:
+    """The table of docs/fast_path.md: medians over seeds, and their range."""
+    lines = []
     for arrangement in ARRANGEMENTS:
         rows = [row for row in finished(NAME) if row["cell"]["arrangement"] == arrangement]
-        for what in ("emulator", "acting", "rollout"):
-            values = sorted(row[what] for row in rows)
-            print(f"{arrangement}: {what} {median(values):.0f} ms ({values[0]:.0f} to {values[-1]:.0f})")
+        if rows:
+            columns = [[row[what] for row in rows] for what in ("emulator", "acting", "rollout")]
+            lines.append([arrangement, *(with_range(values, median(values), ".0f") for values in columns)])
+    return markdown(["", "emulator", "acting", "rollout"], lines)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    add_cell_flag(parser)
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
+    if args.cell:
+        print(json.dumps(run(**args.cell)))
+        return
+    if args.smoke:
+        cells = [{"arrangement": "nothing done", "seed": 0, "n_envs": SMOKE["n_envs"], "rollouts": 1}]
+    else:
+        cells = [
+            {"arrangement": arrangement, "seed": seed} for seed in range(args.rounds) for arrangement in ARRANGEMENTS
+        ]
+    run_missing(NAME, cells if not args.table else (), lambda cell: in_a_process(__file__, cell))
+    print(table())
 
 
 if __name__ == "__main__":

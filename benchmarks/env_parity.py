@@ -10,12 +10,14 @@ results/env_parity.jsonl; the end prints the table of docs/fast_path.md.
 
 from __future__ import annotations
 
+import argparse
 import time
 from typing import Any
 
 import numpy as np
 
-from record import finished, is_done, record
+from command import benchmark_parser, markdown, parsed
+from record import finished, run_missing
 from sb3_stable_ppo.envs.atari import make_atari_env
 
 NAME = "env_parity"
@@ -23,7 +25,7 @@ GAMES = ("Pong", "Boxing", "Breakout", "MsPacman", "SpaceInvaders")
 N_ENVS, STEPS = 8, 4000
 
 
-def run(game: str, vec_env: str) -> dict[str, Any]:
+def run(game: str, vec_env: str, steps: int = STEPS) -> dict[str, Any]:
     """Play at random and take notes."""
     env = make_atari_env(f"{game}NoFrameskip-v4", N_ENVS, seed=0, vec_env=vec_env)
     rng = np.random.default_rng(0)
@@ -33,7 +35,7 @@ def run(game: str, vec_env: str) -> dict[str, Any]:
     episodes, age, rewarded = [], np.zeros(N_ENVS), 0
     pixels: list[tuple[float, float]] = []
     start = time.perf_counter()
-    for step in range(STEPS):
+    for step in range(steps):
         observations, rewards, dones, infos = env.step(rng.integers(0, env.action_space.n, N_ENVS))  # type: ignore[attr-defined]
         age += 1
         rewarded += int((rewards != 0).sum())
@@ -53,31 +55,43 @@ def run(game: str, vec_env: str) -> dict[str, Any]:
         "return": summary(returns),
         "frames": summary(lengths),
         "episode_steps": summary(episodes),
-        "rewarded": rewarded / (STEPS * N_ENVS),
+        "rewarded": rewarded / (steps * N_ENVS),
         "pixel_mean": float(np.mean([mean for mean, _ in pixels])),
         "pixel_std": float(np.mean([std for _, std in pixels])),
-        "steps_per_s": STEPS * N_ENVS / seconds,
+        "steps_per_s": steps * N_ENVS / seconds,
     }
 
 
-def summary(values: list[Any]) -> list[float]:
-    """Mean and its standard error."""
+def summary(values: list[Any]) -> list[float] | None:
+    """Mean and its standard error; None if there are no values."""
+    if not values:
+        return None
     return [float(np.mean(values)), float(np.std(values) / np.sqrt(len(values)))]
 
 
-def main() -> None:
-    for game in GAMES:
-        for vec_env in ("dummy", "ale"):
-            if not is_done(NAME, {"game": game, "vec_env": vec_env}):
-                record(NAME, {"game": game, "vec_env": vec_env}, run(game, vec_env))
-    print("| game | env | games | return | frames a game | steps an episode | rewarded steps | pixels |")
-    print("|---|---|---|---|---|---|---|---|")
+def table() -> str:
+    """The table of docs/fast_path.md."""
+    lines = []
     for row in finished(NAME):
-        returns, frames, episode = (f"{row[k][0]:.1f} ± {row[k][1]:.1f}" for k in ("return", "frames", "episode_steps"))
-        print(
-            f"| {row['cell']['game']} | {row['cell']['vec_env']} | {row['games']} | {returns} | {frames} | {episode} | "
-            f"{row['rewarded']:.4f} | {row['pixel_mean']:.1f}, {row['pixel_std']:.1f} |"
-        )
+        cell = [row["cell"]["game"], {"dummy": "SB3", "ale": "ALE"}[row["cell"]["vec_env"]], row["games"]]
+        summaries = [row[name] for name in ("return", "frames", "episode_steps")]
+        cell += ["-" if found is None else f"{found[0]:.1f} ± {found[1]:.1f}" for found in summaries]
+        lines.append([*cell, f"{row['rewarded']:.4f}", f"{row['pixel_mean']:.1f}, {row['pixel_std']:.1f}"])
+    heads = ["game", "env", "games", "return", "frames a game", "steps an episode", "rewarded steps", "pixels"]
+    return markdown(heads, lines)
+
+
+def options() -> argparse.ArgumentParser:
+    return benchmark_parser(__doc__)
+
+
+def main() -> None:
+    args = parsed(options())
+    cells = [{"game": game, "vec_env": vec_env} for game in GAMES for vec_env in ("dummy", "ale")]
+    if args.smoke:
+        cells = [{"game": "Breakout", "vec_env": "ale", "steps": 50}]
+    run_missing(NAME, cells if not args.table else (), lambda cell: run(**cell))
+    print(table())
 
 
 if __name__ == "__main__":

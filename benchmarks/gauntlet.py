@@ -24,13 +24,14 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from command import benchmark_parser, markdown, parsed
 from pong import FAST_PATH, SETTINGS, make_pong
-from record import FOLDER, finished, is_done, record
+from record import finished, folder, is_done, record
 from sb3_stable_ppo import CollapseError, StableMaskablePPO, StablePPO, StableRecurrentPPO, policies
 from sb3_stable_ppo.envs.atari import make_atari_env
 from sb3_stable_ppo.parallel.local import Job, run_here
 from sb3_stable_ppo.parallel.ray import run_on_ray
-from vitals import VitalSigns, collapsed
+from vitals import VitalSigns, collapsed, guard_counts
 
 NAME = "gauntlet"
 VARIANTS = ("stock", "stock, our policy", "StablePPO, our policy")
@@ -150,14 +151,14 @@ def build(stress: Stress, variant: str, seed: int) -> Any:
     return stock(policy, env, seed=seed, **stress.settings, **options)
 
 
-def run(stress: str, variant: str, seed: int) -> dict[str, Any]:
-    """Train one cell to its end, whatever that is."""
+def run(stress: str, variant: str, seed: int, steps: int | None = None) -> dict[str, Any]:
+    """Train one cell to its end, whatever that is; ``steps``: the stress's own."""
     warnings.simplefilter("ignore")
     spec, signs, start = STRESSES[stress], VitalSigns(), time.perf_counter()
     model = build(spec, variant, seed)
     outcome, reason = "survived", None
     try:
-        model.learn(spec.steps, callback=signs, **({"use_masking": False} if spec.algorithm == "mask" else {}))
+        model.learn(steps or spec.steps, callback=signs, **({"use_masking": False} if spec.algorithm == "mask" else {}))
     except CollapseError as error:
         outcome, reason = "stopped with CollapseError", str(error)[:200]
     except ValueError as error:
@@ -175,9 +176,7 @@ def run(stress: str, variant: str, seed: int) -> dict[str, Any]:
         "steps": model.num_timesteps,
         "last": last,
         "mean_return": float(np.mean([value for _, value in signs.returns])) if signs.returns else None,
-        "undone_updates": getattr(model, "_undone_updates", None),
-        "dropped_updates": getattr(model, "_dropped_updates", None),
-        "lr_scale": getattr(model, "_lr_scale", None),
+        **guard_counts(model),
         "signs": [[s.step, round(s.kl, 5), round(s.dormant, 3), s.srank, round(s.entropy, 4), s.ret] for s in thinned],
         "minutes": round((time.perf_counter() - start) / 60, 2),
     }
@@ -192,14 +191,14 @@ def spread(cells: list[dict[str, Any]], n_workers: int, address: str | None, aga
         argv = ["--stresses", cell["stress"], "--variants", cell["variant"], "--seeds", str(cell["seed"]), *flags]
         jobs.append(Job(name, (str(Path(__file__).resolve()), *argv)))
     run_jobs = run_here if address is None else partial(run_on_ray, address=address)
-    statuses = run_jobs(jobs, n_workers, Path("logs") / "gauntlet", {"BENCHMARK_RESULTS": str(FOLDER.resolve())})
+    statuses = run_jobs(jobs, n_workers, Path("logs") / "gauntlet", {"BENCHMARK_RESULTS": str(folder().resolve())})
     for name in [name for name, status in statuses.items() if status]:
         print(f"{name} failed with status {statuses[name]}: logs/gauntlet/{name}.log")
 
 
 def table() -> str:
     """A line for each stress: the outcome of each seed, and the last return."""
-    lines = ["| stress | " + " | ".join(VARIANTS) + " |", "|---" * (len(VARIANTS) + 1) + "|"]
+    lines = []
     for stress in STRESSES:
         cells = []
         for variant in VARIANTS:
@@ -214,8 +213,8 @@ def table() -> str:
                 undone = f", {row['undone_updates']} undone" if row["undone_updates"] else ""
                 words.append(f"{row['outcome']}{note}{undone}")
             cells.append("; ".join(words) or "-")
-        lines.append(f"| {stress} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([stress, *cells])
+    return markdown(["stress", *VARIANTS], lines)
 
 
 def plot(path: Path) -> None:
@@ -251,17 +250,20 @@ def plot(path: Path) -> None:
     plt.savefig(path, dpi=110)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--stresses", nargs="+", default=list(STRESSES), choices=list(STRESSES), metavar="STRESS")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--again", action="store_true", help="run what is on record too; nothing is overwritten")
     parser.add_argument("--workers", type=int, default=1, help="cells at once")
     parser.add_argument("--ray", metavar="ADDRESS", help="of a Ray cluster, or auto")
-    parser.add_argument("--table", action="store_true", help="only print what is on record")
-    parser.add_argument("--plot", type=Path, help="only draw what is on record")
-    args = parser.parse_args()
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="only draw what is on record")
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
     if args.plot:
         plot(args.plot)
         return
@@ -271,8 +273,10 @@ def main() -> None:
         for stress in args.stresses
         for variant in args.variants
     ]
+    if args.smoke:
+        cells = [{"stress": "cartpole-nan-observations", "variant": VARIANTS[2], "seed": 0, "steps": 512}]
     cells = [cell for cell in cells if not args.table and (args.again or not is_done(NAME, cell))]
-    if args.workers > 1 or args.ray:
+    if (args.workers > 1 or args.ray) and not args.smoke:
         spread(cells, args.workers, args.ray, args.again)
     else:
         for cell in cells:

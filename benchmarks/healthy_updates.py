@@ -22,6 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from command import benchmark_parser, markdown, parsed
 from pong import SETTINGS, make_pong
 from record import finished, is_done, record
 from sb3_stable_ppo import StablePPO
@@ -52,6 +53,8 @@ RUNS: dict[str, tuple[Callable[[int], VecEnv], int, dict[str, Any]]] = {
     "pong-zoo": (make_pong, 12_288, {**SETTINGS, "learning_rate": 2.5e-4}),
     "pong-ours": (make_pong, 12_288, SETTINGS),
 }
+WITHOUT_SIGN = ("MlpPolicy",)
+"""Policies whose activation, tanh, is not judged by sign: units that become inactive are not counted."""
 POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "MlpPolicy": ("MlpPolicy", {}),
     "StableMlpPolicy": ("StableMlpPolicy", {}),
@@ -86,6 +89,7 @@ def run(cell: dict[str, Any], threads: int = 1) -> tuple[dict[str, Any], dict[st
     warnings.simplefilter("ignore")
     th.set_num_threads(threads)
     make, steps, settings = RUNS[cell["run"]]
+    steps = cell.get("steps", steps)
     policy, policy_kwargs = POLICIES[cell["policy"]]
     env, largest = make(cell["seed"]), Largest()
     model = StablePPO(
@@ -107,34 +111,43 @@ def cells() -> list[dict[str, Any]]:
     return [{"run": run, "policy": policy, "seed": seed} for run, policy, seed in small + pong]
 
 
-def table() -> None:
-    """Print the table of docs/guards.md."""
-    print(
-        "| Run | Policy | update_kl | lost_unit_fraction | newly_inactive_fraction | mean return |\n"
-        "|---|---|---|---|---|---|"
-    )
-    rows = finished(NAME)
+def table() -> str:
+    """The table of docs/guards.md: the largest figure of a single update over all seeds."""
+    rows, lines = finished(NAME), []
     for name, policy in dict.fromkeys((cell["run"], cell["policy"]) for cell in cells()):
         found = [row for row in rows if (row["cell"]["run"], row["cell"]["policy"]) == (name, policy)]
         if found:
-            kl, loss, newly_inactive_fraction = (max(row[figure][0] for row in found) for figure in FIGURES)
-            score = mean(row["return"] for row in found)
-            print(f"| {name} | {policy} | {kl:.3f} | {loss:.2f} | {newly_inactive_fraction:.2f} | {score:.0f} |")
+            kl, lost, inactive = (max(row[figure][0] for row in found) for figure in FIGURES)
+            lines.append(
+                [name, policy, f"{kl:.3f}", f"{lost:.2f}", "-" if policy in WITHOUT_SIGN else f"{inactive:.2f}"]
+            )
+    return markdown(["Run", "Policy", *FIGURES], lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--workers", type=int, default=2)
-    args = parser.parse_args()
-    todo = [cell for cell in cells() if not is_done(NAME, cell)]
+    return parser
+
+
+def measure(todo: list[dict[str, Any]], workers: int) -> None:
+    """Small runs at once, each on a core of its own; runs of Pong one after the other, on as many cores."""
     small = [cell for cell in todo if not cell["run"].startswith("pong")]
-    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for cell, figures in pool.imap_unordered(run, small):
             record(NAME, cell, figures)
     for cell in todo:
         if cell not in small:
-            record(NAME, *run(cell, threads=args.workers))
-    table()
+            record(NAME, *run(cell, threads=workers))
+
+
+def main() -> None:
+    args = parsed(options())
+    if args.smoke and not args.table:
+        record(NAME, *run({"run": "cartpole-zoo", "policy": "StableMlpPolicy", "seed": 0, "steps": 512}))
+    elif not args.table:
+        measure([cell for cell in cells() if not is_done(NAME, cell)], args.workers)
+    print(table())
 
 
 if __name__ == "__main__":

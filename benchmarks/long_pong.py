@@ -12,23 +12,27 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sb3_stable_ppo.cli.main import main as command_line
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from command import benchmark_parser, markdown, parsed
 from pong import make_pong
-from record import finished, is_done, record
+from record import finished, folder as results_folder, run_missing
 from sb3_stable_ppo import StablePPO
+from sb3_stable_ppo.cli import main as command_line
 from sb3_stable_ppo.runs.folder import RunReader
+from vitals import guard_counts
 
 NAME, GAME, BIN, EPISODES = "long_pong", "PongNoFrameskip-v4", 50_000, 20
+CONVS = ("conv1", "conv2", "conv3")
 BATCH = "{memory_format: channels_last, precision: auto, optimizer_kwargs: {fused: true}, norm: batch}"
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "layer": ("stable_ppo", {}),
@@ -58,7 +62,7 @@ def curve(progress: Path) -> list[list[float]]:
     return [bins[key] for key in sorted(bins)]
 
 
-def run(name: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
+def train_and_play(name: str, seed: int, steps: int, folder: Path, episodes: int = EPISODES) -> dict[str, Any]:
     """Train one, then play."""
     algo, changes = RUNS[name]
     callbacks = "['sb3_stable_ppo.HealthCallback',{'sb3_stable_ppo.ActivationSnapshotCallback':{'every':1000}},"
@@ -73,8 +77,8 @@ def run(name: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
     model = (StablePPO if algo == "stable_ppo" else PPO).load(home / f"{GAME}.zip")
     if model.num_timesteps < steps:
         raise SystemExit(f"{home} was interrupted at step {model.num_timesteps:,}: not recorded.")
-    env = make_pong(1000 + seed)
-    scores, _ = evaluate_policy(model, env, EPISODES, deterministic=False, return_episode_rewards=True)
+    env = make_pong(1000 + seed, min(8, episodes))
+    scores, _ = evaluate_policy(model, env, episodes, deterministic=False, return_episode_rewards=True)
     env.close()
     lines = list(RunReader(home).health())
     thorough = [line for line in lines if "srank" in line.get("features", {})]
@@ -84,8 +88,7 @@ def run(name: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
         "curve": curve(home / "progress.csv"),
         "minutes": round(minutes, 1),
         "threads": os.environ.get("OMP_NUM_THREADS"),
-        "undone_updates": getattr(model, "_undone_updates", None),
-        "dropped_updates": getattr(model, "_dropped_updates", None),
+        **guard_counts(model),
         "layers": {key: [v["fault"], v["fault_fraction"]] for key, v in lines[-1]["layers"].items()},
         "policy": lines[-1]["policy"],
         "sranks": [[line["step"], line["features"]["srank"]] for line in thorough][:: max(len(thorough) // 20, 1)],
@@ -107,16 +110,19 @@ def _quoted(value: str) -> str:
 
 
 def table() -> str:
-    lines = ["| run | seed | steps | return at its end | first 0 at | 20 games in the stock env | undone | minutes |"]
-    lines.append("|---" * 8 + "|")
-    for row in finished(NAME):
-        points, scores = row["curve"], row["scores"]
-        zero = next((f"{step:,}" for step, value in points if value >= 0), "-")
-        lines.append(
-            f"| {row['cell']['run']} | {row['cell']['seed']} | {row['cell']['steps']:,} | {points[-1][1]} | {zero} | "
-            f"{np.mean(scores):.1f} ± {np.std(scores):.1f} | {row['undone_updates']} | {row['minutes']:.0f} |"
-        )
-    return "\n".join(lines)
+    """The table of docs/pong.md."""
+    lines = []
+    for row in sorted(finished(NAME), key=lambda row: list(RUNS).index(row["cell"]["run"])):
+        points, scores, undone = row["curve"], row["scores"], row["undone_updates"]
+        zero = next((f"{math.ceil(step / BIN) * BIN:,}" for step, value in points if value >= 0), "not yet")
+        faults = [row["layers"][name] for name in CONVS]
+        never = " / ".join(f"{fraction:.0%}" for _, fraction in faults)
+        never += " (dead)" if all(fault == "dead" for fault, _ in faults) else ""
+        line = [row["cell"]["run"], f"{points[-1][1]:.1f}" if points else "-", zero]
+        line += [f"{np.mean(scores):.1f} ± {np.std(scores):.1f}", "-" if undone is None else undone, never]
+        lines.append([*line, f"{row['minutes']:.0f}"])
+    heads = ["run", "return of the last 100 games", "at 0 by step", "20 games of the final model", "updates undone"]
+    return markdown([*heads, "conv units never positive at the end", "minutes"], lines)
 
 
 def plot(path: Path) -> None:
@@ -139,23 +145,30 @@ def plot(path: Path) -> None:
     plt.savefig(path, dpi=110)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="RUN")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, default=Path("logs/long_pong"))
-    parser.add_argument("--table", action="store_true", help="only print what is on record")
-    parser.add_argument("--plot", type=Path, help="only draw what is on record")
-    args = parser.parse_args()
+    parser.add_argument("--folder", type=Path, default=Path("logs/long_pong"), help="where the runs' folders are left")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="only draw what is on record")
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
     if args.plot:
         plot(args.plot)
         return
-    for seed in args.seeds if not args.table else ():
-        for name in args.runs:
-            cell = {"run": name, "seed": seed, "steps": args.steps}
-            if not is_done(NAME, cell):
-                record(NAME, cell, run(name, seed, args.steps, args.folder))
+    cells = [{"run": name, "seed": seed, "steps": args.steps} for seed in args.seeds for name in args.runs]
+    folder, episodes = args.folder, EPISODES
+    if args.smoke:  # the first update begins after 1,024 steps
+        cells, folder, episodes = [{"run": "layer", "seed": 0, "steps": 1_032}], results_folder() / "runs", 1
+    run_missing(
+        NAME,
+        cells if not args.table else (),
+        lambda cell: train_and_play(cell["run"], cell["seed"], cell["steps"], folder, episodes),
+    )
     print(table())
 
 

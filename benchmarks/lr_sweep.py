@@ -23,10 +23,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import obs_as_tensor
 
+from command import benchmark_parser, markdown, parsed, with_range
 from record import finished, is_done, record
 from sb3_stable_ppo import StablePPO
 from sb3_stable_ppo.health.figures import layer_figures
-from sb3_stable_ppo.probes.activations import ActivationProbe
+from sb3_stable_ppo.probes import ActivationProbe
+from vitals import guard_counts
 
 NAME = "lr_sweep"
 RATES = (1e-5, 1e-4, 3e-4, 1e-3, 1e-2, 3e-2, 1e-1)
@@ -42,6 +44,7 @@ def run(cell: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     warnings.simplefilter("ignore")
     th.set_num_threads(1)
     env_id, n_envs, steps, settings = ENVS[cell["env"]]
+    steps = cell.get("steps", steps)
     env = make_vec_env(env_id, n_envs, seed=cell["seed"])
     algorithm, policy = (StablePPO, "StableMlpPolicy") if cell["algo"] == "ours" else (PPO, "MlpPolicy")
     model = algorithm(policy, env, learning_rate=cell["rate"], seed=cell["seed"], **settings)
@@ -56,9 +59,7 @@ def run(cell: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "return": mean(returns) if returns else None,
         "error": error,
         "finite": finite,
-        "undone_updates": getattr(model, "_undone_updates", 0),
-        "dropped_updates": getattr(model, "_dropped_updates", 0),
-        "lr_scale": getattr(model, "_lr_scale", 1.0),
+        **guard_counts(model),
     }
     if finite and error is None:
         figures |= health(model)
@@ -109,21 +110,19 @@ def values(env: str, algo: str, rate: float, figure: str) -> list[float]:
     return [row[figure] for row in rows if row.get(figure) is not None]
 
 
-def table() -> None:
-    """Print the table of docs/guards.md."""
-    print("| env | rate | stock: return | ours: return | stock: policy varies | ours: policy varies | undone | broke |")
-    print("|---|---|---|---|---|---|---|---|")
-    for env in ENVS:
-        for rate in RATES:
-            cells = []
-            for figure in ("return", "action_std_over_states"):
-                for algo in ("stock", "ours"):
-                    found = values(env, algo, rate, figure)
-                    text = f"{mean(found):.3g} ({min(found):.3g} to {max(found):.3g})" if found else "-"
-                    cells.append(text)
-            undone = "/".join(str(n) for n in values(env, "ours", rate, "undone_updates"))
-            broke = [f"{algo} {len(values(env, algo, rate, 'error'))}" for algo in ("stock", "ours")]
-            print(f"| {env} | {rate:g} | " + " | ".join(cells) + f" | {undone} | {', '.join(broke)} |")
+def table() -> str:
+    """The table of docs/guards.md: mean return over the seeds (lowest to highest), updates undone in each."""
+    lines = []
+    for rate in RATES:
+        line = [f"{rate:g}"]
+        for env in ENVS:
+            for algo in ("stock", "ours"):
+                found = values(env, algo, rate, "return")
+                line.append(with_range(found, mean(found), ".0f") if found else "-")
+            line.append(", ".join(str(n) for n in values(env, "ours", rate, "undone_updates")) or "-")
+        lines.append(line)
+    heads = [head for env in ENVS for head in (f"{env}, stock", f"{env}, ours", "undone")]
+    return markdown(["learning rate", *heads], lines)
 
 
 def plot(target: str) -> None:
@@ -152,16 +151,22 @@ def plot(target: str) -> None:
     figure.savefig(target, dpi=110)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--plot", metavar="PNG", help="draw what is on record, and print its table")
-    args = parser.parse_args()
+    parser.add_argument("--plot", metavar="PNG", help="only draw what is on record, and print its table")
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
     if args.plot:
         plot(args.plot)
-        table()
-    else:
+    elif args.smoke and not args.table:
+        record(NAME, *run({"env": "cartpole", "algo": "ours", "rate": 3e-4, "seed": 0, "steps": 512}))
+    elif not args.table:
         sweep(args.workers)
+    print(table())
 
 
 if __name__ == "__main__":

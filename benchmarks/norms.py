@@ -19,15 +19,16 @@ from typing import Any
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from command import benchmark_parser, markdown, parsed
 from gauntlet import ZOO_PONG
-from pong import FAST_PATH, SETTINGS
-from record import finished, is_done, record
+from pong import FAST_PATH, SETTINGS, SMOKE
+from record import finished, run_missing
 from sb3_stable_ppo import CollapseError, StablePongPolicy, StablePPO
 from sb3_stable_ppo.envs.atari import make_atari_env
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
-from sb3_stable_ppo.probes.activations import ActivationProbe
+from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.probes.rows import strided_observations
-from vitals import VitalSigns
+from vitals import VitalSigns, guard_counts
 
 NAME, STEPS, LAST = "norms", 16_384, 4
 NORMS, GUARDS = ("batch", "layer", "none"), (True, False)
@@ -69,17 +70,17 @@ class Updates(BaseCallback):
             self.seen.append({**logged, **never})
 
 
-def run(norm: str, guards: bool, settings: str, seed: int) -> dict[str, Any]:
+def run(norm: str, guards: bool, settings: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[str, Any]:
     """Train one cell."""
     warnings.simplefilter("ignore")
     signs, updates, start = VitalSigns(), Updates(), time.perf_counter()
     options = {**FAST_PATH, "policy_kwargs": {**FAST_PATH["policy_kwargs"], "norm": norm}}
     algorithm: Any = StablePPO if guards else PPO
-    env = make_atari_env("PongNoFrameskip-v4", 8, seed)
+    env = make_atari_env("PongNoFrameskip-v4", n_envs, seed)
     model = algorithm(StablePongPolicy, env, seed=seed, **SETTINGS_BY_NAME[settings], **options)
     stopped = None
     try:
-        model.learn(STEPS, callback=[updates, signs])  # signs flatten the buffer
+        model.learn(steps, callback=[updates, signs])  # signs flatten the buffer
     except (CollapseError, ValueError) as error:
         stopped = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     env.close()
@@ -88,7 +89,7 @@ def run(norm: str, guards: bool, settings: str, seed: int) -> dict[str, Any]:
         **{name: round(mean(seen[name] for seen in last), 5) for name in (last[0] if last else ())},
         "srank": mean(sign.srank for sign in signs.signs[-LAST:]) if signs.signs else None,
         "return": signs.signs[-1].ret if signs.signs else None,
-        "undone_updates": getattr(model, "_undone_updates", None),
+        "undone_updates": guard_counts(model)["undone_updates"],
         "stopped": stopped,
         "steps": model.num_timesteps,
         "minutes": round((time.perf_counter() - start) / 60, 2),
@@ -98,8 +99,8 @@ def run(norm: str, guards: bool, settings: str, seed: int) -> dict[str, Any]:
 def table() -> str:
     """Means over seeds, the range behind them."""
     names = ["entropy", "approx_kl", "clip_fraction", "explained variance", "conv1 / 2 / 3 never positive", "srank"]
-    heads = ["settings", "norm", "guards", *names, "return", "undone"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    heads = ["settings", "norm", "guards", *names]
+    lines = []
     for settings in SETTINGS_BY_NAME:
         for norm in NORMS:
             for guards in GUARDS:
@@ -119,25 +120,29 @@ def table() -> str:
                 undone = ", ".join("-" if row["undone_updates"] is None else str(row["undone_updates"]) for row in rows)
                 cells = [settings, norm, "yes" if guards else "no", spread("entropy_loss", -1), spread("approx_kl")]
                 cells += [spread("clip_fraction"), spread("explained_variance"), convs, spread("srank")]
-                lines.append("| " + " | ".join([*cells, spread("return"), undone]) + " |")
-    return "\n".join(lines)
+                lines.append([*cells, spread("return"), undone])
+    return markdown([*heads, "return", "undone"], lines)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS_BY_NAME), choices=list(SETTINGS_BY_NAME))
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--settings", nargs="+", default=list(SETTINGS_BY_NAME), choices=list(SETTINGS_BY_NAME))
-    parser.add_argument("--table", action="store_true", help="only print what is on record")
-    args = parser.parse_args()
-    for seed in args.seeds if not args.table else ():
-        for settings in args.settings:
-            for norm in NORMS:
-                for guards in GUARDS:
-                    cell = {"norm": norm, "guards": guards, "settings": settings, "seed": seed}
-                    if not is_done(NAME, cell):
-                        figures = run(**cell)
-                        record(NAME, cell, figures)
-                        print(cell, figures, flush=True)
+    args = parsed(options())
+    cells = [
+        {"norm": norm, "guards": guards, "settings": settings, "seed": seed}
+        for seed in args.seeds
+        for settings in args.settings
+        for norm in NORMS
+        for guards in GUARDS
+    ]
+    if args.smoke:
+        cells = [{"norm": "layer", "guards": True, "settings": "healthy", "seed": 0, **SMOKE}]
+    run_missing(NAME, cells if not args.table else (), lambda cell: run(**cell))
     print(table())
 
 

@@ -17,26 +17,30 @@ import argparse
 import json
 import random
 import resource
-import subprocess
-import sys
 import time
 from typing import Any
 
 import numpy as np
 from stable_baselines3 import PPO
 
+from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
 from pong import FAST_PATH, SETTINGS, make_pong
-from record import finished, is_done, record
+from record import finished, run_missing
 from sb3_stable_ppo import StablePongPolicy, StablePPO
 from sb3_stable_ppo.envs.atari import make_atari_env
+from vitals import guard_counts
 
 NAME = "overhead"
 MODELS: dict[str, Any] = {"ppo": PPO, "ppo_again": PPO, "stable_ppo": StablePPO, "stable_ppo_again": StablePPO}
 ROUNDS = {"cartpole": 40, "pong": 12, "pong, fast path": 24, "pong, compiled": 24}
+SMOKE = {"env": "smoke", "seed": 0, "models": 4}
+"""CartPole with rollouts of 64 steps, two rounds."""
 
 
 def build(env: str, algo: str, seed: int) -> PPO:
     """A model that has not trained yet."""
+    if env == "smoke":
+        return MODELS[algo]("MlpPolicy", "CartPole-v1", seed=seed, n_steps=64)
     if env == "cartpole":
         return MODELS[algo]("MlpPolicy", "CartPole-v1", seed=seed)
     if env == "pong":
@@ -51,7 +55,7 @@ def time_models(env: str, seed: int) -> dict[str, Any]:
     models = {name: build(env, name, seed) for name in MODELS}
     seconds: dict[str, list[float]] = {name: [] for name in models}
     order, shuffled = list(models), random.Random(seed)
-    for i in range(ROUNDS[env] + 1):
+    for i in range(ROUNDS.get(env, 1) + 1):
         shuffled.shuffle(order)
         for name in order:
             start = time.perf_counter()
@@ -60,7 +64,7 @@ def time_models(env: str, seed: int) -> dict[str, Any]:
             seconds[name].append(round(time.perf_counter() - start, 4))
     return {
         "seconds": {name: values[1:] for name, values in seconds.items()},
-        "undone_updates": models["stable_ppo"]._undone_updates,  # type: ignore[attr-defined]
+        "undone_updates": guard_counts(models["stable_ppo"])["undone_updates"],
     }
 
 
@@ -69,14 +73,6 @@ def peak(env: str, algo: str, seed: int) -> dict[str, float]:
     model = build(env, algo, seed)
     model.learn(2 * model.n_steps * model.n_envs)
     return {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-
-
-def in_a_process(cell: dict[str, Any]) -> None:
-    """Run a cell that is not on record."""
-    if not is_done(NAME, cell):
-        command = [sys.executable, __file__, "--cell", json.dumps(cell)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        record(NAME, cell, json.loads(done.stdout.splitlines()[-1]))
 
 
 def compared(rounds: np.ndarray) -> str:
@@ -89,42 +85,49 @@ def compared(rounds: np.ndarray) -> str:
     totals = rounds[drawn].sum(axis=1)
     low, high = np.percentile(totals[:, 0] / totals[:, 1], [2.5, 97.5])
     first, second = rounds.sum(axis=0)
-    return f"{first / second - 1:+.2%} ({low - 1:+.2%} to {high - 1:+.2%})"
+    return f"{first / second - 1:+.1%} ({low - 1:+.1%} to {high - 1:+.1%})"
 
 
-def report(env: str) -> None:
-    """What is on record, all seeds together."""
+def table() -> str:
+    """The table of docs/guards.md, all seeds together."""
     # Cells without "models" are from an earlier form of this benchmark, which timed single pairs
-    rows = [row for row in finished(NAME) if row["cell"]["env"] == env and "models" in row["cell"]]
-    timed = [row for row in rows if row["cell"]["models"] == 4]
-    ppo, again, ours, ours_again = (np.concatenate([row["seconds"][name] for row in timed]) for name in MODELS)
-    print(f"{env}: {len(timed)} seeds, {len(ppo)} rounds of {np.median(ppo):.3f} s (median, stock)")
-    print(f"  StablePPO to stock: {compared(np.stack([ours + ours_again, ppo + again], axis=1))}")
-    print(f"  stock to itself: {compared(np.stack([again, ppo], axis=1))}")
-    print(f"  StablePPO to itself: {compared(np.stack([ours_again, ours], axis=1))}")
-    memory = {row["cell"]["algo"]: round(row["peak_mib"]) for row in rows if row["cell"]["models"] == 1}
-    print(f"  undone {sum(row['undone_updates'] for row in timed)}, peak memory in MiB {memory}")
+    rows, lines = [row for row in finished(NAME) if "models" in row["cell"]], []
+    for env in dict.fromkeys(row["cell"]["env"] for row in rows):
+        timed = [row for row in rows if row["cell"]["env"] == env and row["cell"]["models"] == 4]
+        alone = [row for row in rows if row["cell"]["env"] == env and row["cell"]["models"] == 1]
+        if timed:
+            ppo, again, ours, ours_again = (np.concatenate([row["seconds"][name] for row in timed]) for name in MODELS)
+            to_stock = compared(np.stack([ours + ours_again, ppo + again], axis=1))
+            to_itself = compared(np.stack([again, ppo], axis=1))
+            mib = {row["cell"]["algo"]: row["peak_mib"] for row in alone}
+            more = f"{round(mib['stable_ppo']) - round(mib['ppo']):+d} MiB" if len(mib) == 2 else "-"
+            lines.append([env, len(ppo), to_stock, to_itself, more, sum(row["undone_updates"] for row in timed)])
+    return markdown(["", "rounds", "StablePPO to stock", "stock to itself", "peak memory", "undone"], lines)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--envs", nargs="+", default=list(ROUNDS), choices=list(ROUNDS))
+    add_cell_flag(parser)
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--envs", nargs="+", default=list(ROUNDS), choices=list(ROUNDS))
-    parser.add_argument("--cell", help="run one cell, given as JSON, and print its figures")
-    args = parser.parse_args()
+    args = parsed(options())
     if args.cell:
-        cell = json.loads(args.cell)
-        alone = cell["models"] == 1
-        done = peak(cell["env"], cell["algo"], cell["seed"]) if alone else time_models(cell["env"], cell["seed"])
-        print(json.dumps(done))
+        env, seed = args.cell["env"], args.cell["seed"]
+        alone = args.cell["models"] == 1
+        print(json.dumps(peak(env, args.cell["algo"], seed) if alone else time_models(env, seed)))
         return
+    cells: list[dict[str, Any]] = []
     for env in args.envs:
-        for seed in args.seeds:
-            in_a_process({"env": env, "seed": seed, "models": 4})
-        for algo in ("ppo", "stable_ppo"):
-            in_a_process({"env": env, "algo": algo, "seed": args.seeds[0], "models": 1})
-    for env in args.envs:
-        report(env)
+        cells += [{"env": env, "seed": seed, "models": 4} for seed in args.seeds]
+        cells += [{"env": env, "algo": algo, "seed": args.seeds[0], "models": 1} for algo in ("ppo", "stable_ppo")]
+    if args.smoke:
+        cells = [SMOKE]
+    run_missing(NAME, cells if not args.table else (), lambda cell: in_a_process(__file__, cell))
+    print(table())
 
 
 if __name__ == "__main__":

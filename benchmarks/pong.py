@@ -26,6 +26,8 @@ FAST_PATH: dict[str, Any] = {
     "rollout_buffer_kwargs": {"memory_format": "channels_last"},
     "policy_kwargs": {"memory_format": "channels_last", "precision": "auto", "optimizer_kwargs": {"fused": True}},
 }
+SMOKE: dict[str, int] = {"steps": 256, "n_envs": 2}
+"""The smallest run: one rollout and one update."""
 
 
 def make_pong(seed: int, n_envs: int = 8) -> VecEnv:

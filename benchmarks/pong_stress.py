@@ -18,15 +18,19 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 
-from pong import SETTINGS, make_pong
-from record import finished, is_done, record
+from command import benchmark_parser, markdown, parsed
+from pong import SETTINGS, SMOKE, make_pong
+from record import finished, run_missing
 from sb3_stable_ppo import StablePPO
 from sb3_stable_ppo.health.figures import layer_figures
-from sb3_stable_ppo.probes.activations import ActivationProbe
+from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.probes.rows import strided_observations
+from vitals import guard_counts
 
 NAME = "pong_stress"
 STRESS: dict[str, Any] = {**SETTINGS, "learning_rate": 5e-3, "n_epochs": 10, "clip_range": 0.2}
+CONVS = ("conv1", "conv2", "conv3")
+HEADS = {"pi": "actor ", "vf": "critic "}
 LOGGED = ("train/entropy_loss", "train/approx_kl", "train/explained_variance", "guards/lr_scale", "guards/update_kl")
 
 
@@ -53,11 +57,11 @@ class Health(BaseCallback):
         self.rollouts.append({"step": self.num_timesteps, "layers": layers, **self.logged})
 
 
-def run(algo: str, seed: int, steps: int) -> dict[str, Any]:
+def run(algo: str, seed: int, steps: int, n_envs: int = 8) -> dict[str, Any]:
     """Train one cell."""
     warnings.simplefilter("ignore")
     algorithm, policy = (StablePPO, "StablePongPolicy") if algo == "ours" else (PPO, "CnnPolicy")
-    env = make_pong(seed)
+    env = make_pong(seed, n_envs)
     model, health, error = algorithm(policy, env, seed=seed, **STRESS), Health(), None
     try:
         model.learn(steps, callback=health)
@@ -68,35 +72,46 @@ def run(algo: str, seed: int, steps: int) -> dict[str, Any]:
         "rollouts": health.rollouts,
         "error": error,
         "finite": all(bool(th.isfinite(p).all()) for p in model.policy.parameters()),
-        "undone_updates": getattr(model, "_undone_updates", 0),
-        "dropped_updates": getattr(model, "_dropped_updates", 0),
+        **guard_counts(model),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=16384)
-    parser.add_argument("--seeds", type=int, default=2)
-    args = parser.parse_args()
-    for seed in range(args.seeds):
-        for algo in ("stock", "ours"):
-            cell = {"algo": algo, "seed": seed, "steps": args.steps}
-            if not is_done(NAME, cell):
-                record(NAME, cell, run(**cell))
-    for row in finished(NAME):
-        last = row["rollouts"][-1]
-        convs = {name: f"{f['live']}/{f['units']}" for name, f in last["layers"].items() if name.startswith("conv")}
-        figures = {name: round(last[name], 4) for name in LOGGED if name in last}
-        print(
-            row["cell"],
-            convs,
-            figures,
-            "undone",
-            row["undone_updates"],
-            "dropped",
-            row["dropped_updates"],
-            row["error"],
+def table() -> str:
+    """The table of docs/guards.md: live units in the last rollout, and what the guards did."""
+    lines = []
+    for row in sorted(finished(NAME), key=lambda row: (row["cell"]["algo"] == "ours", row["cell"]["seed"])):
+        last, ours = row["rollouts"][-1], row["cell"]["algo"] == "ours"
+        live = {name: figures["live"] for name, figures in last["layers"].items()}
+        convs = [live.pop(name) for name in CONVS]
+        hidden = ", ".join(f"{HEADS.get(name.partition('.')[0], '')}{count}" for name, count in live.items())
+        guards = (
+            [row["undone_updates"], row["dropped_updates"], f"{last['guards/lr_scale']:.2g}"]
+            if ours and "guards/lr_scale" in last
+            else ["-"] * 3
         )
+        explained = last.get("train/explained_variance")
+        explained = "-" if explained is None else f"{round(explained, 2) + 0:.2f}"  # no -0.00
+        lines.append([row["cell"]["algo"], row["cell"]["seed"], *convs, hidden, explained, *guards])
+    heads = ["", "seed", "conv1, of 32", "conv2, of 64", "conv3, of 64", "hidden units, of 512", "explained variance"]
+    return markdown([*heads, "undone", "dropped", "scale"], lines)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=16384)
+    parser.add_argument("--seeds", type=int, default=2, help="how many")
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
+    cells = [
+        {"algo": algo, "seed": seed, "steps": args.steps} for seed in range(args.seeds) for algo in ("stock", "ours")
+    ]
+    if args.smoke:
+        cells = [{"algo": "ours", "seed": 0, **SMOKE}]
+    run_missing(NAME, cells if not args.table else (), lambda cell: run(**cell))
+    print(table())
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ What a report costs: rendering time and memory, the page's weight, and how long 
     python benchmarks/report_cost.py            # three rounds, five minutes
     python benchmarks/report_cost.py --table
 
-The run is synthesised through ``runs.py``: 2M steps of Pong at 1,024 steps a rollout (1,953 lines of health and of
-progress.csv, 500 snapshots, which is all that a folder keeps). Each round renders in a process of its own, as the
+The run is written by tests/helpers/run_folders.py: 2M steps of Pong at 1,024 steps a rollout (1,953 lines of health and
+of progress.csv, 500 snapshots, which is all that a folder keeps). Each round renders in a process of its own, as the
 command does, then opens the page in a new browser: until it has loaded (timeline and all, charts not yet), and until
 the charts that are in sight are drawn. Each round is a line in results/report_cost.jsonl.
 """
@@ -16,7 +16,6 @@ import argparse
 import json
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,24 +23,25 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from record import finished, is_done, record
+from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
+from record import finished, is_done, run_missing
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from run_folders import write_run
+from helpers.run_folders import write_run
 
 NAME, ROLLOUTS, SNAPSHOTS = "report_cost", 1953, 500
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
-def render(folder: str) -> None:
-    """In a process of its own: print seconds, and the process's largest memory."""
+def render(folder: str) -> dict[str, float]:
+    """In a process of its own: seconds, and the process's largest memory."""
     start = time.perf_counter()
-    from sb3_stable_ppo.cli.main import main as command_line
+    from sb3_stable_ppo.cli import main as command_line
 
     command_line(["report", folder])
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"render_s": round(seconds, 2), "render_mb": round(peak)}))
+    return {"render_s": round(seconds, 2), "render_mb": round(peak)}
 
 
 def open_page(path: Path) -> dict[str, float]:
@@ -61,38 +61,56 @@ def open_page(path: Path) -> dict[str, float]:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--render", str(folder)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    figures = in_a_process(__file__, {"folder": str(folder)})
     page = folder / "report.html"
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return {**figures, **open_page(page), "page_mb": round(page.stat().st_size / 1e6, 2)}
 
 
 def table() -> str:
-    rows = list(finished(NAME))
-    lines = ["| figure | median | smallest | largest |", "|---|---|---|---|"]
-    for name in ("render_s", "render_mb", "page_mb", "load_s", "drawn_s"):
+    """The table of docs/report.md."""
+    rows = finished(NAME)
+
+    def of(name: str, form: str) -> str:
         values = sorted(row[name] for row in rows)
-        lines.append(f"| {name} | {median(values)} | {values[0]} | {values[-1]} |")
-    return "\n".join(lines)
+        return f"{median(values):{form}} s ({values[0]:{form}}, {values[-1]:{form}})"
+
+    lines = []
+    if rows:
+        lines = [
+            [
+                "rendering, from the command to the page",
+                f"{of('render_s', '.2f')}, {rows_median(rows, 'render_mb'):.0f} MB",
+            ],
+            ["the page", f"{rows_median(rows, 'page_mb'):.1f} MB"],
+            ["opening it in Chromium: loaded", of("load_s", ".2f")],
+            ["first charts drawn", of("drawn_s", ".2f")],
+        ]
+    return markdown(["", f"median of {len(rows)} (smallest, largest)"], lines)
+
+
+def rows_median(rows: list[dict[str, Any]], name: str) -> float:
+    return float(median(row[name] for row in rows))
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    add_cell_flag(parser)
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--table", action="store_true", help="only print what is on record")
-    parser.add_argument("--render", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.render:
-        render(args.render)
+    args = parsed(options())
+    if args.cell:
+        print(json.dumps(render(args.cell["folder"])))
         return
+    rollouts, snapshots, rounds = (40, 4, 1) if args.smoke else (ROLLOUTS, SNAPSHOTS, args.rounds)
+    cells = [{"round": number, "rollouts": rollouts, "snapshots": snapshots} for number in range(rounds)]
+    missing = [cell for cell in cells if not args.table and not is_done(NAME, cell)]
     with tempfile.TemporaryDirectory() as folder:
-        cells = [{"round": number, "rollouts": ROLLOUTS, "snapshots": SNAPSHOTS} for number in range(args.rounds)]
-        open_cells = [cell for cell in cells if not args.table and not is_done(NAME, cell)]
-        if open_cells:
-            write_run(Path(folder) / "run", ROLLOUTS, SNAPSHOTS)
-        for cell in open_cells:
-            record(NAME, cell, measure(Path(folder) / "run"))
+        if missing:
+            write_run(Path(folder) / "run", rollouts, snapshots)
+        run_missing(NAME, missing, lambda _: measure(Path(folder) / "run"))
     print(table())
 
 

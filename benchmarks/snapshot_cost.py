@@ -19,8 +19,9 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from pong import FAST_PATH, SETTINGS
-from record import finished, is_done, record
+from command import benchmark_parser, parsed
+from pong import FAST_PATH, SETTINGS, SMOKE
+from record import finished, run_missing
 from sb3_stable_ppo import ActivationSnapshotCallback, HealthCallback, StablePPO
 from sb3_stable_ppo.envs.atari import make_atari_env
 
@@ -63,9 +64,9 @@ class Clocked(BaseCallback):
         self.callback.update_locals(locals_)
 
 
-def run(steps: int, watched: bool, seed: int) -> dict[str, float]:
+def run(steps: int, watched: bool, seed: int, n_envs: int = 8) -> dict[str, float]:
     """Train once; seconds in all and in each callback."""
-    env = make_atari_env("PongNoFrameskip-v4", 8, seed)
+    env = make_atari_env("PongNoFrameskip-v4", n_envs, seed)
     with tempfile.TemporaryDirectory() as folder:
         model = StablePPO(
             "StablePongPolicy",
@@ -90,23 +91,48 @@ def run(steps: int, watched: bool, seed: int) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=32768)
-    parser.add_argument("--pairs", type=int, default=3)
-    args = parser.parse_args()
-    for seed in range(args.pairs):
-        for watched in (False, True) if seed % 2 else (True, False):
-            cell = {"steps": args.steps, "watched": watched, "seed": seed, "fast": True}
-            if not is_done(NAME, cell):
-                record(NAME, cell, run(args.steps, watched, seed))
-    rows = [row for row in finished(NAME) if row["cell"]["steps"] == args.steps and "fast" in row["cell"]]
+def summary(steps: int) -> str:
+    """
+    The figures in docs/run_folder.md: medians, smallest and largest.
+
+    :param steps: of the runs that are summed up
+    """
+    # Cells without "fast" are from an earlier form of this benchmark, which did not train on the fast path
+    rows = [row for row in finished(NAME) if row["cell"]["steps"] == steps and "fast" in row["cell"]]
+    lines = []
     for watched in (False, True):
         speeds = sorted(row["steps_per_s"] for row in rows if row["cell"]["watched"] is watched)
-        print(f"watched={watched}: median {median(speeds):.0f} steps/s, {speeds[0]:.0f} to {speeds[-1]:.0f}")
+        if speeds:
+            lines.append(f"watched={watched}: {median(speeds):.0f} steps/s, {speeds[0]:.0f} to {speeds[-1]:.0f}")
     for share in ("snapshot_share", "health_share"):
         shares = sorted(row[share] for row in rows if row["cell"]["watched"])
-        print(f"{share}: median {median(shares):.4%}, {shares[0]:.4%} to {shares[-1]:.4%}")
+        if shares:
+            lines.append(f"{share}: {median(shares):.2%}, {shares[0]:.2%} to {shares[-1]:.2%}")
+    return "\n".join(lines)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--steps", type=int, default=32768)
+    parser.add_argument("--pairs", type=int, default=3)
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
+    steps = SMOKE["steps"] if args.smoke else args.steps
+    cells = [
+        {"steps": steps, "watched": watched, "seed": seed, "fast": True}
+        for seed in range(args.pairs)
+        for watched in ((False, True) if seed % 2 else (True, False))
+    ]
+    n_envs = SMOKE["n_envs"] if args.smoke else 8
+    run_missing(
+        NAME,
+        cells[: 1 if args.smoke else None] if not args.table else (),
+        lambda cell: run(steps, cell["watched"], cell["seed"], n_envs),
+    )
+    print(summary(steps))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from record import finished, record
+from command import benchmark_parser, markdown, parsed
+from record import finished, folder, record
 from sb3_stable_ppo.studies.space import sample
 from sb3_stable_ppo.studies.storage import open_storage
 from sb3_stable_ppo.studies.study import SurplusTrial, claim, effective_trials, n_remaining, open_study
@@ -163,7 +164,7 @@ def table() -> str:
     """A line for each run on record: medians, 95th percentiles behind them."""
     heads = ["storage", "workers", "trials", "sampler", "think", "trials/s", *(f"{part}, ms" for part in PARTS)]
     heads += ["connections", "completed", "twice", "in vain", "errors"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines = []
     for row in finished(NAME):
         cell = row["cell"]
         cells = [cell["storage"], cell["workers"], cell["trials"], cell["sampler"], f"{cell['think']} s"]
@@ -171,26 +172,31 @@ def table() -> str:
         cells += ["{} ({})".format(*row[f"{part}, ms"]) if f"{part}, ms" in row else "-" for part in PARTS]
         cells += ["{} of {}".format(*row["connections"]) if row["connections"] else "-", row["completed"]]
         cells += [row["counted_twice"], row["begun_in_vain"], sum(row["errors"].values())]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(heads, lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--storage")
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--storage", metavar="URL_OR_FILE", help="a database's URL, or a journal file")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--trials", type=int, default=500, help="in all")
     parser.add_argument("--sampler", choices=["tpe", "random"], default="tpe")
     parser.add_argument("--think", type=float, default=0.0, help="seconds that a trial takes beside the bookkeeping")
-    parser.add_argument("--table", action="store_true", help="only print what is on record")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
     if args.worker:
         found = work(os.environ["STORAGE"], args.worker, args.sampler, args.think, args.trials, args.folder)
         (args.folder / f"{os.getpid()}.json").write_text(json.dumps(found))
         return
-    if args.storage:
+    if args.smoke:
+        args.storage, args.workers, args.trials = str(folder() / "journal.log"), 1, 2
+    if args.storage and not args.table:
         kind = args.storage.partition(":")[0].partition("+")[0] if "://" in args.storage else "journal"
         most = connections(args.storage)
         cell = {

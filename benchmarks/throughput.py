@@ -11,21 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from importlib.metadata import version
 from typing import Any
 
-from record import finished, is_done, record
+from command import add_cell_flag, benchmark_parser, in_a_process, parsed
+from record import finished, run_missing
 from sb3_stable_ppo import bench
 from sb3_stable_ppo.algorithms import StablePPO
 
 NAME = "throughput"
 SBX = "sbx-rl (JAX), its CnnPolicy, ALE env"
 MORE = {
-    "compile: auto, fp32": bench.VARIANTS["+ compile: auto"]._replace(
-        policy_kwargs={**bench.VARIANTS["+ compile: auto"].policy_kwargs, "precision": "fp32"}
-    ),
     "all of it, StablePPO, StablePongPolicy": bench.VARIANTS["all of it, StablePPO"]._replace(
         policy="StablePongPolicy"
     ),
@@ -37,50 +33,74 @@ MORE = {
         policy="StablePongPolicy",
         policy_kwargs={**bench.VARIANTS["+ precision: auto"].policy_kwargs, "norm": "layer"},
     ),
+    "compile: auto, fp32": bench.VARIANTS["+ compile: auto"]._replace(
+        policy_kwargs={**bench.VARIANTS["+ compile: auto"].policy_kwargs, "precision": "fp32"}
+    ),
 }
-bench.VARIANTS.update(MORE)
+"""Further variants of ours, in the form of those of the command."""
+OURS = [*bench.VARIANTS, *MORE]
 
 
-def add_sbx() -> None:
-    """sbx-rl's PPO takes SB3's arguments."""
-    from sbx import PPO
+def train(cell: dict[str, Any]) -> dict[str, float]:
+    """In a process of its own: have the package's code train a cell. sbx-rl's PPO takes SB3's arguments."""
+    bench.VARIANTS.update(MORE)
+    if cell["variant"] == SBX:
+        from sbx import PPO
 
-    bench.VARIANTS[SBX] = bench.VARIANTS["stock SB3, ALE env"]._replace(algorithm=PPO)
-
-
-def cell_of(variant: str, seed: int) -> dict[str, Any]:
-    """What is measured."""
-    return {"variant": variant, "env_id": "PongNoFrameskip-v4", "n_envs": 8, "steps": 8192, "seed": seed}
+        bench.VARIANTS[SBX] = bench.VARIANTS["stock SB3, ALE env"]._replace(algorithm=PPO)
+    return bench.train(**cell)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    variants = [*bench.VARIANTS, SBX]
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--variants", nargs="+", default=variants, choices=variants, metavar="VARIANT")
-    parser.add_argument("--memory", action="store_true", help="memory alone, once each, whatever else runs meanwhile")
-    parser.add_argument("--cell", help="run one cell, given as JSON, and print its figures")
-    args = parser.parse_args()
-    if args.cell:
-        cell = json.loads(args.cell)
-        if cell["variant"] == SBX:
-            add_sbx()
-        print(json.dumps(bench.train(**cell)))
-        return
-    for seed in range(1 if args.memory else args.rounds):
-        for variant in args.variants if seed % 2 == 0 else reversed(args.variants):
-            cell = cell_of(variant, seed)
-            key = {**cell, "for": "memory"} if args.memory else cell
-            if not is_done(NAME, key):
-                command = [sys.executable, __file__, "--cell", json.dumps(cell)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                more = {name: version(name) for name in ("sbx-rl", "jax", "flax")} if variant == SBX else {}
-                record(NAME, key, {**json.loads(done.stdout.splitlines()[-1]), **more})
+def measure(key: dict[str, Any]) -> dict[str, Any]:
+    """A cell's figures; ``key`` says what they are for as well."""
+    cell = {name: value for name, value in key.items() if name != "for"}
+    more = {name: version(name) for name in ("sbx-rl", "jax", "flax")} if cell["variant"] == SBX else {}
+    return {**in_a_process(__file__, cell), **more}
+
+
+def table(variants: list[str]) -> str:
+    """
+    The table of docs/fast_path.md.
+
+    :param variants: those of which there are rows
+    """
     rows = [row for row in finished(NAME) if "env_id" in row["cell"]]  # as measured since the bench command exists
     # the memory of rows without this mark was measured with children added that had ended long before
     memory = {row["cell"]["variant"]: row["peak_mib"] for row in rows if row["cell"].get("for") == "memory"}
     timed = [(row["cell"]["variant"], row) for row in rows if "for" not in row["cell"]]
-    print(bench.table((name, {**row, "peak_mib": memory[name]}) for name, row in timed if name in args.variants))
+    return bench.table(
+        (name, {**row, "peak_mib": memory.get(name, row["peak_mib"])})
+        for wanted in variants
+        for name, row in timed
+        if name == wanted
+    )
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    variants = [*OURS, SBX]
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--variants", nargs="+", default=variants, choices=variants, metavar="VARIANT")
+    parser.add_argument("--memory", action="store_true", help="memory alone, once each, whatever else runs meanwhile")
+    add_cell_flag(parser)
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
+    if args.cell:
+        print(json.dumps(train(args.cell)))
+        return
+    base = {"env_id": "PongNoFrameskip-v4", "n_envs": 8, "steps": 8192}
+    keys = [
+        {"variant": variant, **base, "seed": seed, **({"for": "memory"} if args.memory else {})}
+        for seed in range(1 if args.memory else args.rounds)
+        for variant in (args.variants if seed % 2 == 0 else reversed(args.variants))
+    ]
+    if args.smoke:
+        keys = [{"variant": "stock SB3, ALE env", **base, "n_envs": 2, "steps": 256, "seed": 0}]
+    run_missing(NAME, keys if not args.table else (), measure)
+    print(table(args.variants))
 
 
 if __name__ == "__main__":

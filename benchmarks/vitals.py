@@ -18,6 +18,18 @@ from sb3_stable_ppo.probes.activations import ActivationProbe
 ROWS, LAST = 512, 3
 
 
+def guard_counts(model: Any) -> dict[str, Any]:
+    """
+    What the guards did in a model's whole life: None for an algorithm without guards.
+
+    The package logs these figures after each update, and SB3's logger forgets them when it writes them.
+
+    :param model: after training, however it ended
+    """
+    names = ("undone_updates", "dropped_updates", "lr_scale")
+    return {name: getattr(model, f"_{name}", None) for name in names}
+
+
 class Vitals(NamedTuple):
     """After an update: its KL, the layers, the policy, and the mean return of the last 100 episodes."""
 

@@ -1,0 +1,142 @@
+"""Every benchmark works in its smallest form, and the docs' commands and tables are those of the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.processes import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+SHARED = {"command", "pong", "record", "vitals"}
+"""Modules that benchmarks import, which measure nothing by themselves."""
+NAMES = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - SHARED)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SLOW = {"calibration", "long_pong", "report_cost"}
+"""Those whose smallest form takes about ten seconds or more."""
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for results; a benchmark finds its neighbours as if its script had been started."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "path", list(sys.path))  # what a script adds is gone after the test
+    monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def call(monkeypatch: pytest.MonkeyPatch, name: str, *flags: str) -> None:
+    """Run a script in this process as ``python benchmarks/<name>.py`` does, without a new import of torch."""
+    script = str(BENCHMARKS / f"{name}.py")
+    monkeypatch.setattr(sys, "argv", [script, *flags])
+    runpy.run_path(script, run_name="__main__")
+
+
+def real_results() -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in (BENCHMARKS / "results").iterdir()}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NAMES])
+def test_a_benchmark_runs_in_its_smallest_form_and_leaves_the_real_results_alone(
+    name: str,
+    results: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if name == "report_cost" and shutil.which("chromium") is None:
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    before = real_results()
+    call(monkeypatch, name, "--smoke")
+    (line,) = (results / f"{name}.jsonl").read_text().splitlines()
+    assert {"cell", "machine", "versions"} < set(json.loads(line))
+    assert real_results() == before
+
+    capsys.readouterr()
+    call(monkeypatch, name, "--smoke", "--table")
+    assert capsys.readouterr().out.strip()
+    assert (results / f"{name}.jsonl").read_text().splitlines() == [line]
+
+
+def test_the_smallest_form_is_refused_where_the_real_results_lie(
+    results: Path,  # noqa: ARG001  # sets the path up
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("BENCHMARK_RESULTS", str(BENCHMARKS / "results"))
+    with pytest.raises(SystemExit, match="2"):
+        call(monkeypatch, "env_parity", "--smoke")
+    assert "unset BENCHMARK_RESULTS" in capsys.readouterr().err
+
+
+def documented_commands() -> list[tuple[str, str]]:
+    """(page, command) of each ``python benchmarks/...`` in the docs, broken over lines or not."""
+    text = re.compile(r"python\s+(benchmarks/[^`#\n]*(?:\n[^`#\n]+)*?)(?=`|\n```|\n(?=python)|\s*#|\n\n)")
+    return [(page.name, " ".join(match.split())) for page in PAGES for match in text.findall(page.read_text())]
+
+
+@pytest.mark.parametrize(("page", "command"), documented_commands())
+def test_a_command_in_the_docs_is_understood(
+    page: str,  # noqa: ARG001  # names the test
+    command: str,
+    results: Path,  # noqa: ARG001  # sets the path up
+) -> None:
+    script, *flags = shlex.split(command)
+    assert (ROOT / script).is_file()
+    runpy.run_path(str(ROOT / script))["options"]().parse_args(flags)
+
+
+def test_every_benchmark_is_named_in_the_docs() -> None:
+    named = {Path(command.split()[0]).stem for _, command in documented_commands()}
+    assert named == set(NAMES)
+
+
+def cells(line: str, labels: int) -> list[str]:
+    """What stands behind a row's first ``labels`` cells, without bold type."""
+    return [cell.strip().replace("*", "") for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))][labels:]
+
+
+def tables(text: str) -> list[list[str]]:
+    """The rows of each Markdown table, without heads."""
+    found = re.findall(r"(?:^\|.*\|$\n?)+", text, re.MULTILINE)
+    return [table.splitlines()[2:] for table in found]
+
+
+TABLES: dict[str, tuple[str, int]] = {
+    "bf16_learning": ("fast_path.md", 1),
+    "calibration": ("batchnorm.md", 2),
+    "emulator_threads": ("fast_path.md", 1),
+    "env_parity": ("fast_path.md", 0),
+    "gauntlet": ("gauntlet.md", 0),
+    "healthy_updates": ("guards.md", 2),
+    "long_pong": ("pong.md", 1),
+    "lr_sweep": ("guards.md", 1),
+    "norms": ("norms.md", 0),
+    "overhead": ("guards.md", 1),
+    "pong_stress": ("guards.md", 1),
+    "report_cost": ("report.md", 1),
+    "throughput": ("fast_path.md", 1),
+}
+"""Page, and how many columns of words come first: the page says them in its own way."""
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_in_the_docs_shows_what_is_on_record(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("BENCHMARK_RESULTS", raising=False)
+    call(monkeypatch, name, "--table")
+    page, labels = TABLES[name]
+    (printed,) = tables(capsys.readouterr().out)
+    wanted = [cells(row, labels) for row in printed]
+    shown: list[Any] = [[cells(row, labels) for row in table] for table in tables((ROOT / "docs" / page).read_text())]
+    assert wanted in shown
