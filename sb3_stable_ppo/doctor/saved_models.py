@@ -1,5 +1,6 @@
 """
-Loading any model of SB3, sb3-contrib or ours from its zip, which does not say of which algorithm it is.
+Loading any model of SB3, sb3-contrib or ours. Its zip does not name its algorithm: the run's ``run.json`` does, and
+failing that the policy and the arguments in the zip tell.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from sb3_stable_ppo import algorithms
 from sb3_stable_ppo.common.checks import unknown
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.doctor.untrusted_zip import model_file
+from sb3_stable_ppo.runs.folder import RunReader
 
-OF_THE_CALLER = {"self", "policy", "env", "device", "verbose", "_init_setup_model", "args", "kwargs"}
-"""Arguments that tell nothing of an algorithm, or are not kept."""
+OF_THE_CALLER = {"self", "policy", "env", "device", "verbose", "stats_window_size", "args", "kwargs"}
+"""Arguments that tell nothing of an algorithm, or that its zip does not keep."""
 
 
 def known_algorithms() -> dict[str, type[BaseAlgorithm]]:
@@ -37,6 +39,34 @@ def known_algorithms() -> dict[str, type[BaseAlgorithm]]:
         if inspect.isclass(value) and issubclass(value, BaseAlgorithm)
     ]
     return {cls.__name__: cls for cls in found if cls.policy_aliases}
+
+
+def algorithm_by_its_run(path: Path, data: Mapping[str, Any]) -> type[BaseAlgorithm] | None:
+    """
+    The algorithm that the ``run.json`` beside a zip names, as rl_zoo3 calls it (``ppo``, ``stable_ppo_mask``).
+
+    :param path: of the zip
+    :param data: what SB3 saves of a model beside its weights
+    :return: None if there is no ``run.json``, or the zip is not of that algorithm: it may lie there by chance
+    """
+    try:
+        name = RunReader(path.parent).facts.get("algo")
+    except (OSError, ValueError):
+        return None
+    cls = _by_zoo_name().get(str(name))
+    policy = data.get("policy_class")
+    if cls is None or not inspect.isclass(policy):
+        return None
+    has_its_policy = any(issubclass(policy, alias) for alias in cls.policy_aliases.values())
+    return cls if has_its_policy and not _arguments_of(cls) - data.keys() else None
+
+
+def _by_zoo_name() -> dict[str, type[BaseAlgorithm]]:
+    """Class names in snake case, but for those of sb3-contrib and ours that rl_zoo3 and ``train`` call otherwise."""
+    known = known_algorithms()
+    names = {"RecurrentPPO": "ppo_lstm", "StablePPO": "stable_ppo"}
+    names |= {"StableMaskablePPO": "stable_ppo_mask", "StableRecurrentPPO": "stable_ppo_lstm"}
+    return {names.get(name, name.lower()): cls for name, cls in known.items()}
 
 
 def algorithm_of(data: Mapping[str, Any]) -> type[BaseAlgorithm] | None:
@@ -52,20 +82,22 @@ def algorithm_of(data: Mapping[str, Any]) -> type[BaseAlgorithm] | None:
     if not inspect.isclass(policy):
         return None
 
-    def kinship(cls: type[BaseAlgorithm]) -> int:
-        bases = {base for alias in cls.policy_aliases.values() for base in alias.__mro__}
-        return max((len(base.__mro__) for base in bases & set(policy.__mro__)), default=0)
-
     def fit(cls: type[BaseAlgorithm]) -> tuple[int, ...]:
         arguments = _arguments_of(cls)
-        return -len(arguments - data.keys()), kinship(cls), len(arguments), -len(cls.__mro__)
+        return -len(arguments - data.keys()), _kinship(cls, policy), len(arguments), -len(cls.__mro__)
 
-    akin = [cls for cls in known_algorithms().values() if kinship(cls) > len(BasePolicy.__mro__)]
+    akin = [cls for cls in known_algorithms().values() if _kinship(cls, policy) > len(BasePolicy.__mro__)]
     return max(akin, key=fit, default=None)
 
 
+def _kinship(cls: type[BaseAlgorithm], policy: type) -> int:
+    """How much of a policy's ancestry the policies of an algorithm share: the length of the longest common part."""
+    bases = {base for alias in cls.policy_aliases.values() for base in alias.__mro__}
+    return max((len(base.__mro__) for base in bases & set(policy.__mro__)), default=0)
+
+
 def _arguments_of(cls: type[BaseAlgorithm]) -> set[str]:
-    """The arguments of an algorithm, but for those that all algorithms have."""
+    """The arguments of an algorithm, without those that all algorithms have."""
     common = (BaseAlgorithm, OnPolicyAlgorithm, OffPolicyAlgorithm, *BaseAlgorithm.__mro__)
     own = [base for base in cls.__mro__ if base not in common and "__init__" in vars(base)]
     names = {name for base in own for name in inspect.signature(base.__init__).parameters}  # type: ignore[misc]
@@ -77,7 +109,7 @@ def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
     Load a model on the CPU. **This unpickles what is in the zip**: only for files from those you trust.
 
     :param path: the zip
-    :param algo: name of the algorithm; None: it is found out
+    :param algo: name of the algorithm's class; None: it is found out
     :raises UsageError: if it cannot be loaded, saying why
     """
     path = model_file(path)
@@ -88,10 +120,11 @@ def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             data, _, _ = load_from_zip_file(path, device="cpu")
-        cls = known[algo] if algo else algorithm_of(data or {})
+        data = data or {}
+        cls = known[algo] if algo else algorithm_by_its_run(path, data) or algorithm_of(data)
         if cls is None:
             raise UsageError(
-                f"{path}: which algorithm it is of cannot be told; name it with --algo, one of {', '.join(known)}. (A "
+                f"{path}: its algorithm cannot be told; name it with --algo, one of {', '.join(known)}. (A "
                 "policy class of your own has to be importable.)"
             )
         return cls.load(path, device="cpu")

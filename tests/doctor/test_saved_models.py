@@ -24,6 +24,7 @@ from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.doctor.saved_models import known_algorithms, load_model
 from sb3_stable_ppo.doctor.untrusted_zip import read_weights
 from sb3_stable_ppo.doctor.weights import diagnose_weights
+from sb3_stable_ppo.runs.folder import RunWriter
 
 CONTINUOUS = ("SAC", "TD3", "DDPG", "TQC", "CrossQ")
 
@@ -54,6 +55,30 @@ def test_the_algorithm_of_a_zip_is_found_out(name: str, tmp_path: Path) -> None:
 def test_a_model_of_stock_ppo_with_our_policy_is_ppos(tmp_path: Path) -> None:
     PPO(StablePongPolicy, make_pong(1)).save(tmp_path / "model.zip")
     assert type(load_model(tmp_path / "model.zip")) is PPO
+
+
+ZOO_NAMES = {"a2c": "A2C", "ddpg": "DDPG", "td3": "TD3", "ppo": "PPO", "ppo_lstm": "RecurrentPPO", "trpo": "TRPO"}
+ZOO_NAMES |= {
+    "stable_ppo": "StablePPO",
+    "stable_ppo_mask": "StableMaskablePPO",
+    "stable_ppo_lstm": "StableRecurrentPPO",
+}
+
+
+@pytest.mark.parametrize("algo", ZOO_NAMES)
+def test_the_run_that_a_zip_lies_in_names_its_algorithm(algo: str, tmp_path: Path) -> None:
+    name = ZOO_NAMES[algo]
+    policy = "MlpLstmPolicy" if "Recurrent" in name else "MlpPolicy"
+    env = "Pendulum-v1" if name in CONTINUOUS else "CartPole-v1"
+    known_algorithms()[name](policy, env, seed=0).save(tmp_path / "model.zip")
+    RunWriter(tmp_path).describe(algo=algo)
+    assert type(load_model(tmp_path / "model.zip")) is known_algorithms()[name]
+
+
+def test_a_run_of_another_algorithm_or_a_broken_run_json_does_not_mislead(cartpole_zip: Path) -> None:
+    for content in ('{"algo": "dqn"}', '{"algo": "ppo_lstm"}', '{"algo": ["ppo"]}', '{"algo": "mine"}', "{ broken"):
+        (cartpole_zip.parent / "run.json").write_text(content)
+        assert type(load_model(cartpole_zip)) is PPO, content
 
 
 # -- verdicts and exit status ------------------------------------------------------------------------------------------
@@ -204,7 +229,7 @@ def test_a_mistake_is_one_sentence_and_status_2(
         ((tmp_path / "text.zip", *env), "text.zip"),
         ((tmp_path / "other.zip",), "no whole zip of an SB3 model"),
         ((tmp_path / "other.zip", *env), "other.zip"),
-        ((class_of_nobody, *env), "which algorithm it is of cannot be told; name it with --algo"),
+        ((class_of_nobody, *env), "its algorithm cannot be told; name it with --algo"),
         ((cartpole_zip, "--env", "Pendulum-v1"), "Observation spaces do not match"),
         ((cartpole_zip, "--env", "CartPole-v11"), "Unknown env 'CartPole-v11' (did you mean CartPole-v1?)"),
         ((cartpole_zip, *env, "--algo", "PPPO"), "Unknown algorithm 'PPPO': choose one of A2C"),
