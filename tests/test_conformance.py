@@ -19,8 +19,18 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from helpers.envs import SceneEnv
 from helpers.guarded import Corrupt, Logged
+from helpers.transformer import TokensExtractor
 from helpers.weights import assert_same_weights
-from sb3_stable_ppo import CollapseError, StableMaskablePPO, StablePPO, StableRecurrentPPO, StepLR
+from sb3_stable_ppo import (
+    CollapseError,
+    HealthCallback,
+    StableMaskablePPO,
+    StablePPO,
+    StableRecurrentPPO,
+    StepLR,
+    diagnose,
+)
+from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule
 
 PAIRS = {StablePPO: PPO, StableMaskablePPO: MaskablePPO, StableRecurrentPPO: RecurrentPPO}
@@ -135,6 +145,42 @@ def test_healthy_training_is_bit_identical_with_every_norm(algorithm: Any, norm:
 def test_healthy_training_is_bit_identical_with_gsde(algorithm: Any, squash: bool) -> None:
     policy_kwargs = {"squash_output": squash}
     assert_identical(algorithm, policy_of(algorithm), lambda: make("box"), use_sde=True, policy_kwargs=policy_kwargs)
+
+
+TRANSFORMER: dict[str, Any] = {"features_extractor_class": TokensExtractor, "net_arch": [8], "norm": "none"}
+
+
+@ALL
+def test_healthy_training_is_bit_identical_with_a_transformer(algorithm: Any) -> None:
+    assert_identical(algorithm, policy_of(algorithm), make, policy_kwargs=TRANSFORMER, learning_rate=1e-5)
+
+
+@ALL
+def test_a_transformer_is_guarded_and_read_by_health_and_diagnosis(algorithm: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    model = build(algorithm, policy_kwargs=TRANSFORMER).learn(64, callback=HealthCallback(folder=folder, budget=None))
+    assert is_finite(model)
+    lines = list(RunReader(folder).health())
+    rows = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    layers = [lines[-1]["layers"], diagnose(model, rows).figures["layers"]]
+    assert all(read["fc5"]["units"] == 16 and "srank" in read["fc5"] for read in layers)
+    assert all(read.keys() == {"fc5", "pi.fc1", "vf.fc1"} for read in layers)
+
+
+@ALL
+def test_an_update_that_kills_the_units_of_a_token_wise_layer_is_undone(algorithm: Any) -> None:
+    """Of 16 features 14 die, in every token: no token would show it."""
+    model = build(algorithm, guards={"max_retries": 0, "max_kl": 100.0}, policy_kwargs=TRANSFORMER)
+    step = model.policy.optimizer.step
+
+    def kill(*args: Any, **kwargs: Any) -> Any:
+        result = step(*args, **kwargs)
+        model.policy.features_extractor.head[0].bias.data[:14] = -1e3
+        return result
+
+    model.policy.optimizer.step = kill
+    with pytest.warns(UserWarning, match="of the live units of fc5 died"):
+        model.learn(32)
 
 
 @ALL

@@ -51,7 +51,11 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
     kept: Any = policy.action_dist
     parts = getattr(kept, "distributions", None) or kept.distribution
     mask = row_mask(samples)
-    kept_rows = {name: tensor if mask is None else tensor[mask] for name, tensor in activations.items()}
+    kept_rows = {
+        name: tensor if mask is None else tensor[mask]
+        for name, tensor in activations.items()
+        if mask is None or len(tensor) == len(mask)  # tokens first, or folded into the batch: no row of it is known
+    }
     return Reading(
         list(parts) if isinstance(parts, (list, tuple)) else [parts],
         {name: spread(tensor.float()) for name, tensor in kept_rows.items()},

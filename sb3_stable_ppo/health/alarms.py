@@ -21,7 +21,7 @@ from sb3_stable_ppo.health.thresholds import (
     LOW_RANK,
     ONE_ACTION,
 )
-from sb3_stable_ppo.probes.activations import is_critics
+from sb3_stable_ppo.probes.activations import is_critic_layer
 
 EARLY = 5
 """So many first measurements are what later norms are compared with."""
@@ -86,7 +86,7 @@ def _first_layer(name: str) -> Callable[[Figures, float], Symptom | None]:
     """The first layer that reaches the bound, in the order in which layers run (a critic's own are passed over)."""
 
     def find(figures: Figures, bound: float) -> Symptom | None:
-        layers = {where: layer for where, layer in figures.get("layers", {}).items() if not is_critics(where)}
+        layers = {where: layer for where, layer in figures.get("layers", {}).items() if not is_critic_layer(where)}
         found = [Symptom(_number(layer[name]), where) for where, layer in layers.items()]
         return next((symptom for symptom in found if not symptom.value < bound), max(found, default=None))
 

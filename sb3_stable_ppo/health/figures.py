@@ -30,7 +30,7 @@ from sb3_stable_ppo.metrics.layers import (
 )
 from sb3_stable_ppo.metrics.policy import churn_cross_entropy, policy_churn, ratio_excess
 from sb3_stable_ppo.metrics.weights import norm_drift
-from sb3_stable_ppo.probes.activations import ActivationProbe, is_critics
+from sb3_stable_ppo.probes.activations import ActivationProbe, is_critic_layer
 from sb3_stable_ppo.probes.outputs import Observations, Outputs, log_prob, outputs_of, policy_figures
 
 Figures = dict[str, Any]
@@ -115,7 +115,7 @@ def feature_layer(activations: Mapping[str, th.Tensor]) -> str | None:
 
     :param activations: by layer, in the order in which they run
     """
-    names = [name for name in activations if not is_critics(name)]
+    names = [name for name in activations if not is_critic_layer(name)]
     return names[-1] if names else None
 
 

@@ -3,6 +3,9 @@ Reading the activations of a policy's layers, without leaving a trace.
 
 A probe runs the policy in eval mode, under ``no_grad``, samples nothing, and on its way out, whatever happened, puts
 back each module's mode and removes its hooks: a run with probes ends in the very weights of a run without.
+
+What a probe cannot read, it passes over: an activation that is a function instead of a module, behind a linear layer;
+anything that puts out several tensors or a nested one; whatever stands behind attention, which mixes the tokens.
 """
 
 from __future__ import annotations
@@ -44,6 +47,11 @@ class Layer:
     kind: str
     module: nn.Module
 
+    @property
+    def units(self) -> int:
+        """How many channels or features the layer puts out."""
+        return len(self.module.weight)  # type: ignore[arg-type]
+
 
 def find_layers(policy: BasePolicy) -> list[Layer]:
     """
@@ -72,8 +80,31 @@ LEAKY = (nn.LeakyReLU, nn.PReLU, nn.RReLU)
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Whether a module is one of torch's activations."""
-    return type(module).__module__ == "torch.nn.modules.activation"
+    """Whether a module is one of torch's activations. (Its attention is defined in the same file, but is none.)"""
+    in_activations_file = type(module).__module__ == "torch.nn.modules.activation"
+    return in_activations_file and not isinstance(module, nn.MultiheadAttention)
+
+
+def is_readable(output: Any) -> bool:
+    """Whether what a module has put out is a batch of units: one plain tensor of two dimensions at least."""
+    return isinstance(output, th.Tensor) and not output.is_nested and output.dim() >= 2
+
+
+def units_second(activation: th.Tensor, layer: Layer) -> th.Tensor:
+    """
+    An activation with its units in dimension 1, where the metrics look for them.
+
+    A linear layer puts its units into the last dimension, so that one that is applied to tokens gives (batch, tokens,
+    units). A convolution puts them into dimension 1. The size of the other of the two tells where a permutation
+    between layer and activation has moved them.
+
+    :param activation: of any layout
+    :param layer: that the activation stands behind
+    :return: shape (batch, units, ...)
+    """
+    usual, other = (-1, 1) if layer.kind == "fc" else (1, -1)
+    is_moved = activation.shape[usual] != layer.units and activation.shape[other] == layer.units
+    return activation.movedim(other if is_moved else usual, 1)
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -100,7 +131,8 @@ class ActivationProbe:
     >>> probe(observations)["conv1"].shape  # doctest: +SKIP
     torch.Size([8, 32, 20, 20])
 
-    Behind an LSTM, layers are read as at the first step of an episode, where its state is zero.
+    Behind an LSTM, layers are read as at the first step of an episode, where its state is zero. Of a transformer, the
+    fused kernel is switched off meanwhile, which would run the layers without telling anyone.
 
     :param policy: any policy of SB3 or sb3-contrib
     :param kinds: which layers: ``conv``, ``fc``
@@ -155,27 +187,36 @@ class ActivationProbe:
         activations: dict[str, th.Tensor] = {}
         current: Layer | None = None
 
-        def enter(layer: Layer, module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
+        def enter(layer: Layer, module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG001
             nonlocal current
-            current = layer if layer in self.layers else None
+            current = layer if layer in self.layers and is_readable(output) else None
             if current is not None and layer.kind == "conv":  # its activation may be a function, which no hook sees
-                activations[layer.name] = output.detach()
+                activations[layer.name] = units_second(output.detach(), layer)
 
-        def activate(path: str, module: nn.Module, args: Any, output: th.Tensor) -> None:  # noqa: ARG001
+        def activate(path: str, module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG001
             nonlocal current
-            if current is not None:
-                activations[current.name] = output.detach()
+            if current is not None and is_readable(output):
+                activations[current.name] = units_second(output.detach(), current)
                 self.activations[current.name] = path, module
-                current = None
+            current = None
+
+        def mix(module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG001
+            nonlocal current
+            current = None
 
         handles = [layer.module.register_forward_hook(partial(enter, layer)) for layer in self.all_layers]
+        handles += [
+            module.register_forward_hook(mix)
+            for module in self.policy.modules()
+            if isinstance(module, nn.MultiheadAttention)
+        ]
         handles += [
             module.register_forward_hook(partial(activate, path))
             for path, module in self.policy.named_modules()
             if is_activation(module)
         ]
         try:
-            with evaluating(self.policy), th.no_grad():
+            with evaluating(self.policy), th.no_grad(), _without_fused_attention():
                 yield activations
         finally:
             for handle in handles:
@@ -198,9 +239,23 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             child.training = True
 
 
-def is_critics(layer: str) -> bool:
+@contextmanager
+def _without_fused_attention() -> Iterator[None]:
     """
-    Whether a layer serves the values alone. A critic that is flat, for want of rewards that differ, is no collapse.
+    ``nn.TransformerEncoderLayer`` runs its linear layers and activation one by one, also in eval mode. It does so by
+    itself where they have hooks, but ``nn.TransformerEncoder`` with a padding mask makes nested tensors all the same.
+    """
+    was_enabled = th.backends.mha.get_fastpath_enabled()
+    th.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        th.backends.mha.set_fastpath_enabled(was_enabled)
+
+
+def is_critic_layer(layer: str) -> bool:
+    """
+    Whether a layer serves the critic alone. A critic that is flat, for want of rewards that differ, is no collapse.
 
     :param layer: its name
     """

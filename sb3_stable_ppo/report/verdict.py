@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_stable_ppo.probes.activations import is_critics
+from sb3_stable_ppo.probes.activations import is_critic_layer
 from sb3_stable_ppo.runs.data import EVALUATION, RETURN, Floats, RunData, active_alarms, health_series, live_shares
 from sb3_stable_ppo.snapshots.timeline import Timeline
 
@@ -130,7 +130,7 @@ def checks_of(run: RunData, timeline: Timeline) -> list[Check]:
 
 def _activity(run: RunData, timeline: Timeline) -> Check:
     name = "Activity sustained in every conv layer"
-    layers = {layer: series for layer, series in live_shares(run.health).items() if not is_critics(layer)}
+    layers = {layer: series for layer, series in live_shares(run.health).items() if not is_critic_layer(layer)}
     convolutions = {layer: series for layer, series in layers.items() if "conv" in layer or layer in timeline.layers}
     shown, what = convolutions or layers or timeline.active, "live" if layers else "active in the snapshots"
     if not shown:

@@ -22,7 +22,7 @@ from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, o
 from sb3_stable_ppo.common.signals import was_interrupted
 from sb3_stable_ppo.health.alarms import Event
 from sb3_stable_ppo.health.callback import HealthCallback
-from sb3_stable_ppo.probes.activations import is_critics
+from sb3_stable_ppo.probes.activations import is_critic_layer
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.studies.space import as_hyperparams, sample
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, keywords_of, with_numbers
@@ -197,4 +197,4 @@ def least_live(folder: str) -> float:
     """
     lines = list(RunReader(folder).health())
     layers = lines[-1]["layers"] if lines else {}
-    return min((one["live"] / one["units"] for name, one in layers.items() if not is_critics(name)), default=0.0)
+    return min((one["live"] / one["units"] for name, one in layers.items() if not is_critic_layer(name)), default=0.0)

@@ -17,7 +17,7 @@ from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.signals import handled
 from sb3_stable_ppo.parallel.local import EXIT_USAGE, Job, Statuses, last_line, run_here
 from sb3_stable_ppo.parallel.ray import run_on_ray
-from sb3_stable_ppo.probes.activations import is_critics
+from sb3_stable_ppo.probes.activations import is_critic_layer
 from sb3_stable_ppo.runs.data import EVALUATION, RETURN, RunData, live_shares, read_run
 from sb3_stable_ppo.runs.folder import RunReader
 
@@ -146,5 +146,5 @@ def _last_return(run: RunData) -> float | None:
 
 def _least_live(run: RunData) -> str:
     """Of the layers that the actions come from, the least share of live units at the end."""
-    shares = [found.values[-1] for name, found in live_shares(run.health).items() if not is_critics(name)]
+    shares = [found.values[-1] for name, found in live_shares(run.health).items() if not is_critic_layer(name)]
     return f"{min(shares):.0%}" if shares else "-"

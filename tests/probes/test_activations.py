@@ -10,8 +10,10 @@ from stable_baselines3 import PPO
 from torch import nn
 
 from helpers.envs import SceneEnv, make_cartpole, make_pong
+from helpers.transformer import TokensExtractor
 from sb3_stable_ppo import StableCnnPolicy, StableMultiInputPolicy, StablePongPolicy
-from sb3_stable_ppo.probes.activations import ActivationProbe, evaluating, find_layers
+from sb3_stable_ppo.metrics.layers import dead_fraction, live_units
+from sb3_stable_ppo.probes.activations import ActivationProbe, Layer, evaluating, find_layers, units_second
 
 
 def layer_names(policy: Any) -> list[tuple[str, str]]:
@@ -160,3 +162,109 @@ def test_a_probe_knows_leaky_from_saturating_from_other_activations() -> None:
     assert (read(nn.Tanh).saturating, read(nn.Tanh).leaky) == (set(HIDDEN), set())
     assert (read(nn.LeakyReLU).saturating, read(nn.LeakyReLU).leaky) == (set(), set(HIDDEN))
     assert (read(nn.ReLU).saturating, read(nn.ReLU).leaky) == (set(), set())
+
+
+# -- tokens and attention ----------------------------------------------------------------------------------------------
+
+
+def token_policy(activation: Any = "relu", algorithm: Any = PPO) -> Any:
+    kwargs = {
+        "features_extractor_class": TokensExtractor,
+        "features_extractor_kwargs": {"activation": activation},
+        "net_arch": [5],
+    }
+    return algorithm("MlpPolicy", make_cartpole(), policy_kwargs=kwargs, seed=0).policy
+
+
+def observations(rows: int = 7) -> th.Tensor:
+    return th.randn(rows, 4, generator=th.Generator().manual_seed(0))
+
+
+def test_attention_is_passed_over_and_the_token_wise_layer_has_its_units_second() -> None:
+    policy = token_policy()
+    found = ActivationProbe(policy)(observations())
+    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == {
+        "fc5": (7, 16, 4),  # 7 observations, 16 units, 4 tokens
+        "pi.fc1": (7, 5),
+        "vf.fc1": (7, 5),
+    }
+    heard: list[th.Tensor] = []
+    policy.features_extractor.head.register_forward_hook(lambda *given: heard.append(given[2]))
+    ActivationProbe(policy)(observations())
+    assert th.equal(found["fc5"], heard[0].transpose(1, 2))
+
+
+def test_the_feed_forward_layer_of_a_transformer_is_read_where_its_activation_is_a_module() -> None:
+    policy = token_policy(nn.GELU())
+    probe = ActivationProbe(policy)
+    found = probe(observations())
+    assert found["fc3"].shape == (7, 8, 4)
+    assert probe.describe("fc3") == (
+        "fc3 (GELU at features_extractor.encoder.layers.0.activation, "
+        "behind Linear at features_extractor.encoder.layers.0.linear1)"
+    )
+
+
+def test_the_fused_attention_is_off_only_while_a_probe_listens() -> None:
+    policy = token_policy()
+    with ActivationProbe(policy).listening():
+        assert not th.backends.mha.get_fastpath_enabled()
+    assert th.backends.mha.get_fastpath_enabled()
+
+
+def test_tokens_that_are_padded_are_read_without_nested_tensors() -> None:
+    class Padded(TokensExtractor):
+        def forward(self, observations: th.Tensor) -> th.Tensor:
+            padding = th.zeros(observations.shape, dtype=th.bool)
+            padding[:, 3] = True
+            tokens = self.encoder(self.embedding(observations.unsqueeze(-1)), src_key_padding_mask=padding)
+            return self.head(tokens).mean(dim=1)
+
+    kwargs = {"features_extractor_class": Padded, "features_extractor_kwargs": {"activation": nn.ReLU()}}
+    policy = PPO("MlpPolicy", make_cartpole(), policy_kwargs=kwargs, seed=0).policy
+    assert ActivationProbe(policy)(observations())["fc3"].shape == (7, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "shape", "expected"),
+    [
+        ("fc", nn.Linear(3, 6), (5, 6), (5, 6)),
+        ("fc", nn.Linear(3, 6), (5, 4, 6), (5, 6, 4)),
+        ("fc", nn.Linear(3, 6), (5, 4, 2, 6), (5, 6, 4, 2)),
+        ("fc", nn.Linear(3, 6), (5, 6, 4), (5, 6, 4)),  # transposed between layer and activation
+        ("fc", nn.Linear(3, 6), (5, 24), (5, 24)),  # flattened: each number counts as a unit
+        ("conv", nn.Conv2d(1, 6, 3), (5, 6, 4, 4), (5, 6, 4, 4)),
+        ("conv", nn.Conv2d(1, 6, 3), (5, 16, 6), (5, 6, 16)),  # patches turned into tokens
+        ("conv", nn.Conv2d(1, 6, 3), (5, 96), (5, 96)),
+    ],
+)
+def test_units_are_in_dimension_one_whatever_the_layout(
+    kind: str, module: nn.Module, shape: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    assert units_second(th.zeros(shape), Layer("layer", "layer", kind, module)).shape == expected
+
+
+def test_what_is_no_plain_tensor_is_passed_over() -> None:
+    class TwoOutputs(nn.ReLU):
+        def forward(self, x: th.Tensor) -> Any:
+            return x.relu(), x
+
+    TwoOutputs.__module__ = nn.ReLU.__module__
+
+    class First(nn.Module):
+        def forward(self, x: Any) -> th.Tensor:
+            return x[0]
+
+    policy = PPO("MlpPolicy", make_cartpole(), policy_kwargs={"net_arch": [5]}).policy
+    policy.mlp_extractor.policy_net = nn.Sequential(nn.Linear(4, 5), TwoOutputs(), First())
+    assert ActivationProbe(policy)(observations()).keys() == {"vf.fc1"}
+
+
+def test_a_layer_of_tokens_is_judged_by_its_features_not_its_tokens() -> None:
+    policy = token_policy()
+    linear = policy.features_extractor.head[0]
+    linear.weight.data.fill_(0.0)
+    linear.bias.data.fill_(1.0)
+    linear.bias.data[:12] = -1.0
+    found = ActivationProbe(policy)(observations())["fc5"]
+    assert (live_units(found), dead_fraction(found)) == (4, 12 / 16)
