@@ -20,7 +20,7 @@ SHARED = {"command", "pong", "record", "vitals"}
 """Modules that benchmarks import, which measure nothing by themselves."""
 NAMES = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - SHARED)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = {"calibration", "long_pong", "report_cost"}
+SLOW = {"calibration", "emulator_threads", "long_pong", "report_cost", "throughput"}
 """Those whose smallest form takes about ten seconds or more."""
 
 
