@@ -4,11 +4,7 @@ The options of the fast path, and what of them this machine can do.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
-import shutil
-import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +12,7 @@ import torch as th
 from torch import nn
 
 from sb3_stable_ppo.common.checks import one_of, unknown
+from sb3_stable_ppo.fast.compiling import why_compiling_fails, why_no_compile
 
 MEMORY_FORMATS = ("contiguous", "channels_last")
 PRECISIONS = ("fp32", "bf16", "auto")
@@ -23,7 +20,12 @@ log = logging.getLogger("sb3_stable_ppo.fast")
 
 
 class Resolved(NamedTuple):
-    """What a device gets: bfloat16 or not, compiled or not."""
+    """
+    What the options come to on one device.
+
+    :param bf16: whether convolutions and linear layers compute in bfloat16
+    :param compiled: whether the layers are compiled
+    """
 
     bf16: bool
     compiled: bool
@@ -32,12 +34,13 @@ class Resolved(NamedTuple):
 @dataclass(frozen=True)
 class FastPathConfig:
     """
-    The words of the fast path, as they stand in ``policy_kwargs``.
+    The options of the fast path, as they stand in ``policy_kwargs``.
 
-    :param memory_format: ``contiguous`` or ``channels_last``, in which convolutions of images are faster
-    :param precision: ``fp32``; ``bf16`` for convolutions and linear layers of the body (losses, logits, norms'
-        statistics and weights stay in fp32); or ``auto``: bf16 where the processor has instructions for it
-    :param compile: True, False, or ``auto``: where a C++ compiler is found
+    :param memory_format: ``contiguous``, or ``channels_last``, in which convolutions of images are faster
+    :param precision: ``fp32``; ``bf16``: convolutions and linear layers of the extractor and the hidden layers compute
+        in bfloat16, while losses, logits, the statistics of norms and the weights stay in fp32; or ``auto``: bf16 where
+        the processor has instructions for it
+    :param compile: True, False, or ``auto``: True where a C++ compiler is found
     :raises ValueError: for an unknown word, listing the choices
     """
 
@@ -53,19 +56,19 @@ class FastPathConfig:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing differs from SB3's own way."""
+        """Whether all options have their defaults, with which a policy runs as SB3's own."""
         return self == FastPathConfig()
 
     @property
     def torch_memory_format(self) -> th.memory_format:
-        """As torch calls it."""
+        """``memory_format`` as torch's constant."""
         return th.channels_last if self.memory_format == "channels_last" else th.contiguous_format
 
     def lay_out(self, module: nn.Module) -> None:
         """
-        Put a module's convolution weights into the memory format; their values and names stay.
+        Store a module's convolution weights in the memory format. Their values and names stay as they are.
 
-        :param module: with weights of four dimensions
+        :param module: with convolutions; all parameters of four dimensions are changed
         """
         for parameter in module.parameters():
             if parameter.dim() == 4:
@@ -73,7 +76,8 @@ class FastPathConfig:
 
     def resolve(self, device: th.device) -> Resolved:
         """
-        What this device gets. What it cannot do is left out, so that a model trained elsewhere can be used anywhere.
+        What the options come to on a device. What the device cannot do is left out, so that a model that was trained
+        on another machine can be used on this one.
 
         :param device: where the policy is
         """
@@ -82,66 +86,38 @@ class FastPathConfig:
 
     def check(self, device: th.device) -> None:
         """
-        Called when training begins; what was picked is logged.
+        Check the options against the device, and log what they come to. Called when training begins.
 
         :param device: where the policy is
-        :raises ValueError: if what was asked for by name is not to be had here; ``auto`` never fails
+        :raises ValueError: if ``bf16`` or ``compile=True`` is not available on the device; ``auto`` never fails
         """
         if self.precision == "bf16" and (why := why_no_bf16(device)):
-            raise ValueError(f"precision: bf16 is not to be had on {device}: {why}. Choose fp32 or auto.")
+            raise ValueError(f"precision: bf16 is not available on {device}: {why}. Choose fp32 or auto.")
         if self.compile is True and (why := why_no_compile(device) or why_compiling_fails(device)):
             raise ValueError(f"compile: true cannot be done here: {why}. Choose false or auto.")
         log.info("fast path: %s", self.describe(device))
 
     def describe(self, device: th.device) -> str:
         """
-        What this device gets, in words.
+        What the options come to on a device, in words: ``channels_last, bf16, not compiled, on cpu``.
 
         :param device: where the policy is
         """
         resolved = self.resolve(device)
-        words = (
-            self.memory_format,
-            "bf16" if resolved.bf16 else "fp32",
-            "compiled" if resolved.compiled else "not compiled",
-        )
-        return f"{', '.join(words)}, on {device}"
+        precision = "bf16" if resolved.bf16 else "fp32"
+        compiled = "compiled" if resolved.compiled else "not compiled"
+        return f"{self.memory_format}, {precision}, {compiled}, on {device}"
 
 
 def why_no_bf16(device: th.device) -> str | None:
     """
-    Why bfloat16 would be slow here (it is emulated then), or None.
+    Why bfloat16 would be slow on a device, which then emulates it, or None.
 
     :param device: where the policy is
     """
     if device.type == "cuda":
         return None if th.cuda.is_bf16_supported(including_emulation=False) else "this GPU has no bfloat16 units"
     if device.type != "cpu":
-        return f"no figures are known for {device.type}"
+        return f"whether it is faster on {device.type} is not known"
     has = th.cpu.get_capabilities()
     return None if has.get("avx512_bf16") or has.get("amx_bf16") else "this processor has neither AVX-512-BF16 nor AMX"
-
-
-def why_no_compile(device: th.device) -> str | None:
-    """
-    Why ``torch.compile`` cannot work here, or None: for a processor it needs the very compiler that torch looks for.
-
-    :param device: where the policy is
-    """
-    if device.type == "cuda":
-        return None if importlib.util.find_spec("triton") else "Triton is not installed"
-    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    return None if shutil.which(compiler) else f"no C++ compiler ({compiler}) is installed"
-
-
-def why_compiling_fails(device: th.device) -> str | None:
-    """
-    The first line of what ``torch.compile`` says of a sum of two numbers, or None if it works.
-
-    :param device: where the policy is
-    """
-    try:
-        th.compile(th.add)(th.ones(2, device=device), th.ones(2, device=device))
-    except Exception as error:
-        return str(error).strip().partition("\n")[0]
-    return None

@@ -1,103 +1,163 @@
 """
 The same mathematics, faster: memory format, bfloat16 and ``torch.compile`` for the heavy part of a policy.
 
-A module that takes part calls its layers through :class:`FastPath`. Where anyone listens (hooks of a probe, of the
-calibration or of a user) the plain layers run one by one, so that nobody is passed over.
+A :class:`FastModule` runs its layers through a :class:`FastPath`. Where a hook is registered (by a probe, by the
+calibration of BatchNorm or by a user), the layers run one by one, so that each hook is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch as th
 from torch import nn
 from torch.nn.modules import module as hooks
+from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
+from sb3_stable_ppo.fast.compiling import Layers, compile_layers, first_line, is_compile_failure
 from sb3_stable_ppo.fast.config import FastPathConfig, Resolved, log
 from sb3_stable_ppo.fast.weight_cache import CachedCasts
 
 MAX_SHAPES = 8
 """So many shapes are compiled for; further ones, such as a truncated last minibatch of yet another size, run eager."""
 
-GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
+GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
 
-Layers = Callable[[th.Tensor], th.Tensor]
+
+class FastModule(nn.Module):
+    """
+    A module whose layers can run on the fast path. Subclasses define :meth:`run_layers`, and call
+    :meth:`use_fast_path` when all their layers are there.
+    """
+
+    _fast_path: FastPath | None = None
+
+    def use_fast_path(self, config: FastPathConfig) -> None:
+        """
+        Run the layers as ``config`` says from now on.
+
+        :param config: where nothing in it differs from the defaults, the layers run as any module's
+        """
+        self._fast_path = None if config.is_plain else FastPath(self, config)
+
+    def run_layers(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        Call the layers one by one, so that the hooks of each are called.
+
+        :param inputs: as ``forward`` gets them
+        """
+        raise NotImplementedError
+
+    def run_fused_layers(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        Compute the same with fewer passes over the data; by default, the layers one by one.
+
+        :param inputs: as ``forward`` gets them
+        """
+        return self.run_layers(inputs)
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        :param inputs: for the first layer
+        :return: of the last layer, in fp32
+        """
+        return self.run_layers(inputs) if self._fast_path is None else self._fast_path(inputs)
+
+    def train(self, mode: bool = True) -> Self:
+        """``nn.Module.train``. Rollouts and updates begin with it, so weights are cast to bfloat16 anew after it."""
+        if self._fast_path is not None:
+            self._fast_path.forget_weights()
+        return super().train(mode)
 
 
 class FastPath:
     """
     Runs a module's layers as :class:`FastPathConfig` says.
 
+    It holds its module and no methods of it, so that it is pickled and copied along with the module. What was compiled
+    stays behind: the copy compiles anew.
+
     :param module: whose layers they are; its weights stay where and what they are
-    :param plain: takes the module's input and calls its layers one by one
-    :param fast: does the same in fewer passes
-    :param speed: the words
+    :param config: how the layers run
     """
 
-    def __init__(self, module: nn.Module, plain: Layers, fast: Layers, speed: FastPathConfig) -> None:
-        self.module, self.plain, self.fast, self.speed = module, plain, fast, speed
+    def __init__(self, module: FastModule, config: FastPathConfig) -> None:
+        self.module, self.config = module, config
         self._within = list(module.modules())
+        self._casts = CachedCasts(module)
+        self._resolved: tuple[th.device, Resolved] | None = None
         self._compiled: Layers | None = None
         self._shapes: set[Any] = set()
-        self._resolved: tuple[th.device, Resolved] | None = None
-        self._casts = CachedCasts(module)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": None, "_shapes": set(), "_picked": None}
+        return {**self.__dict__, "_resolved": None, "_compiled": None, "_shapes": set()}
 
     def __call__(self, inputs: th.Tensor) -> th.Tensor:
         """
         :param inputs: as the module's ``forward`` gets them
         :return: in fp32
+        :raises torch._dynamo.exc.TorchDynamoException: if ``compile`` is True and compiling fails
         """
-        if self._resolved is None or self._resolved[0] != inputs.device:
-            self._resolved = (inputs.device, self.speed.resolve(inputs.device))
+        device = inputs.device
+        if self._resolved is None or self._resolved[0] != device:
+            self._resolved = (device, self.config.resolve(device))
         resolved = self._resolved[1]
-        with self._precision(inputs.device, resolved):
-            layers = self._layers(inputs, resolved)
-            acts = not th.is_grad_enabled()
-            if layers is not self._compiled and resolved.bf16 and acts:
-                with self._casts.swapped_in():
-                    return layers(inputs).float()
+        with _precision(device, resolved):
+            if self.has_hooks():
+                return self._run_eagerly(self.module.run_layers, inputs, resolved)
+            fused = self.module.run_fused_layers
+            if not (resolved.compiled and self._is_worth_compiling(inputs)):
+                return self._run_eagerly(fused, inputs, resolved)
             try:
-                if layers is self._compiled and acts:  # on a GPU, as on a CPU acting is not compiled
-                    return layers(inputs).float().clone()  # the next replay writes where this one's result lies
-                return layers(inputs).float()
+                return self._run_compiled(inputs)
             except Exception as error:
-                if layers is not self._compiled or self.speed.compile is True:
+                if not is_compile_failure(error):
                     raise
-                log.warning("compile: auto goes on without: %s", str(error).partition("\n")[0])
-                self._resolved = (inputs.device, resolved._replace(compiled=False))
-                return self.fast(inputs).float()
+                outputs = self._run_eagerly(fused, inputs, resolved)  # where the layers are at fault, this raises
+                if self.config.compile is True:
+                    raise
+                log.warning("compile: auto goes on without compiling: %s", first_line(error))
+                self._resolved = (device, resolved._replace(compiled=False))
+                return outputs
 
-    def _layers(self, inputs: th.Tensor, resolved: Resolved) -> Layers:
-        if self.is_listened_to():
-            return self.plain
-        if not resolved.compiled or (inputs.device.type == "cpu" and not th.is_grad_enabled()):
-            return self.fast  # what little an observation to act on takes is less than a compiled call's own cost
+    def _is_worth_compiling(self, inputs: th.Tensor) -> bool:
+        if inputs.device.type == "cpu" and not th.is_grad_enabled():
+            return False  # on a CPU, a compiled call costs more than the few observations of a step take
         shape = (inputs.shape, inputs.dtype, self.module.training, th.is_grad_enabled())
-        if shape not in self._shapes:
-            if len(self._shapes) >= MAX_SHAPES:
-                return self.fast
-            self._shapes.add(shape)
-        if self._compiled is None:
-            mode = "reduce-overhead" if inputs.device.type == "cuda" else None  # CUDA graphs: one launch for all layers
-            self._compiled = th.compile(self.fast, dynamic=False, mode=mode)
-        return self._compiled
+        if shape not in self._shapes and len(self._shapes) >= MAX_SHAPES:
+            return False
+        self._shapes.add(shape)
+        return True
 
-    def forget(self) -> None:
-        """Cast weights anew: they may have been changed in ways that torch does not count."""
+    def _run_compiled(self, inputs: th.Tensor) -> th.Tensor:
+        if self._compiled is None:
+            self._compiled = compile_layers(self.module.run_fused_layers, inputs.device)
+        outputs = self._compiled(inputs).float()
+        # A CUDA graph writes its result to the same memory on each replay; without gradients nothing else copies it
+        return outputs if th.is_grad_enabled() else outputs.clone()
+
+    def _run_eagerly(self, layers: Layers, inputs: th.Tensor, resolved: Resolved) -> th.Tensor:
+        cached = resolved.bf16 and not th.is_grad_enabled()
+        with self._casts.swapped_in() if cached else nullcontext():
+            return layers(inputs).float()
+
+    def forget_weights(self) -> None:
+        """Cast the weights to bfloat16 anew: they may have been changed in ways that torch does not count."""
         self._casts.forget()
 
-    def is_listened_to(self) -> bool:
-        """Whether any module within, or all modules there are, have a hook, which fused code would pass over."""
+    def has_hooks(self) -> bool:
+        """Whether any module within, or all modules there are, have a hook, which fused code would not call."""
         return any(getattr(hooks, name) for name in GLOBAL_HOOKS) or any(
             child._forward_hooks or child._forward_pre_hooks or child._backward_hooks or child._backward_pre_hooks
             for child in self._within
         )
 
-    @staticmethod
-    def _precision(device: th.device, resolved: Resolved) -> AbstractContextManager[Any]:
-        return th.autocast(device.type, th.bfloat16) if resolved.bf16 else nullcontext()
+
+def _precision(device: th.device, resolved: Resolved) -> AbstractContextManager[Any]:
+    return th.autocast(device.type, th.bfloat16) if resolved.bf16 else nullcontext()

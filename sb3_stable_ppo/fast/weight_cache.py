@@ -1,6 +1,6 @@
 """
-Weights cast to bfloat16 once per rollout: autocast casts them anew for each observation that is acted on, which takes
-as long as a layer does.
+Weights that are cast to bfloat16 once per rollout. Autocast by itself casts them in each step, which takes as long as
+computing a layer for a few observations.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import torch as th
 from torch import nn
 
 LARGE = 2**14
-"""Smaller weights are left to autocast."""
+"""Number of values; smaller weights are left to autocast, since casting them costs next to nothing."""
 
 
 class CachedCasts:
     """
-    Copies in bfloat16 of a module's large weights, for as long as those stay what they are.
+    Copies in bfloat16 of a module's large weights. They are made anew when a weight has changed.
 
-    :param module: with convolutions and linear layers
+    A change is noticed by the weight's address and by torch's count of its in-place changes. ``tensor.data`` and fused
+    optimizers change a weight without being counted: call :meth:`forget` after those.
+
+    :param module: whose convolutions and linear layers are taken
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -31,13 +34,16 @@ class CachedCasts:
         return {"layers": self.layers, "_casts": [], "_seen": None}
 
     def forget(self) -> None:
-        """Cast anew the next time."""
+        """Drop the copies; the next use makes new ones."""
         self._casts: list[tuple[nn.Module, Any, Any]] = []
         self._seen: list[tuple[int, int]] | None = None
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Within this context the copies stand in the weights' place (as ``torch.func.functional_call`` does it)."""
+        """
+        Within this context the layers compute with the copies in place of their weights, without gradients.
+        ``torch.func.functional_call`` swaps parameters in the same way.
+        """
         seen = [(layer.weight._version, layer.weight.data_ptr()) for layer in self.layers]
         if seen != self._seen:
             large = [layer for layer in self.layers if layer.weight.numel() >= LARGE]

@@ -1,9 +1,8 @@
 """
-The body of our networks in words: norms, activations and where they stand.
+The blocks that our networks consist of: a Conv2d or Linear layer, its activation and its norm, each chosen by name.
 
-A *body* is a run of blocks, each Conv2d (or Linear), an activation and a norm. Where the norm stands is part
-of the norm: ``batch`` comes after the activation (what our figures were measured with), ``layer`` before it
-(where LayerNorm is best in the PPO-Atari study, https://openreview.net/forum?id=6CViR7tKj2).
+Each norm has its own place by default. ``batch`` comes after the activation, as our figures were measured. ``layer``
+comes before it, where LayerNorm does best in the PPO-Atari study (https://openreview.net/forum?id=6CViR7tKj2).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ NORM_POSITIONS = ("before", "after")
 @dataclass(frozen=True)
 class BlockConfig:
     """
-    The words that describe a network's body, as they stand in ``policy_kwargs``.
+    The options of a network's blocks, as they stand in ``policy_kwargs``.
 
     :param norm: ``batch`` (plain BatchNorm), ``layer`` (GroupNorm(1), LayerNorm's form for images) or ``none``
     :param norm_position: ``before`` or ``after`` the activation; None: ``after`` for batch, ``before`` for layer
@@ -55,7 +54,7 @@ class BlockConfig:
 
     @property
     def position(self) -> str:
-        """Where the norm stands: the word given, or the norm's own place."""
+        """Where the norm stands: ``norm_position`` if given, else the norm's own place."""
         return self.norm_position or ("after" if self.norm == "batch" else "before")
 
     def activation_fn(self) -> nn.Module:

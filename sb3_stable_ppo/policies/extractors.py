@@ -14,7 +14,7 @@ from stable_baselines3.common.utils import get_device
 from torch import nn
 
 from sb3_stable_ppo.fast.config import FastPathConfig
-from sb3_stable_ppo.fast.execution import FastPath
+from sb3_stable_ppo.fast.execution import FastModule
 from sb3_stable_ppo.policies.blocks import BlockConfig
 
 NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -33,15 +33,16 @@ def conv_output_size(size: int) -> int:
     return size
 
 
-class StableCNN(BaseFeaturesExtractor):
+class StableCNN(FastModule, BaseFeaturesExtractor):
     """
-    NatureCNN's three convolutions (32/64/64), each with an activation and a norm.
+    NatureCNN's three convolutions (32/64/64), each with an activation and a norm. On the fast path ``forward`` takes
+    bytes too, which are yet to be divided by 255.
 
     :param observation_space: channels-first images, uint8 in [0, 255]
     :param features_dim: width of a linear layer behind the convolutions; None: the flattened last map itself
     :param normalized_image: the images are scaled already: no check of dtype and bounds
-    :param speed: how the layers are run; None: as any module's
-    :param body: the words of :class:`BlockConfig`
+    :param fast_path_config: how the layers run; None: as any module's
+    :param block_options: the options of :class:`BlockConfig`
     :raises ValueError: for observations that are no image, an image below 36 pixels, or an unknown word
     """
 
@@ -50,8 +51,8 @@ class StableCNN(BaseFeaturesExtractor):
         observation_space: spaces.Space[Any],
         features_dim: int | None = 512,
         normalized_image: bool = False,
-        speed: FastPathConfig | None = None,
-        **body: Any,
+        fast_path_config: FastPathConfig | None = None,
+        **block_options: Any,
     ) -> None:
         if not is_image_space(observation_space, normalized_image=normalized_image):
             raise ValueError(
@@ -69,13 +70,13 @@ class StableCNN(BaseFeaturesExtractor):
             )
         n_flatten = NATURE_CONVS[-1][0] * map_size
         super().__init__(observation_space, features_dim or n_flatten)
-        self.body = BlockConfig(**body)
+        self.block_config = BlockConfig(**block_options)
 
         self.cnn = nn.Sequential()
         for index, (out_channels, kernel, stride) in enumerate(NATURE_CONVS, start=1):
             conv = nn.Conv2d(in_channels, out_channels, kernel, stride)
             self.cnn.add_module(f"conv{index}", conv)
-            for name, module in self.body.block(conv).items():
+            for name, module in self.block_config.block(conv).items():
                 self.cnn.add_module(f"{name}{index}", module)
             in_channels = out_channels
         self.cnn.add_module("flatten", nn.Flatten())
@@ -83,39 +84,33 @@ class StableCNN(BaseFeaturesExtractor):
         self.linear = nn.Sequential()
         if features_dim is not None:
             self.linear.add_module("fc", nn.Linear(n_flatten, features_dim))
-            self.linear.add_module("act", self.body.activation_fn())
-        self.speed = speed or FastPathConfig()
-        self._fast_path = None if self.speed.is_plain else FastPath(self, self._plain, self._fast, self.speed)
+            self.linear.add_module("act", self.block_config.activation_fn())
+        self.fast_path_config = fast_path_config or FastPathConfig()
+        self.use_fast_path(self.fast_path_config)
 
-    def forward(self, observations: th.Tensor) -> th.Tensor:
-        """
-        :param observations: floats, or, on the fast path, bytes that are yet to be divided by 255
-        """
-        return self._plain(observations) if self._fast_path is None else self._fast_path(observations)
-
-    def _plain(self, observations: th.Tensor) -> th.Tensor:
-        if observations.dtype == th.uint8:
-            observations = self._as_computed(observations) / 255.0
-        features: th.Tensor = self.linear(self.cnn(observations))
+    def run_layers(self, inputs: th.Tensor) -> th.Tensor:
+        if inputs.dtype == th.uint8:
+            inputs = self._as_computed(inputs) / 255.0
+        features: th.Tensor = self.linear(self.cnn(inputs))
         return features
 
-    def _fast(self, observations: th.Tensor) -> th.Tensor:
-        """Bytes are exact in bfloat16 as they are; the division by 255 is the first convolution's."""
-        if observations.dtype != th.uint8:
-            return self._plain(observations)
+    def run_fused_layers(self, inputs: th.Tensor) -> th.Tensor:
+        """Bytes are exact in bfloat16 as they are; the first convolution's weights are divided by 255 instead."""
+        if inputs.dtype != th.uint8:
+            return self.run_layers(inputs)
         first, *others = self.cnn
         assert isinstance(first, nn.Conv2d)
-        maps = nn.functional.conv2d(self._as_computed(observations), first.weight / 255.0, first.bias, first.stride[0])
+        maps = nn.functional.conv2d(self._as_computed(inputs), first.weight / 255.0, first.bias, first.stride[0])
         for module in others:
             maps = module(maps)
         features: th.Tensor = self.linear(maps)
         return features
 
-    def _as_computed(self, observations: th.Tensor) -> th.Tensor:
+    def _as_computed(self, images: th.Tensor) -> th.Tensor:
         """Bytes as the first convolution takes them; in two steps, since torch's cast to another layout is slower."""
-        device = observations.device.type
+        device = images.device.type
         dtype = th.get_autocast_dtype(device) if th.is_autocast_enabled(device) else th.float32
-        return observations.to(dtype).contiguous(memory_format=self.speed.torch_memory_format)
+        return images.to(dtype).contiguous(memory_format=self.fast_path_config.torch_memory_format)
 
 
 class StableCombinedExtractor(BaseFeaturesExtractor):
@@ -125,8 +120,8 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
     :param observation_space: a Dict space, not nested
     :param cnn_output_dim: features of each image
     :param normalized_image: the images are scaled already
-    :param speed: how the layers are run; None: as any module's
-    :param body: the words of :class:`BlockConfig`
+    :param fast_path_config: how the layers run; None: as any module's
+    :param block_options: the options of :class:`BlockConfig`
     :raises ValueError: for observations that are no Dict, or an unknown word
     """
 
@@ -135,20 +130,20 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
         observation_space: spaces.Space[Any],
         cnn_output_dim: int = 256,
         normalized_image: bool = False,
-        speed: FastPathConfig | None = None,
-        **body: Any,
+        fast_path_config: FastPathConfig | None = None,
+        **block_options: Any,
     ) -> None:
         if not isinstance(observation_space, spaces.Dict):
             raise ValueError(
                 f"A MultiInput policy needs Dict observations, not {observation_space}. "
                 "Use StableCnnPolicy for images and StableMlpPolicy for vectors."
             )
-        BlockConfig(**body)  # an unknown word is an error with no image too
+        BlockConfig(**block_options)  # an unknown word is an error with no image too
         extractors: dict[str, nn.Module] = {}
         total = 0
         for key, space in observation_space.spaces.items():
             if is_image_space(space, normalized_image=normalized_image):
-                extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, speed, **body)
+                extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, fast_path_config, **block_options)
                 total += cnn_output_dim
             else:
                 extractors[key] = nn.Flatten()
@@ -160,49 +155,49 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
         return th.cat([extractor(observations[key]) for key, extractor in self.extractors.items()], dim=1)
 
 
+class HiddenLayers(FastModule, nn.Sequential):
+    """Linear layers, each with an activation and a norm, as an ``nn.Sequential`` that can run on the fast path."""
+
+    def run_layers(self, inputs: th.Tensor) -> th.Tensor:
+        for layer in self:
+            inputs = layer(inputs)
+        return inputs
+
+
 class StableMlpExtractor(MlpExtractor):
     """
     SB3's ``MlpExtractor`` with our activation and, unless ``none``, a norm in each hidden layer.
 
     :param feature_dim: width of the features
     :param net_arch: hidden layers, in SB3's form
-    :param body: norm and activation
+    :param block_config: norm and activation
     :param device: where the networks live
-    :param speed: how the layers are run; None: as any module's
+    :param fast_path_config: how the layers run; None: as any module's
     """
 
     def __init__(
         self,
         feature_dim: int,
         net_arch: list[int] | dict[str, list[int]],
-        body: BlockConfig,
+        block_config: BlockConfig,
         device: th.device | str = "auto",
-        speed: FastPathConfig | None = None,
+        fast_path_config: FastPathConfig | None = None,
     ) -> None:
         # Only its Linear layers and widths are kept; SB3 calls activation_fn() and asks for no more of it.
-        super().__init__(feature_dim, net_arch, body.activation_fn, device)  # type: ignore[arg-type]
-        self.policy_net = self._hidden_layers(self.policy_net, body).to(get_device(device))
-        self.value_net = self._hidden_layers(self.value_net, body).to(get_device(device))
-        self._fast_actor = self._fast_critic = None
-        if speed is not None and not speed.is_plain:
-            actor, critic = self.policy_net, self.value_net
-            if len(actor):
-                self._fast_actor = FastPath(actor, super().forward_actor, super().forward_actor, speed)
-            if len(critic):
-                self._fast_critic = FastPath(critic, super().forward_critic, super().forward_critic, speed)
+        super().__init__(feature_dim, net_arch, block_config.activation_fn, device)  # type: ignore[arg-type]
+        config = fast_path_config or FastPathConfig()
+        self.policy_net = _hidden_layers(self.policy_net, block_config, config).to(get_device(device))
+        self.value_net = _hidden_layers(self.value_net, block_config, config).to(get_device(device))
 
-    def forward_actor(self, features: th.Tensor) -> th.Tensor:
-        return super().forward_actor(features) if self._fast_actor is None else self._fast_actor(features)
 
-    def forward_critic(self, features: th.Tensor) -> th.Tensor:
-        return super().forward_critic(features) if self._fast_critic is None else self._fast_critic(features)
-
-    @staticmethod
-    def _hidden_layers(net: nn.Sequential, body: BlockConfig) -> nn.Sequential:
-        layers = nn.Sequential()
-        linears = [module for module in net if isinstance(module, nn.Linear)]
-        for index, linear in enumerate(linears, start=1):
-            layers.add_module(f"fc{index}", linear)
-            for name, module in body.block(linear).items():
-                layers.add_module(f"{name}{index}", module)
-        return layers
+def _hidden_layers(net: nn.Sequential, block_config: BlockConfig, config: FastPathConfig) -> HiddenLayers:
+    """The Linear layers of SB3's network, each with its activation and norm."""
+    layers = HiddenLayers()
+    linears = [module for module in net if isinstance(module, nn.Linear)]
+    for index, linear in enumerate(linears, start=1):
+        layers.add_module(f"fc{index}", linear)
+        for name, module in block_config.block(linear).items():
+            layers.add_module(f"{name}{index}", module)
+    if linears:  # without layers there is nothing to run faster
+        layers.use_fast_path(config)
+    return layers

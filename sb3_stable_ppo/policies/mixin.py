@@ -22,7 +22,6 @@ from typing_extensions import Self  # torch depends on it; typing has it from 3.
 
 from sb3_stable_ppo.common.checks import number
 from sb3_stable_ppo.fast.config import FastPathConfig
-from sb3_stable_ppo.fast.execution import FastPath
 from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.blocks import BlockConfig
 from sb3_stable_ppo.policies.calibration import batch_norms, calibrating, untracked
@@ -71,8 +70,8 @@ class StablePolicyMixin(_ActorCritic):
     norm_hidden_layers: ClassVar[bool] = False
     """Whether the hidden layers behind the extractor have norms too; where there are convolutions, they suffice."""
 
-    body: BlockConfig
-    speed: FastPathConfig
+    block_config: BlockConfig
+    fast_path_config: FastPathConfig
     init_gain: float
 
     def __init__(
@@ -101,22 +100,27 @@ class StablePolicyMixin(_ActorCritic):
                 "Our policies take the activation as a word: activation='relu', not activation_fn=nn.ReLU."
             )
         self._check_observations(observation_space)
-        body = BlockConfig(
+        block_config = BlockConfig(
             self.default_norm if norm is None else norm, norm_position, activation, negative_slope, norm_momentum
         )
-        speed = FastPathConfig(memory_format, precision, compile)
+        fast_path_config = FastPathConfig(memory_format, precision, compile)
         extractor_class = features_extractor_class or self.default_extractor
         if issubclass(extractor_class, (StableCNN, StableCombinedExtractor)):
             features_extractor_kwargs = {
                 **(self.default_extractor_kwargs if extractor_class is self.default_extractor else {}),
                 # SB3 passes this on to NatureCNN and CombinedExtractor alone (BaseModel.__init__)
                 "normalized_image": not kwargs.get("normalize_images", True),
-                "speed": speed,
-                **asdict(body),
+                "fast_path_config": fast_path_config,
+                **asdict(block_config),
                 **(features_extractor_kwargs or {}),
             }
+            features_extractor_kwargs.pop("speed", None)  # what version 0.1.0 saved, see _get_constructor_parameters
         # Kept out of nn.Module's attributes until its __init__ has run, which is where SB3 calls _build.
-        self.__dict__.update(body=body, speed=speed, init_gain=number(init_gain, "init_gain", high=100.0))
+        self.__dict__.update(
+            block_config=block_config,
+            fast_path_config=fast_path_config,
+            init_gain=number(init_gain, "init_gain", high=100.0),
+        )
         super().__init__(
             observation_space,
             action_space,
@@ -132,10 +136,10 @@ class StablePolicyMixin(_ActorCritic):
         """Reject observations that this policy cannot take; by default the extractor does."""
 
     def _build_mlp_extractor(self) -> None:
-        body = self.body if self.norm_hidden_layers else replace(self.body, norm="none")
+        config = self.block_config if self.norm_hidden_layers else replace(self.block_config, norm="none")
         # Behind an LSTM the hidden layers get its output (RecurrentActorCriticPolicy._build_mlp_extractor)
         features_dim = getattr(self, "lstm_output_dim", self.features_dim)
-        self.mlp_extractor = StableMlpExtractor(features_dim, self.net_arch, body, self.device, self.speed)
+        self.mlp_extractor = StableMlpExtractor(features_dim, self.net_arch, config, self.device, self.fast_path_config)
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Re-apply the init after SB3's own, in place: the optimizer holds these very parameters already."""
@@ -150,12 +154,10 @@ class StablePolicyMixin(_ActorCritic):
         self._calibrates = bool(self._batch_norms)
         for child in self.modules():  # after the init, which cannot fill weights that lie otherwise
             if isinstance(child, StableCNN):
-                self.speed.lay_out(child)
-        parts = [part for child in self.modules() for part in vars(child).values()]
-        self._fast_paths = [part for part in parts if isinstance(part, FastPath)]
-        self._is_checked = self.speed.is_plain
+                self.fast_path_config.lay_out(child)
+        self._is_checked = self.fast_path_config.is_plain
         self._takes_bytes = (
-            not self.speed.is_plain
+            not self.fast_path_config.is_plain
             and self.normalize_images
             and isinstance(self.features_extractor, StableCNN)
             and type(self.features_extractor).forward is StableCNN.forward  # a user's own expects floats
@@ -173,8 +175,8 @@ class StablePolicyMixin(_ActorCritic):
         return self.pi_features_extractor(obs), self.vf_features_extractor(obs)
 
     def _init_gains(self) -> dict[nn.Module, float]:
-        body = (self.pi_features_extractor, self.vf_features_extractor, self.mlp_extractor)
-        return {**dict.fromkeys(body, self.init_gain), self.action_net: 0.01, self.value_net: 1.0}
+        extractors = (self.pi_features_extractor, self.vf_features_extractor, self.mlp_extractor)
+        return {**dict.fromkeys(extractors, self.init_gain), self.action_net: 0.01, self.value_net: 1.0}
 
     def forward(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
         """
@@ -184,10 +186,10 @@ class StablePolicyMixin(_ActorCritic):
         what comes later is then divided by next to nothing. docs/batchnorm.md has the figures.)
         """
         if not self._is_checked:  # not before: a saved model can be loaded and used where it could not be trained
-            self.speed.check(self.device)
+            self.fast_path_config.check(self.device)
             self._is_checked = True
         with ExitStack() as stack:
-            if not self.speed.is_plain:
+            if not self.fast_path_config.is_plain:
                 rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
                 stack.enter_context(single_threaded_inference(rows, self.device))
             if not self.training and self._calibrates:
@@ -198,8 +200,6 @@ class StablePolicyMixin(_ActorCritic):
         """SB3 sets train mode when an update begins: there the calibration ends."""
         if mode:
             self._calibrates = False
-        for fast_path in self._fast_paths:
-            fast_path.forget()
         return super().train(mode)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -209,11 +209,15 @@ class StablePolicyMixin(_ActorCritic):
         return result
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
+        """SB3's, for ``BasePolicy.save``: our options as plain words and numbers, which are what ``__init__`` takes."""
         data = super()._get_constructor_parameters()
         del data["activation_fn"]
+        if data["features_extractor_kwargs"]:  # __init__ makes the FastPathConfig again from the plain words
+            own = data["features_extractor_kwargs"].items()
+            data["features_extractor_kwargs"] = {key: value for key, value in own if key != "fast_path_config"}
         data.update(
-            **asdict(self.body),
-            **asdict(self.speed),
+            **asdict(self.block_config),
+            **asdict(self.fast_path_config),
             init_gain=self.init_gain,
             share_features_extractor=self.share_features_extractor,
         )

@@ -221,8 +221,8 @@ class StableExperimentManager(ExperimentManager):
         tables = self.verbose > 1 or (self.verbose > 0 and not self.show_progress)
         formats = {"csv": self.save_path, "tensorboard": tensorboard, **({"stdout": self.save_path} if tables else {})}
         model.set_logger(Logger(self.save_path, [make_output_format(name, path) for name, path in formats.items()]))
-        speed = getattr(model.policy, "speed", None)
-        fast_path = speed.describe(model.device) if isinstance(speed, FastPathConfig) and not speed.is_plain else None
+        config = getattr(model.policy, "fast_path_config", FastPathConfig())  # stock policies have none
+        fast_path = None if config.is_plain else config.describe(model.device)
         if fast_path and self.verbose > 0:
             print(f"Fast path: {fast_path}")
         self.run = RunWriter(self.save_path)

@@ -210,7 +210,7 @@ def test_a_number_outside_its_range_is_an_error_that_names_it(options: dict[str,
 
 def test_words_for_the_extractor_alone_are_not_overwritten() -> None:
     built = build(StableCnnPolicy, features_extractor_kwargs={"norm": "batch", "features_dim": 64})
-    assert built.features_extractor.body.norm == "batch"
+    assert built.features_extractor.block_config.norm == "batch"
     assert built.features_dim == 64
 
 
@@ -255,11 +255,11 @@ def test_policy_save_and_load_in_a_fresh_process(policy: type, tmp_path: Path) -
     code = (
         "import sys, torch as th, sb3_stable_ppo as s\n"
         "policy = getattr(s, sys.argv[1]).load(sys.argv[2])\n"
-        "print(policy.body, policy.init_gain, policy.share_features_extractor)\n"
+        "print(policy.block_config, policy.init_gain, policy.share_features_extractor)\n"
         "print(float(sum(p.double().abs().sum() for p in policy.state_dict().values())))"
     )
-    body, total = run_python(code, policy.__name__, str(tmp_path / "policy.pt")).splitlines()[-2:]
-    assert body == f"{built.body} 0.7 False"
+    blocks, total = run_python(code, policy.__name__, str(tmp_path / "policy.pt")).splitlines()[-2:]
+    assert blocks == f"{built.block_config} 0.7 False"
     assert float(total) == float(sum(p.double().abs().sum() for p in built.state_dict().values()))
 
 
