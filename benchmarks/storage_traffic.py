@@ -160,20 +160,33 @@ def run(where: str, n_workers: int, n_trials: int, sampler: str, think: float) -
     return {**figures, "storage_versions": {p: version(p) for p in ("optuna", "SQLAlchemy", "psycopg")}}
 
 
-def table() -> str:
-    """A line for each run on record: medians, 95th percentiles behind them."""
-    heads = ["storage", "workers", "trials", "sampler", "think", "trials/s", *(f"{part}, ms" for part in PARTS)]
-    heads += ["connections", "completed", "twice", "in vain", "errors"]
+def one_worker() -> str:
+    """The table of docs/tuning.md: milliseconds a trial, medians (95th percentiles), means over equal runs."""
+    rows = [row for row in finished(NAME) if row["cell"]["workers"] == 1]
+    lines = []
+    storages = list(dict.fromkeys(row["cell"]["storage"] for row in rows))
+    kinds = {(row["cell"]["storage"], row["cell"]["trials"]) for row in rows}
+    for storage, trials in sorted(kinds, key=lambda kind: (storages.index(kind[0]), kind[1])):
+        equal = [row for row in rows if (row["cell"]["storage"], row["cell"]["trials"]) == (storage, trials)]
+        spent = {part: np.mean([row[f"{part}, ms"] for row in equal], axis=0) for part in PARTS}
+        in_all = sum(float(spent[part][0]) * (REPORTS if part == "report" else 1) for part in PARTS)
+        cells = ["{} ({})".format(*(f"{ms:.1f}" if ms < 2 else f"{ms:.0f}" for ms in spent[part])) for part in PARTS]
+        lines.append([storage, trials, *cells, f"{in_all:.0f}"])
+    return markdown(["storage", "trials", *PARTS, "in all"], lines)
+
+
+def many_workers() -> str:
+    """The table of docs/scaling.md: medians (95th percentiles) in milliseconds."""
     lines = []
     for row in finished(NAME):
         cell = row["cell"]
-        cells = [cell["storage"], cell["workers"], cell["trials"], cell["sampler"], f"{cell['think']} s"]
-        cells += [row["trials_per_second"]]
-        cells += ["{} ({})".format(*row[f"{part}, ms"]) if f"{part}, ms" in row else "-" for part in PARTS]
-        cells += ["{} of {}".format(*row["connections"]) if row["connections"] else "-", row["completed"]]
-        cells += [row["counted_twice"], row["begun_in_vain"], sum(row["errors"].values())]
-        lines.append(cells)
-    return markdown(heads, lines)
+        if cell["workers"] > 1:
+            used, most = row["connections"] or ("-", "-")
+            cells = [cell["trials"], f"{cell['think']:g} s", most, used, f"{row['trials_per_second']:.2g}"]
+            cells += ["{:,.0f} ({:,.0f})".format(*row[f"{part}, ms"]) for part in ("report", "ask and tell")]
+            lines.append([*cells, row["completed"], row["begun_in_vain"], row["workers_that_never_began"]])
+    heads = ["trials", "of", "max_connections", "used at most", "trials per second", "a report, ms", "ask and tell, ms"]
+    return markdown([*heads, "completed", "begun in vain", "workers refused"], lines)
 
 
 def options() -> argparse.ArgumentParser:
@@ -209,7 +222,7 @@ def main() -> None:
         }
         where = args.storage if "://" in args.storage else str(Path(args.storage).absolute())
         record(NAME, cell, run(where, args.workers, args.trials, args.sampler, args.think))
-    print(table())
+    print(one_worker(), many_workers(), sep="\n\n")
 
 
 if __name__ == "__main__":

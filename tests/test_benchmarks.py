@@ -9,7 +9,6 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -109,34 +108,38 @@ def tables(text: str) -> list[list[str]]:
     return [table.splitlines()[2:] for table in found]
 
 
-TABLES: dict[str, tuple[str, int]] = {
-    "bf16_learning": ("fast_path.md", 1),
-    "calibration": ("batchnorm.md", 2),
-    "emulator_threads": ("fast_path.md", 1),
-    "env_parity": ("fast_path.md", 0),
-    "gauntlet": ("gauntlet.md", 0),
-    "healthy_updates": ("guards.md", 2),
-    "long_pong": ("pong.md", 1),
-    "lr_sweep": ("guards.md", 1),
-    "norms": ("norms.md", 0),
-    "overhead": ("guards.md", 1),
-    "pong_stress": ("guards.md", 1),
-    "report_cost": ("report.md", 1),
-    "throughput": ("fast_path.md", 1),
-}
-"""Page, and how many columns of words come first: the page says them in its own way."""
+TABLES = [
+    ("bf16_learning", "fast_path.md", 1),
+    ("calibration", "batchnorm.md", 2),
+    ("emulator_threads", "fast_path.md", 1),
+    ("env_parity", "fast_path.md", 0),
+    ("gauntlet", "gauntlet.md", 0),
+    ("healthy_updates", "guards.md", 2),
+    ("long_pong", "pong.md", 1),
+    ("lr_sweep", "guards.md", 1),
+    ("norms", "norms.md", 0),
+    ("overhead", "guards.md", 1),
+    ("pong_stress", "guards.md", 1),
+    ("report_cost", "report.md", 1),
+    ("storage_traffic", "tuning.md", 1),
+    ("storage_traffic", "scaling.md", 2),
+    ("throughput", "fast_path.md", 1),
+]
+"""Benchmark, page, and how many columns of words come first: the page says them in its own way."""
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(("name", "page", "labels"), TABLES)
 def test_a_table_in_the_docs_shows_what_is_on_record(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, page: str, labels: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("BENCHMARK_RESULTS", raising=False)
     call(monkeypatch, name, "--table")
-    page, labels = TABLES[name]
-    (printed,) = tables(capsys.readouterr().out)
-    wanted = [cells(row, labels) for row in printed]
-    shown: list[Any] = [[cells(row, labels) for row in table] for table in tables((ROOT / "docs" / page).read_text())]
-    assert wanted in shown
+    printed = tables(capsys.readouterr().out)
+    shown = tables((ROOT / "docs" / page).read_text())
+
+    def figures(found: list[list[str]]) -> list[list[list[str]]]:
+        return [[cells(row, labels) for row in table] for table in found]
+
+    assert any(table in figures(shown) for table in figures(printed))
