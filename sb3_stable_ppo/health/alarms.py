@@ -5,7 +5,7 @@ Alarms over a run's health figures: raised when a figure stays beyond a threshol
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
@@ -172,6 +172,9 @@ class Alarms:
     rules: tuple[AlarmRule, ...] = RULES
     active: dict[str, Event] = field(default_factory=dict)
     """The alarms that are raised now, by name."""
+    comparisons: dict[str, float] = field(default_factory=dict)
+    """Of the last line: ``norm_growth``, the norm of the features divided by that of the first lines, and
+    ``srank_share``, their srank as a share of its peak; each where it was measured."""
     _streaks: dict[str, tuple[int, int]] = field(default_factory=dict)
     _early_norms: list[float] = field(default_factory=list)
     _peak_srank: int = 0
@@ -183,24 +186,28 @@ class Alarms:
 
     def update(self, step: int, figures: Figures) -> list[Event]:
         """
-        Take the next line; ``norm_growth`` and ``srank_share`` are added to its features.
+        Take the next line, and leave in ``comparisons`` how it compares with those before.
 
         :param step: environment steps so far
         :param figures: a line of ``health.jsonl``
         :return: what is raised or cleared by it
         """
-        self._compare_with_before(figures.get("features") or {})
-        found = [self._update(rule, step, figures) for rule in self.rules]
+        features = figures.get("features") or {}
+        self.comparisons = self._compare_with_before(features)
+        compared = {**figures, "features": {**features, **self.comparisons}}
+        found = [self._update(rule, step, compared) for rule in self.rules]
         return [event for event in found if event is not None]
 
-    def _compare_with_before(self, features: dict[str, Any]) -> None:
+    def _compare_with_before(self, features: Mapping[str, Any]) -> dict[str, float]:
+        comparisons = {}
         if features.get("norm") is not None:
             if len(self._early_norms) < EARLY:
                 self._early_norms.append(features["norm"])
-            features["norm_growth"] = features["norm"] / max(median(self._early_norms), 1e-12)
+            comparisons["norm_growth"] = features["norm"] / max(median(self._early_norms), 1e-12)
         if features.get("srank") is not None:
             self._peak_srank = max(self._peak_srank, features["srank"])
-            features["srank_share"] = features["srank"] / max(self._peak_srank, 1)
+            comparisons["srank_share"] = features["srank"] / max(self._peak_srank, 1)
+        return comparisons
 
     def _update(self, rule: AlarmRule, step: int, figures: Figures) -> Event | None:
         symptom = rule.find(figures, rule.raise_at)

@@ -4,7 +4,6 @@ Health while a run goes on: figures after each update, alarms, and the last heal
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -22,6 +21,7 @@ from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.common.tensors import copied
 from sb3_stable_ppo.health.alarms import Alarms, Event
+from sb3_stable_ppo.health.budget import Budget
 from sb3_stable_ppo.health.figures import (
     Figures,
     NotFinite,
@@ -47,8 +47,6 @@ ON_ALARM = ("warn", "stop", "raise")
 TRAIN = ("approx_kl", "clip_fraction", "entropy_loss", "explained_variance", "loss", "value_loss", "learning_rate")
 MOST_POOLED = 32
 """Rollouts of fewer rows are looked at several at a time."""
-RARELY = 200
-"""One measurement in so many is thorough even where the budget has no room for it."""
 
 
 @public
@@ -102,12 +100,16 @@ class HealthCallback(RunCallback):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
+        self._budget = Budget(self.budget)
+        with self._budget.clocked():
+            self._begin()
+
+    def _begin(self) -> None:
         self.alarms = Alarms()
         for line in RunReader(self.writer.folder).health():  # of a run that goes on, else there are none
             self.alarms.update(int(line["step"]), line)
         self.probe = ActivationProbe(self.model.policy)
         self.n_measured = self.n_rollouts = 0
-        self._started, self._spent, self._thorough_cost, self._since_thorough = time.perf_counter(), 0.0, 0.0, 0
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
         if not self._on_policy and not hasattr(self.model, "replay_buffer"):
             name = type(self.model).__name__
@@ -127,23 +129,29 @@ class HealthCallback(RunCallback):
     def _on_step(self) -> bool:
         if not self._on_policy and self.num_timesteps >= self._next_step:
             self._next_step = self.num_timesteps + self.every_steps
-            start, thorough = time.perf_counter(), self._is_thorough()
-            observations = recent_observations(
-                self.model.replay_buffer,  # type: ignore[attr-defined]
-                self.thorough_rows if thorough else self.rows,
-            )
-            normalizer = self.model.get_vec_normalize_env()
-            seen = observations if normalizer is None else normalizer.normalize_obs(observations)  # stored as they came
-            self._measure(_Rollout(self._tensor(seen), thorough))
-            self._note_cost(start, thorough)
+            thorough = self._budget.allows_thorough()
+            with self._budget.clocked():
+                self._measure_replayed(thorough)
+            self._budget.end_measurement(thorough)
         return not self._asked_to_stop
+
+    def _measure_replayed(self, thorough: bool) -> None:
+        observations = recent_observations(
+            self.model.replay_buffer,  # type: ignore[attr-defined]
+            self.thorough_rows if thorough else self.rows,
+        )
+        normalizer = self.model.get_vec_normalize_env()
+        seen = observations if normalizer is None else normalizer.normalize_obs(observations)  # stored as they came
+        self._measure(_Rollout(self._tensor(seen), thorough))
 
     def _on_rollout_end(self) -> None:
         """The rows are taken now: ``train()`` flattens the buffer. They are looked at when it is done."""
         self.n_rollouts += 1
-        if not self._on_policy or (self.n_rollouts - 1) % self.every:
-            return
-        start, thorough = time.perf_counter(), self._is_thorough()
+        if self._on_policy and (self.n_rollouts - 1) % self.every == 0:
+            with self._budget.clocked():
+                self._look_before_update(self._budget.allows_thorough())
+
+    def _look_before_update(self, thorough: bool) -> None:
         rows, buffer = self.thorough_rows if thorough else self.rows, self.model.rollout_buffer  # type: ignore[attr-defined]
         self._pool.append(strided_observations(buffer, rows))
         if len(self._pool) * buffer.buffer_size * buffer.n_envs < min(self.rows, MOST_POOLED):
@@ -159,7 +167,6 @@ class HealthCallback(RunCallback):
                 rollout.actions = th.as_tensor(actions, device=self.model.device)
             rollout.weights = copied(dict(self.model.policy.named_parameters()))
             rollout.recorder = GradientRecorder(self.probe.all_layers)
-        self._spent += time.perf_counter() - start
 
     def _on_rollout_start(self) -> None:
         self._after_update()
@@ -170,24 +177,12 @@ class HealthCallback(RunCallback):
     def _after_update(self) -> None:
         rollout, self._rollout = self._rollout, None
         if rollout is not None:
-            start = time.perf_counter()
-            if rollout.recorder is not None:
-                rollout.recorder.close()
-            self._measure(rollout)
-            self._note_cost(start, rollout.thorough)
-
-    def _is_thorough(self) -> bool:
-        if self.budget is None or self.n_measured == 0 or self._since_thorough >= RARELY:
-            return True
-        elapsed = time.perf_counter() - self._started
-        return self._spent + self._thorough_cost <= self.budget * elapsed
-
-    def _note_cost(self, start: float, thorough: bool) -> None:
-        cost = time.perf_counter() - start
-        self._spent += cost
-        self._since_thorough = 0 if thorough else self._since_thorough + 1
-        if thorough:
-            self._thorough_cost = cost
+            with self._budget.clocked():
+                if rollout.recorder is not None:
+                    rollout.recorder.close()
+                    self._budget.spent += rollout.recorder.seconds
+                self._measure(rollout)
+            self._budget.end_measurement(rollout.thorough)
 
     def _tensor(self, observations: Any) -> Any:
         return obs_as_tensor(observations, self.model.device)
@@ -209,6 +204,8 @@ class HealthCallback(RunCallback):
             )
         self.n_measured += 1
         events = self.alarms.update(self.num_timesteps, figures)
+        if features := figures.get("features"):
+            features.update(self.alarms.comparisons)
         figures["events"] = [event._asdict() for event in events]
         self._log(figures)
         self.writer.health(self.num_timesteps, figures)

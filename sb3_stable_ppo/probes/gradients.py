@@ -4,6 +4,7 @@ Gradients as ``backward`` leaves them, before SB3 clips them: read in passing wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -11,7 +12,7 @@ import torch as th
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from sb3_stable_ppo.metrics.weights import gradient_norms, grama_fraction
+from sb3_stable_ppo.metrics.weights import grama_fraction
 from sb3_stable_ppo.probes.activations import Layer
 
 
@@ -19,21 +20,31 @@ class GradientRecorder:
     """
     Listens to the weights of some layers; of the last minibatch that passes, it keeps what :meth:`figures` needs.
 
-    :param layers: as a probe has them
+    Of each gradient it takes the norm at once, because ``clip_grad_norm_`` scales the gradient in place afterwards. The
+    gradient itself it keeps without a copy: scaling does not change the fraction that is made from it.
+
+    :param layers: as a probe has them; those whose weights are frozen get no gradient and are passed over
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
+        self.seconds = 0.0
+        """The time that listening has taken so far."""
+        self._norms: dict[str, th.Tensor] = {}
         self._gradients: dict[str, th.Tensor] = {}
         self._handles: list[RemovableHandle] = []
         for layer in layers:
             weight = layer.module.weight
             assert isinstance(weight, nn.Parameter)
-            keep = partial(self._keep, layer.name)
-            self._handles.append(weight.register_post_accumulate_grad_hook(keep))  # type: ignore[no-untyped-call]
+            if weight.requires_grad:
+                keep = partial(self._keep, layer.name)
+                self._handles.append(weight.register_post_accumulate_grad_hook(keep))  # type: ignore[no-untyped-call]
 
     def _keep(self, name: str, weight: th.Tensor) -> None:
+        start = time.perf_counter()
         assert weight.grad is not None
-        self._gradients[name] = weight.grad.detach().clone()
+        gradient = weight.grad.detach()
+        self._norms[name], self._gradients[name] = th.linalg.vector_norm(gradient), gradient
+        self.seconds += time.perf_counter() - start
 
     def close(self) -> None:
         """Stop listening."""
@@ -43,8 +54,7 @@ class GradientRecorder:
 
     def figures(self) -> dict[str, dict[str, float]]:
         """By layer, ``gradient_norm`` and ``grama_fraction``; empty if no gradient passed."""
-        norms = gradient_norms(self._gradients)
         return {
-            name: {"gradient_norm": norms[name], "grama_fraction": round(grama_fraction(gradient), 6)}
+            name: {"gradient_norm": float(self._norms[name]), "grama_fraction": round(grama_fraction(gradient), 6)}
             for name, gradient in self._gradients.items()
         }

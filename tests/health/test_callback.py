@@ -235,7 +235,7 @@ def test_rows_of_a_replay_buffer_are_recent_and_never_unwritten() -> None:
 def test_thorough_measurements_keep_to_the_budget_and_are_not_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sb3_stable_ppo.health.callback.RARELY", 5)
+    monkeypatch.setattr("sb3_stable_ppo.health.budget.RARELY", 5)
     cartpole_model().learn(64 * 12, callback=HealthCallback(folder=tmp_path, budget=1e-9))
     assert [line["step"] // 64 for line in lines_of(tmp_path) if "update" in line] == [1, 7]
 
@@ -392,3 +392,18 @@ def test_a_run_after_one_whose_update_failed_has_one_listener_on_each_weight(tmp
     model.learn(128, callback=callback)
     assert listeners == [1, 1, 1]
     assert not any(weight._post_accumulate_grad_hooks for weight in model.policy.parameters())
+
+
+def test_alarms_leave_the_figures_as_they_are_and_return_the_comparisons_beside_them() -> None:
+    alarms = Alarms()
+    alarms.update(0, {"features": {"layer": "fc1", "srank": 100, "norm": 2.0}})
+    line = {"features": {"layer": "fc1", "srank": 50, "norm": 4.0}}
+    alarms.update(1, line)
+    assert line == {"features": {"layer": "fc1", "srank": 50, "norm": 4.0}}
+    assert alarms.comparisons == {"norm_growth": 4.0 / 3.0, "srank_share": 0.5}
+
+
+def test_comparisons_with_earlier_lines_are_in_health_jsonl(tmp_path: Path) -> None:
+    cartpole_model().learn(64, callback=HealthCallback(folder=tmp_path))
+    features = lines_of(tmp_path)[0]["features"]
+    assert (features["norm_growth"], features["srank_share"]) == (1.0, 1.0)
