@@ -61,7 +61,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "lr_callback": ("schedules.callback",),
     "metrics": ("metrics.layers",),
     "observations": ("guards.checked_env",),
-    "outcomes": ("report.verdict", "runs.data"),
+    "outcomes": ("report.checks", "report.verdict", "runs.data"),
     "patching": ("common.patching",),
     "pictures": ("snapshots.pictures",),
     "policies": ("policies.classes",),

@@ -67,7 +67,7 @@ def _has_natures_shapes(tensors: Mapping[str, th.Tensor], extractor: str) -> boo
     own = {name for name in tensors if name.startswith((f"{extractor}.cnn.", f"{extractor}.linear."))}
     if own != set(names) or not all(tensors[name].is_floating_point() for name in names):
         return False
-    channels = tensors[names[0]].shape[1:2]
+    channels: tuple[int, ...] = tensors[names[0]].shape[1:2]
     for layer, (units, size) in CONVOLUTIONS.items():
         weight, bias = tensors[f"{extractor}.{layer}.weight"], tensors[f"{extractor}.{layer}.bias"]
         if weight.shape != (units, *channels, size, size) or bias.shape != (units,):

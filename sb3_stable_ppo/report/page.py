@@ -20,9 +20,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from sb3_stable_ppo import __version__
+from sb3_stable_ppo.health.thresholds import DARK
 from sb3_stable_ppo.report.charts import COLOURS, comparison_charts, curve_charts, health_maps, marks_of
+from sb3_stable_ppo.report.checks import checks_of
 from sb3_stable_ppo.report.comparison import grouped
-from sb3_stable_ppo.report.verdict import DARK, checks_of, verdict_of
+from sb3_stable_ppo.report.verdict import verdict_of
 from sb3_stable_ppo.runs.data import EVALUATION, RETURN, RunData
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.snapshots.timeline import MAX_BYTES, MAX_FRAMES, Timeline, evenly, palette_png, png, timeline_of

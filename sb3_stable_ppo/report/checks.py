@@ -1,0 +1,193 @@
+"""
+What one expects of a run that goes well, as four checks of its data.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from sb3_stable_ppo.health.thresholds import BALANCED, DARK, EARLY_STEPS, ONE_ACTION
+from sb3_stable_ppo.probes.activations import is_critic_layer
+from sb3_stable_ppo.runs.data import EVALUATION, RETURN, Floats, RunData, health_series, live_shares
+from sb3_stable_ppo.snapshots.timeline import Timeline
+
+YES, NO, OPEN = "yes", "no", "open"
+SUSTAINED = 0.5
+"""Share of its first live units that a layer has to keep."""
+ENOUGH = 20
+"""Fewer rows of a log than this show neither learning nor spikes."""
+TREND = 0.7
+"""Kendall's tau of the means of ten stretches of the return, from where on it rises or falls."""
+WINDOW, FAR = 25, 10.0
+"""A spike is as many times farther from the median of its neighbours as values usually are, and beyond the floor."""
+FIRST_UPDATES = 5
+"""Not counted: a newborn critic is far off."""
+FEW = 0.01
+"""Share of updates that may be spikes; one may in any case."""
+FLOORS = {
+    "train/approx_kl": 0.05,
+    "train/clip_fraction": 0.25,
+    "train/entropy_loss": 0.25,
+    "train/loss": 1.0,
+    "train/value_loss": 1.0,
+    "train/policy_gradient_loss": 0.05,
+    "train/policy_loss": 1.0,
+    "train/critic_loss": 1.0,
+    "train/actor_loss": 1.0,
+}
+"""How far a value has to be from its neighbours to be a spike at all; of losses, as far as their median is from 0."""
+HUGE_KL, HUGE_GROWTH = 0.5, 100.0
+"""Beyond all measure, for however long: a KL, and a value or critic loss as a multiple of what it was at first."""
+
+
+class Check(NamedTuple):
+    """
+    :param name: what is expected
+    :param state: ``yes``, ``no`` or ``open``
+    :param text: the figure it is judged by
+    """
+
+    name: str
+    state: str
+    text: str
+
+
+def checks_of(run: RunData, timeline: Timeline) -> list[Check]:
+    """
+    :param run: to judge
+    :param timeline: of its snapshots; it is what tells of activity where there is no HealthCallback
+    """
+    return [_activity(run, timeline), _learning(run), _spikes(run), _actions(run)]
+
+
+def _activity(run: RunData, timeline: Timeline) -> Check:
+    name = "Activity sustained in every conv layer"
+    layers = {layer: series for layer, series in live_shares(run.health).items() if not is_critic_layer(layer)}
+    convolutions = {layer: series for layer, series in layers.items() if "conv" in layer or layer in timeline.layers}
+    shown, what = convolutions or layers or timeline.active, "live" if layers else "active in the snapshots"
+    if not shown:
+        return Check(name, OPEN, "Neither HealthCallback nor snapshots were on.")
+    if not convolutions and not timeline.layers:
+        name = "Activity sustained in every layer"
+    texts, lost = [], []
+    for layer, series in shown.items():
+        values = np.nan_to_num(series.values)
+        first, last = np.median(values[:3]), np.median(_end(values))
+        texts.append(f"{layer} {first:.0%} → {last:.0%}")
+        least = DARK if layers else 0.0  # one loud channel may outshine a layer's others in its pictures
+        if not (last >= SUSTAINED * first and last >= least):
+            below = series.steps[~(values >= max(SUSTAINED * first, least))]
+            lost.append(f"{layer} since step {below[0]:,.0f}" if len(below) else layer)
+    text = f"Units {what}, at first and at the end: {', '.join(texts)}."
+    return Check(name, NO if lost else YES, f"{text} Lost: {', '.join(lost)}." if lost else text)
+
+
+def _learning(run: RunData) -> Check:
+    name = "Gradual learning"
+    series = run.curves.get(RETURN) or run.curves.get(EVALUATION)
+    if series is None:
+        return Check(name, OPEN, "No returns on record.")
+    finite = np.isfinite(series.values)
+    steps, values = series.steps[finite], series.values[finite]
+    if not finite.all():
+        return Check(name, NO, f"{(~finite).sum():,} of {len(finite):,} returns on record are not finite.")
+    if len(values) < ENOUGH:
+        return Check(name, OPEN, f"{len(values)} returns on record; fewer than {ENOUGH} tell nothing.")
+    stretches = np.array_split(values, 10)
+    means = np.array([stretch.mean() for stretch in stretches])
+    first, last, best = means[0], means[-1], means.max()
+    enough = 3 * np.concatenate(stretches[:2]).std() + 0.05 * max(abs(first), 1e-9)
+    tau, at = _tau(means), int(means.argmax())
+    told = f"Mean return {first:.4g} in the first tenth, {last:.4g} in the last"
+    if at > 1 and best - first > enough and _tau(means[: at + 1]) >= TREND and best - last > (best - first) / 2:
+        by = np.array_split(steps, 10)[at][-1]
+        return Check(name, NO, f"{told}: more than half of what was learnt by step {by:,.0f} ({best:.4g}) is lost.")
+    if last - first > enough and tau >= TREND:
+        return Check(name, YES, f"{told}.")
+    if first - last > enough and tau <= -TREND:
+        return Check(name, NO, f"{told}: it plays worse than at first.")
+    pong = f" Healthy agents stay there for some {EARLY_STEPS:,} steps." if "Pong" in str(run.facts.get("env")) else ""
+    return Check(name, OPEN, f"{told}: no more than chance could do.{pong}")
+
+
+def _tau(values: Floats) -> float:
+    """Kendall's, against time: 1 where every value is above all before it, -1 where it is below."""
+    pairs = np.sign(np.subtract.outer(values, values))[np.tril_indices(len(values), -1)]
+    return float(pairs.mean())
+
+
+def _spikes(run: RunData) -> Check:
+    name = "Metrics without spikes"
+    curves = {metric: run.curves[metric] for metric in FLOORS if metric in run.curves}
+    n_rows = max((len(curve.values) for curve in curves.values()), default=0)
+    found = {metric: bad for metric, curve in curves.items() if (bad := spikes_in(curve.values, metric))}
+    if not n_rows:
+        return Check(name, OPEN, "No metrics of updates on record.")
+    if not found:
+        few = f"; fewer than {ENOUGH} tell little" if n_rows < ENOUGH else ""
+        return Check(name, OPEN if few else YES, f"None in {n_rows:,} rows of the log{few}.")
+    worst = max(found, key=lambda metric: len(found[metric]))
+    curve = curves[worst]
+    at = found[worst][int(np.argmax(np.abs(np.nan_to_num(curve.values[found[worst]], nan=np.inf))))]
+    text = f"{len(found[worst])} of {len(curve.values):,} rows of the log in {worst.removeprefix('train/')}"
+    text += f", the largest {curve.values[at]:.3g} at step {curve.steps[at]:,.0f}."
+    broken = any(not np.isfinite(curves[metric].values).all() for metric in found)
+    return Check(name, NO if broken or len(found[worst]) > max(FEW * len(curve.values), 1) else YES, text)
+
+
+def spikes_in(values: Floats, metric: str) -> list[int]:
+    """
+    Where values stand out: by ``FAR`` times the usual distance from the median of their ``WINDOW`` neighbours, and by
+    the metric's floor; or are beyond all measure; or no numbers.
+
+    :param values: one by row of the log
+    :param metric: one of ``FLOORS``
+    """
+    if not len(values):
+        return []
+    finite = values[np.isfinite(values)]
+    size = float(np.median(np.abs(finite))) if len(finite) else 0.0
+    floor = max(FLOORS[metric], size) if metric.endswith("loss") and metric != "train/entropy_loss" else FLOORS[metric]
+    padded = np.pad(values, WINDOW // 2, mode="symmetric")
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a window without any number the median is none
+        windows = np.lib.stride_tricks.sliding_window_view(np.where(np.isfinite(padded), padded, np.nan), WINDOW)
+        distances = np.abs(values - np.nanmedian(windows, axis=1))
+        usual = np.nanmedian(distances) if len(finite) else 0.0
+        far = ~(distances <= max(FAR * usual, floor))
+        far |= ~(np.abs(values) <= _bound(finite, metric))
+    far[:FIRST_UPDATES] &= ~np.isfinite(values[:FIRST_UPDATES])
+    return [int(index) for index in np.flatnonzero(far)]
+
+
+def _bound(finite: Floats, metric: str) -> float:
+    if metric == "train/approx_kl":
+        return HUGE_KL
+    if metric in ("train/value_loss", "train/critic_loss") and len(finite) >= ENOUGH:
+        early = finite[FIRST_UPDATES : max(len(finite) // 10, 2 * FIRST_UPDATES)]
+        return HUGE_GROWTH * max(float(np.median(np.abs(early))), FLOORS[metric])
+    return float("inf")
+
+
+def _actions(run: RunData) -> Check:
+    name = "Balanced action distribution"
+    balance = health_series(run.health, "policy", "action_balance")
+    if len(balance.values):
+        share = float(np.median(_end(balance.values)))
+        state = YES if share >= BALANCED else NO if not share > ONE_ACTION else OPEN
+        return Check(name, state, f"Entropy of the actions over states: {share:.0%} of its maximum at the end.")
+    if "train/std" in run.curves:
+        std = run.curves["train/std"].values
+        return Check(name, OPEN, f"Continuous actions: standard deviation {std[0]:.3g} → {std[-1]:.3g}.")
+    if "train/entropy_loss" in run.curves:
+        entropy = -run.curves["train/entropy_loss"].values
+        return Check(name, OPEN, f"Not measured over states; entropy {entropy[0]:.3g} → {entropy[-1]:.3g} nats.")
+    return Check(name, OPEN, "Nothing on record tells of the actions.")
+
+
+def _end(values: Floats) -> Floats:
+    """The last tenth."""
+    return values[-max(len(values) // 10, 1) :]
