@@ -11,6 +11,8 @@ import gymnasium as gym
 import pytest
 import torch as th
 
+from helpers.servers import cluster as cluster, port as port, where as where
+
 gym.register_envs(ale_py)
 
 

@@ -5,16 +5,16 @@ What the commands' arguments have in common.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 
-from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
+from sb3_stable_ppo.parallel.options import WorkerOptions
 
 
 def parser_of(command: str, description: str | None) -> argparse.ArgumentParser:
     """
-    :param command: its name
+    The parser of one command.
+
+    :param command: the command's name
     :param description: what it does
     """
     return argparse.ArgumentParser(prog=f"{PROGRAM} {command}", description=description, allow_abbrev=False)
@@ -34,27 +34,31 @@ def positive_int(text: str) -> int:
 
 def add_worker_arguments(parser: argparse.ArgumentParser, none: str) -> None:
     """
-    :param parser: of a command whose work can be spread
-    :param none: what it does with no worker
+    Add ``--workers``, ``--ray`` and ``--worker-gpus``.
+
+    :param parser: of a command whose work several processes can share
+    :param none: what the command does with ``--workers 0``
     """
     parser.add_argument(
         "--workers", type=non_negative_int, default=1, help=f"processes at once (%(default)s); 0: {none}"
     )
     parser.add_argument("--ray", metavar="ADDRESS", help="workers on a Ray cluster: its address, or auto")
-    parser.add_argument("--worker-gpus", type=share, default=0.0, help="with --ray: of each worker, may be a fraction")
+    parser.add_argument(
+        "--worker-gpus",
+        type=share,
+        default=0.0,
+        help="with --ray: GPUs of each worker, 0.25 for four workers to one (%(default)s)",
+    )
 
 
-def check_worker_arguments(args: argparse.Namespace) -> None:
+def worker_options(args: argparse.Namespace) -> WorkerOptions:
     """
-    Before anything is begun.
+    What :func:`add_worker_arguments` has read, checked before anything is begun.
 
-    :param args: of :func:`add_worker_arguments`
+    :param args: parsed arguments
     :raises UsageError: if they contradict each other, or Ray is not installed
     """
-    if args.ray is None and args.worker_gpus:
-        raise UsageError("--worker-gpus is for --ray; processes here see all GPUs (CUDA_VISIBLE_DEVICES chooses).")
-    if args.ray is not None and importlib.util.find_spec("ray") is None:
-        raise UsageError("--ray needs Ray: pip install 'sb3-stable-ppo[ray]'.")
+    return WorkerOptions(args.workers, args.ray, args.worker_gpus)
 
 
 def share(text: str) -> float:

@@ -8,9 +8,10 @@ import argparse
 import importlib.util
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
-from sb3_stable_ppo.cli.arguments import add_worker_arguments, check_worker_arguments
+from sb3_stable_ppo.cli.arguments import add_worker_arguments, worker_options
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 from sb3_stable_ppo.common.patching import patched
@@ -19,7 +20,7 @@ from sb3_stable_ppo.envs.registry import check_env
 from sb3_stable_ppo.report.write import missing, write_report
 from sb3_stable_ppo.runs.data import read_run
 from sb3_stable_ppo.runs.folder import RunReader
-from sb3_stable_ppo.zoo.seeds import move_dead_attempt, train_seeds
+from sb3_stable_ppo.zoo.seeds import FINISHED, move_dead_attempt, parse_seeds, train_seeds
 
 
 def run(argv: list[str]) -> int:
@@ -44,7 +45,7 @@ def run(argv: list[str]) -> int:
     theirs.add_argument("-optimize", "--optimize-hyperparameters", action="store_true")
     theirs.add_argument("-h", "--help", action="store_true")
     args, _ = theirs.parse_known_args(flags)
-    check_worker_arguments(own)
+    options = worker_options(own)
     if own.seeds is None and (own.workers, own.ray) != (1, None):
         raise UsageError("--workers and --ray are for several runs: --seeds 0-9.")
     if args.help:
@@ -70,9 +71,16 @@ def run(argv: list[str]) -> int:
             for flag, is_given in {"--seed": args.seed, "-optimize": args.optimize_hyperparameters}.items():
                 if is_given:
                     raise UsageError(f"--seeds and {flag} do not go together.")
-            return train_seeds(own, Path(args.log_folder), [*flags, *(["--no-report"] if own.no_report else [])])
-        if own.task:
-            move_dead_attempt(Path(args.log_folder), own.task)
+            no_report = ["--no-report"] if own.no_report else []
+            seeds = parse_seeds(own.seeds)
+            runs = train_seeds(seeds, [*flags, *no_report], log_folder=args.log_folder, **asdict(options))
+            return int([run.status for run in runs.values()] != [FINISHED] * len(seeds))
+        finished = move_dead_attempt(Path(args.log_folder), own.task) if own.task else None
+        if finished is not None:  # its process was killed while it wrote the report
+            print_results(finished)
+            if not own.no_report:
+                leave_report(finished)
+            return 0
     defaults, vec_env = ["--algo", args.algo], args.vec_env
     if args.algo in ALGORITHMS:
         defaults += ["--conf-file", str(config_file(args.algo))]

@@ -1,5 +1,5 @@
 """
-``sb3-stable-ppo tune``: search for hyperparameters with Optuna, by as many processes as one likes.
+``sb3-stable-ppo tune``: search for hyperparameters with Optuna, in one process or many.
 """
 
 from __future__ import annotations
@@ -7,16 +7,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from sb3_stable_ppo.cli.arguments import (
-    add_worker_arguments,
-    check_worker_arguments,
-    non_negative_int,
-    parser_of,
-    positive_int,
-)
+from sb3_stable_ppo.cli.arguments import add_worker_arguments, non_negative_int, parser_of, positive_int
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.common.packages import import_packages
-from sb3_stable_ppo.envs.registry import check_env
 
 
 def run(argv: list[str]) -> int:
@@ -26,7 +18,7 @@ def run(argv: list[str]) -> int:
     parser = parser_of("tune", run.__doc__)
     parser.add_argument("--algo", default="stable_ppo", help="stable_ppo, stable_ppo_mask or stable_ppo_lstm")
     parser.add_argument("--env", required=True)
-    parser.add_argument("-n", "--n-timesteps", type=positive_int, required=True, help="of each run")
+    parser.add_argument("-n", "--n-timesteps", type=positive_int, required=True, help="environment steps of each run")
     parser.add_argument("--trials", type=positive_int, default=50, help="in all, over all workers (%(default)s)")
     parser.add_argument(
         "--seeds", type=positive_int, default=1, help="runs of each trial, whose mean counts (%(default)s)"
@@ -40,18 +32,19 @@ def run(argv: list[str]) -> int:
     parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="(%(default)s)")
     parser.add_argument("--study", help="name (tune_ENV)")
     parser.add_argument("--storage", help="URL of a database, or a file (LOG_FOLDER/STUDY/journal.log)")
-    parser.add_argument("--heartbeat", type=positive_int, default=60, help="seconds; three missed: dead (%(default)s)")
+    parser.add_argument(
+        "--heartbeat", type=positive_int, default=60, help="seconds; a trial that misses three is dead (%(default)s)"
+    )
     parser.add_argument("--gym-packages", nargs="+", default=[], help="modules that register the env")
     add_worker_arguments(parser, none="only show the study")
     args = parser.parse_args(argv)
-    check_worker_arguments(args)
-    if args.ray is not None and "://" not in (args.storage or ""):
-        raise UsageError("--ray needs --storage with the URL of a database that all its machines reach.")
-    import_packages(args.gym_packages)
-    check_env(args.env)
-    args.study = args.study or f"tune_{args.env.replace('/', '-')}"
-    if Path(args.study).name != args.study:
-        raise UsageError(f"--study {args.study}: a name, not a path.")
+    import optuna
+
     from sb3_stable_ppo.tuning.coordinator import tune
 
-    return tune(args)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        tune(**vars(args))
+    except KeyboardInterrupt:  # tune has told
+        return 130
+    return 0

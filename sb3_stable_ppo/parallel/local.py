@@ -1,5 +1,5 @@
 """
-Work in several processes of this machine: each job a call of Python, done again if its process is killed.
+Jobs in several processes of this machine. Each job is a call of Python; it is begun again if its process is killed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 MAX_RETRIES = 3
-"""How often a job is begun again whose process was killed."""
+"""How often a job whose process was killed is begun again."""
 POLL = 0.5
-"""Seconds between two looks at the processes."""
+"""Seconds between two checks of the processes."""
 EXIT_USAGE = 2
-"""Exit status of a mistake in the call, which the other jobs would only repeat: none is begun after it."""
+"""Exit status of a mistake in the call. The other jobs would make the same mistake, so none is begun after it."""
 
 
 class Job(NamedTuple):
@@ -31,7 +31,7 @@ class Job(NamedTuple):
 
 
 Statuses = dict[str, int]
-"""Exit status by job; a negative one is the signal that killed it once too often."""
+"""Exit status by job. A negative one is the signal that killed the job, after all retries."""
 
 
 def run_here(
@@ -42,17 +42,18 @@ def run_here(
     look: Callable[[Statuses], None] = lambda _: None,
 ) -> Statuses:
     """
-    Do jobs in processes of one thread each, unless ``OMP_NUM_THREADS`` says otherwise.
+    Do jobs in processes of one thread each, unless ``OMP_NUM_THREADS`` says otherwise. If this process is interrupted,
+    the jobs get SIGTERM, and their ends are waited for.
 
     :param jobs: what to do, in this order
     :param n_workers: processes at once
     :param logs: folder; what a job prints goes to ``NAME.log`` there
     :param environment: variables beside those of this process
-    :param look: called twice a second, with the status of each job that is done
-    :return: by job, also of those never begun: those are missing
+    :param look: called twice a second, with the exit status of each job that has ended
+    :return: exit status by job; jobs that were never begun are missing
     """
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
-    make_room(logs, jobs)
+    prepare_logs(logs, jobs)
     waiting, statuses = list(reversed(jobs)), Statuses()
     tries = dict.fromkeys((job.name for job in jobs), 0)
     running: dict[Job, subprocess.Popen[bytes]] = {}
@@ -76,7 +77,7 @@ def run_here(
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Politely: `train` saves and leaves. An impatient second Ctrl-C kills."""
+    """SIGTERM lets ``train`` save its model and end. A second Ctrl-C during the wait kills the processes."""
     for process in processes:
         process.terminate()
     try:
@@ -92,8 +93,9 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _begin(job: Job, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """
-    In a session of its own: Ctrl-C is for whoever called, who ends its processes in order. A module is found where the
-    caller finds it: the current folder counts only if it does for the caller.
+    Begin a process in a session of its own: Ctrl-C in the terminal reaches the caller alone, which then ends its
+    processes in order. A module is found where the caller finds it: Python searches the current folder only if the
+    caller's Python does.
     """
     if job.argv[0] == "-m" and not {"", str(Path.cwd())} & set(sys.path):
         environment = {**environment, "PYTHONSAFEPATH": "1"}
@@ -102,12 +104,12 @@ def _begin(job: Job, log: Path, environment: Mapping[str, str]) -> subprocess.Po
         return subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
 
 
-def make_room(logs: Path, jobs: Sequence[Job]) -> None:
+def prepare_logs(logs: Path, jobs: Sequence[Job]) -> None:
     """
-    Make the folder of logs, and remove those of an earlier call.
+    Make the folder of logs, and remove the jobs' logs of an earlier call.
 
     :param logs: the folder
-    :param jobs: whose logs are to be written
+    :param jobs: the jobs that are to write logs
     """
     logs.mkdir(parents=True, exist_ok=True)
     for job in jobs:
@@ -117,7 +119,7 @@ def make_room(logs: Path, jobs: Sequence[Job]) -> None:
 def last_line(log: Path) -> str:
     """
     :param log: of a job
-    :return: its last line that is not empty, where the cause stands
+    :return: the last line that is not empty; Python's errors end with their cause
     """
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     lines = [line for line in text.splitlines() if line.strip()]

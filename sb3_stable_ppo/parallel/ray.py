@@ -1,5 +1,6 @@
 """
-Work on a Ray cluster: each job a task, which Ray does again where its process or its machine dies.
+Jobs on a Ray cluster. Each job is a Ray task; Ray begins it again, elsewhere if need be, if its process or its machine
+dies.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from sb3_stable_ppo import __version__
-from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.parallel.local import EXIT_USAGE, MAX_RETRIES, POLL, Job, Statuses, make_room
+from sb3_stable_ppo.common.errors import UsageError, described
+from sb3_stable_ppo.parallel.local import EXIT_USAGE, MAX_RETRIES, POLL, Job, Statuses, prepare_logs
 
 KILLED = -9
-"""Status of a job whose processes, or machines, died once too often."""
+"""Status of a job whose processes or machines died, after all retries."""
 CONNECT_TIMEOUT_S = 20
-"""Seconds for a cluster to answer."""
+"""Seconds to wait for a cluster's answer."""
 SHUTDOWN_TIMEOUT_S = 60
-"""Seconds for interrupted jobs to save what they have."""
+"""Seconds that interrupted jobs have to save what they have."""
 
 
 def run_on_ray(
@@ -40,14 +41,20 @@ def run_on_ray(
     gpus: float = 0.0,
 ) -> Statuses:
     """
-    As :func:`~sb3_stable_ppo.parallel.local.run_here`, on the machines of a cluster, where this package is installed
-    in the same version, and the folders have the same names.
+    As :func:`~sb3_stable_ppo.parallel.local.run_here`, on the machines of a cluster. Each of them needs the same
+    version of this package, and the current folder under the same path, as on NFS.
 
+    :param jobs: what to do, in this order
+    :param n_workers: tasks at once
+    :param logs: folder; what a job prints goes to ``NAME.log`` there
+    :param environment: variables beside those of Ray's processes
+    :param look: called twice a second, with the exit status of each job that has ended
     :param address: of the cluster; ``auto``: the one that this machine belongs to
-    :param gpus: of each job; Ray hides all others from it
+    :param gpus: of each job; Ray hides the other GPUs from it
+    :return: exit status by job; jobs that were never begun are missing
     :raises UsageError: if Ray is not installed, or no cluster answers
     """
-    make_room(logs, jobs)
+    prepare_logs(logs, jobs)
     with _connected(address) as ray:
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES, max_calls=1)(_do)
         waiting, statuses = list(reversed(jobs)), Statuses()
@@ -74,7 +81,7 @@ def run_on_ray(
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """Within, there is a cluster; Ray says nothing of itself."""
+    """Connect to a cluster for the length of a ``with`` block, without Ray's own messages."""
     try:
         import ray
     except ImportError:
@@ -88,7 +95,10 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _check_reachable(address: str) -> None:
-    """Where nobody answers, Ray itself tries for two minutes and then ends the process."""
+    """
+    Ask the cluster from another process, because ``ray.init`` tries for two minutes where no cluster answers, and then
+    ends the process it runs in.
+    """
     code = "import logging, ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.CRITICAL)"
     try:
         asked = subprocess.run(
@@ -97,10 +107,11 @@ def _check_reachable(address: str) -> None:
         lines = asked.stderr.strip().splitlines() if asked.returncode else []
         problem = lines[-1] if lines else ""
     except subprocess.TimeoutExpired:
-        problem = f"nothing came back for {CONNECT_TIMEOUT_S} seconds"
+        problem = f"it gave no answer for {CONNECT_TIMEOUT_S} seconds"
     if problem:
         raise UsageError(
-            f"--ray {address}: no cluster answers: {problem.rstrip('.')}. On one of its machines, it is --ray auto."
+            f"--ray {address}: no cluster answers: {problem.rstrip('.')}. Start one with `ray start --head`; "
+            "on a machine of the cluster, --ray auto finds it."
         )
 
 
@@ -108,14 +119,13 @@ def _status(ray: Any, reference: Any, job: Job) -> int:
     try:
         return int(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
-        what = " ".join(str(error.cause).split())[:300]
-        raise UsageError(f"--ray: {job.name}: {type(error.cause).__name__}: {what}") from None
+        raise UsageError(f"--ray: {job.name}: {described(error.cause, 300)}") from None
     except ray.exceptions.RayError:
         return KILLED
 
 
 def _do(argv: Sequence[str], log: str, environment: Mapping[str, str], folder: str, version: str) -> int:
-    """On some machine of the cluster: a job, within Ray's own process, so that it dies with it."""
+    """Do a job on a machine of the cluster, within Ray's own process, so that both die together."""
     os.chdir(folder)
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment)
@@ -126,7 +136,9 @@ def _do(argv: Sequence[str], log: str, environment: Mapping[str, str], folder: s
     ):
         if version != __version__:
             host = socket.gethostname()
-            print(f"{host} has sb3-stable-ppo {__version__}, not {version} as the one that asks: install the same.")
+            print(
+                f"{host} has sb3-stable-ppo {__version__}; the caller has {version}: install the same version on both."
+            )
             return EXIT_USAGE
         try:
             return _call(list(argv))
@@ -136,7 +148,7 @@ def _do(argv: Sequence[str], log: str, environment: Mapping[str, str], folder: s
 
 
 def _call(argv: list[str]) -> int:
-    """What ``python ARGV`` would do, and its exit status."""
+    """Run what ``python ARGV`` would run, and return its exit status."""
     before = sys.argv
     is_module = argv[0] == "-m"
     sys.argv = argv[1:] if is_module else argv

@@ -1,17 +1,24 @@
 """
-Where Optuna keeps a study: a journal file for the processes of one machine, a database for those of many.
+Where Optuna keeps a study: a journal file for the processes of one machine, a database for those of several machines.
+
+A storage made here turns its own input and output errors (a lost connection, a full disk under the journal) into a
+:class:`UsageError` of one sentence without a password. Errors of anything else pass as they are.
 """
 
 from __future__ import annotations
 
+import functools
 import time
+import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
-from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
@@ -19,19 +26,25 @@ from optuna.trial import FrozenTrial
 
 from sb3_stable_ppo.common.errors import UsageError
 
+Storage = TypeVar("Storage", bound=type[BaseStorage])
+
 HEARTBEAT = 60
-"""Seconds between two signs of life of a trial in a database."""
+"""Seconds between two heartbeats of a trial in a database."""
 MISSED = 3
-"""A trial that has missed so many is dead."""
+"""A trial that has missed so many heartbeats is dead."""
 MAX_RETRIES = 3
-"""How often a trial is tried again whose worker died."""
+"""How often a trial whose worker died is tried again."""
 FIRST, RETRIES = "first_try", "retries"
-"""What a trial that is tried again has as user attributes: the number of the first try, and how many there were."""
+"""User attributes of a trial that is tried again: the number of the first try, and how many retries there were."""
 POOL: dict[str, Any] = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": True}
 """
-A worker keeps one connection open, and a second while it gives a sign of life, where SQLAlchemy's default keeps both:
-a server has few (PostgreSQL 100). Each is tried before it is used, as the server may have been started anew.
+A worker keeps one connection open, and opens a second for the length of each heartbeat. SQLAlchemy's default keeps both
+open, and a server has few (PostgreSQL: 100). Each connection is checked before it is used, because the server may have
+been restarted.
 """
+IO_ERRORS = (OSError, JSONDecodeError, StorageInternalError)
+"""What goes wrong between a storage and its file or server, beside SQLAlchemy's errors. Optuna needs the others itself,
+such as KeyError for a study that does not exist."""
 
 
 def is_file(where: str) -> bool:
@@ -44,19 +57,57 @@ def is_file(where: str) -> bool:
 
 def open_storage(where: str, heartbeat: int = HEARTBEAT) -> BaseStorage:
     """
+    Open a storage, and make it if it does not exist.
+
     :param where: a database's URL, or a file: a journal, for the processes of one machine or one NFS
-    :param heartbeat: seconds between two signs of life, in a database
-    :raises UsageError: if it cannot be reached; no password is told
+    :param heartbeat: seconds between two heartbeats, in a database
+    :return: the storage; its methods raise UsageError too if the file or the database cannot be used any more
+    :raises UsageError: if it cannot be opened; the message shows no password
     """
-    with redacted_errors(where):
+    with redacted_errors(where, Exception):
         if is_file(where):
             Path(where).parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(where))
-        return _database(where, heartbeat)
+            storage: BaseStorage = _Journal(JournalFileBackend(where))
+        else:
+            storage = _database(where, heartbeat)
+    storage.where = where  # type: ignore[attr-defined]  # which its methods need for their errors
+    return storage
+
+
+def _redacting(cls: Storage) -> Storage:
+    """Class decorator: the methods inherited from one of Optuna's storages raise what :func:`redacted_errors` makes."""
+
+    def redacting(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if not hasattr(self, "where"):  # it is being opened
+                return method(self, *args, **kwargs)
+            with redacted_errors(self.where):
+                return method(self, *args, **kwargs)
+
+        return call
+
+    for name, method in vars(cls.__base__).items():
+        if isinstance(method, types.FunctionType) and not name.startswith("__"):
+            setattr(cls, name, redacting(method))
+    return cls
+
+
+@_redacting
+class _Journal(JournalStorage):
+    """A journal file."""
+
+
+@_redacting
+class _Database(RDBStorage):
+    """A database."""
 
 
 def _database(where: str, heartbeat: int) -> RDBStorage:
-    """Of processes that come to an empty database at the same time, one makes the tables; the others fail, once."""
+    """
+    Connect to a database. Of several processes that find it empty at the same time, one makes the tables; the others
+    fail at that, and try again.
+    """
     from sqlalchemy.exc import IntegrityError, ProgrammingError
 
     patience = [2.0, 1.0, 0.5]
@@ -64,7 +115,7 @@ def _database(where: str, heartbeat: int) -> RDBStorage:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
-                return RDBStorage(
+                return _Database(
                     where,
                     engine_kwargs=dict(POOL),
                     heartbeat_interval=heartbeat,
@@ -79,12 +130,12 @@ def _database(where: str, heartbeat: int) -> RDBStorage:
 
 def requeue(study: Study, trial: FrozenTrial, counts: bool = True) -> None:
     """
-    Plan a trial again whose worker died, with the parameters it had drawn. What else it had noted, its worker's name
-    above all, is the failed one's.
+    Enqueue a trial whose worker died once more, with the parameters it had sampled. Its other user attributes, such as
+    its worker's name, stay with the failed trial.
 
     :param study: the study
     :param trial: a copy of the trial, which has failed
-    :param counts: whether it counts as one of the few retries; an interruption does not
+    :param counts: whether this is one of the ``MAX_RETRIES``; after an interruption it is not
     """
     retries = trial.user_attrs.get(RETRIES, 0) + counts
     if retries <= MAX_RETRIES:
@@ -96,8 +147,10 @@ def requeue(study: Study, trial: FrozenTrial, counts: bool = True) -> None:
 
 def without_password(where: str) -> tuple[str, list[str]]:
     """
+    Hide the password of a storage's URL.
+
     :param where: of a storage
-    :return: what may be shown of it, and what may not
+    :return: what may be shown of it; and the passwords, as they are and as a URL has them
     :raises UsageError: if it is neither a URL nor a file's name
     """
     if is_file(where):
@@ -107,16 +160,23 @@ def without_password(where: str) -> tuple[str, list[str]]:
     try:
         url = make_url(where)
     except Exception:
-        raise UsageError("--storage: this is no URL of a database, nor the name of a file.") from None
+        raise UsageError("--storage: give the URL of a database, or the name of a file.") from None
     hidden = {name: "***" if "password" in name.lower() else value for name, value in url.query.items()}
     secrets = [url.password, *(value for name, value in url.query.items() if hidden[name] == "***")]
     shown = url.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
-    return shown, [str(secret) for secret in secrets if secret]
+    plain = [str(secret) for secret in secrets if secret]
+    return shown, [*plain, *(quote(secret, safe="") for secret in plain)]
 
 
 @contextmanager
-def redacted_errors(where: str) -> Iterator[None]:
-    """Within, what goes wrong with a storage becomes one sentence; what is no storage's doing goes on as it is."""
+def redacted_errors(where: str, *errors: type[Exception]) -> Iterator[None]:
+    """
+    Turn errors of a storage that are raised within the block into one sentence without the password.
+
+    :param where: of the storage
+    :param errors: which; by default ``IO_ERRORS`` and SQLAlchemy's
+    :raises UsageError: in their place
+    """
     try:
         yield
     except UsageError:
@@ -124,13 +184,11 @@ def redacted_errors(where: str) -> Iterator[None]:
     except Exception as error:
         from sqlalchemy.exc import SQLAlchemyError
 
-        chain: list[BaseException] = [error]  # Optuna's own words are about what a lost connection leads to
-        while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
-            chain.append(inner)
-        expected = (SQLAlchemyError, OptunaError, OSError, ImportError, ValueError, TypeError)
-        if not any(isinstance(one, expected) for one in chain):
+        if not isinstance(error, errors or (SQLAlchemyError, *IO_ERRORS)):
             raise
-        cause = chain[-1]
+        cause: BaseException = error  # Optuna's own error says only what a lost connection leads to
+        while (inner := cause.__cause__ or cause.__context__) is not None:
+            cause = inner
         text = " ".join(str(cause).split("\n")[0].split())
         if "No module named 'psycopg" in text:
             text += ": pip install 'sb3-stable-ppo[postgres]', and begin the URL with postgresql+psycopg://"

@@ -1,9 +1,9 @@
 """
 Optuna studies that several processes work on: what they are of, which trials are to be done, and by whom.
 
-Workers begin trials until there are as many as were asked for. Where two begin the last one at the same time, the
-order in which the storage numbered them decides; so the totals are right however many workers there are. A trial whose
-worker died is tried again as Optuna's waiting trials are, and counts as one with its first try.
+Workers begin trials until there are as many as were asked for. If two workers begin the last one at the same time, the
+one with the smaller number counts, and the other ends its trial at once; so the totals are right however many workers
+there are. A trial whose worker died is enqueued again, and both tries count as one trial.
 """
 
 from __future__ import annotations
@@ -32,12 +32,17 @@ from sb3_stable_ppo.studies.storage import FIRST, HEARTBEAT, MISSED, requeue
 
 WORKER, SURPLUS = "worker", "surplus"
 CLOCK = 60.0
-"""Seconds by which a machine's clock may be set while a worker works: another process of its number begins later."""
+"""
+Seconds by which two readings of a process' start may differ, because the machine's clock was set. A later process with
+the same number began at least this much later.
+"""
+MAX_FAILURES = 5
+"""After so many trials in a row that fail with an error, the others would fail too."""
 PRUNERS = ("median", "halving", "none")
 
 
 class SurplusTrial(Exception):
-    """There are enough trials without this one."""
+    """The study has enough trials without this one, or another worker does it."""
 
 
 def open_study(
@@ -50,13 +55,19 @@ def open_study(
     :param name: of the study
     :param plan: what it is of (algorithm, env, steps, versions, …), in JSON's types; kept with it
     :param pruner: one of ``PRUNERS``
-    :param seed: of the sampler; each worker's another
-    :param directions: how many values a trial has, all to be maximised
+    :param seed: of the sampler; each worker needs another one
+    :param directions: how many values a trial has; all are maximised
     :raises UsageError: if there is one of that name and another plan
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # group: parameters that only some trials have
-        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=10)
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of multivariate, group and constant_liar
+        sampler = optuna.samplers.TPESampler(
+            seed=seed,
+            multivariate=True,
+            group=True,  # some parameters are sampled in some trials only
+            n_startup_trials=10,
+            constant_liar=True,  # keeps workers from the parameters of trials that run; the default only since Optuna 5
+        )
     study = optuna.create_study(
         storage=storage,
         study_name=name,
@@ -110,7 +121,7 @@ def _pruner(name: str) -> optuna.pruners.BasePruner:
 
 def goal_of(study: Study, total: int) -> int:
     """
-    How many trials the study is to have: those that failed are made up for.
+    How many trials the study needs for ``total`` of them not to fail: each failed one of earlier calls is replaced.
 
     :param study: the study
     :param total: trials wanted
@@ -120,9 +131,10 @@ def goal_of(study: Study, total: int) -> int:
 
 def n_remaining(study: Study, goal: int) -> int:
     """
+    How many trials no worker has begun yet.
+
     :param study: the study
     :param goal: of :func:`goal_of`
-    :return: how many trials nobody has begun
     """
     known = effective_trials(study).values()
     return max(goal - len(known), 0) + sum(trial.state is TrialState.WAITING for trial in known)
@@ -130,19 +142,41 @@ def n_remaining(study: Study, goal: int) -> int:
 
 def running(study: Study) -> list[FrozenTrial]:
     """
+    The trials that a worker has begun and not ended.
+
     :param study: the study
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [trial for trial in trials if SURPLUS not in trial.user_attrs]
 
 
+def check_failures(study: Study, since: int) -> None:
+    """
+    Stop where trial after trial fails with an error, as a broken environment makes them. Trials that were pruned, whose
+    worker died or was interrupted are no such failures.
+
+    :param study: the study
+    :param since: number of the first trial that counts: an earlier call may have failed for a cause that is mended
+    :raises UsageError: if the last ``MAX_FAILURES`` trials failed
+    """
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.number >= since and trial.state.is_finished()]
+    ended = [trial for trial in ended if trial.state is not TrialState.FAIL or "error" in trial.user_attrs]
+    ended.sort(key=lambda trial: trial.datetime_complete or datetime.datetime.min)
+    last = ended[-MAX_FAILURES:]
+    if len(last) == MAX_FAILURES and all(trial.state is TrialState.FAIL for trial in last):
+        raise UsageError(
+            f"{MAX_FAILURES} trials in a row failed, the last with {last[-1].user_attrs['error'].rstrip('.')}. "
+            "Mend the cause; then the same command goes on."
+        )
+
+
 def claim(trial: Trial, goal: int) -> None:
     """
-    Write this process' name on a trial.
+    Write this process' name into a trial's user attributes.
 
     :param trial: that has just begun
     :param goal: of :func:`goal_of`
-    :raises SurplusTrial: if there are as many before it, or this try is another's
+    :raises SurplusTrial: if there are enough trials before it, or another worker tries the same one again
     """
     first = trial.user_attrs.get(FIRST, trial.number)
     known = effective_trials(trial.study)
@@ -153,14 +187,14 @@ def claim(trial: Trial, goal: int) -> None:
 
 
 def own_name() -> str:
-    """This process', which no other has or will have."""
+    """The name of this process, which no other process has or will have."""
     return f"{machine()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
 
 
 def machine() -> str:
     """
-    Where numbers of processes mean the same: its name, and on Linux which start of which kernel it is and which
-    container. Clones of a machine may have one name.
+    The name of this machine. On Linux it tells clones, restarts and containers apart, in which the same number of a
+    process stands for another process.
     """
     known = []
     with suppress(OSError):
@@ -171,8 +205,9 @@ def machine() -> str:
 
 def is_gone(worker: str) -> bool:
     """
+    Whether a worker was a process of this machine, and has ended. Of other machines' workers nothing is known: False.
+
     :param worker: a name of :func:`own_name`
-    :return: whether it was a process of this machine and is no more
     """
     place, pid, began = worker.rsplit(":", 2)
     if place != machine():
@@ -187,12 +222,13 @@ def is_gone(worker: str) -> bool:
 
 def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:
     """
-    Fail the trials whose workers are dead, and plan them again, three times at most. In a database those are dead that
-    gave no sign of life, which is Optuna's to do; on this machine those whose process is no more.
+    Fail the trials whose workers are dead, and enqueue each again, ``MAX_RETRIES`` times at most. In a database a
+    worker without heartbeats is dead, which Optuna's ``fail_stale_trials`` finds. On this machine a worker is dead if
+    its process has ended.
 
     :param study: the study
-    :param heartbeat: seconds between two signs of life
-    :return: how many were found dead
+    :param heartbeat: seconds between two heartbeats
+    :return: how many trials were found by their process
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -204,17 +240,18 @@ def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:
     return len(dead)
 
 
-def _is_dead(trial: FrozenTrial, patience: float) -> bool:
+def _is_dead(trial: FrozenTrial, timeout_s: float) -> bool:
     worker = trial.user_attrs.get(WORKER)
     if worker is not None:
         return is_gone(worker)
-    began = trial.datetime_start  # and its worker died before it wrote its name, or is about to
-    return began is not None and (datetime.datetime.now() - began).total_seconds() > patience
+    began = trial.datetime_start  # its worker died before it wrote its name, or is about to write it
+    return began is not None and (datetime.datetime.now() - began).total_seconds() > timeout_s
 
 
 def effective_trials(study: Study) -> dict[int, FrozenTrial]:
     """
-    Of each trial the try that counts, by the number of its first: one that did not fail, or the last.
+    The tries that count, one of each trial, by the number of the trial's first try: the first that did not fail, or
+    else the last.
 
     :param study: the study
     """
@@ -229,7 +266,7 @@ def effective_trials(study: Study) -> dict[int, FrozenTrial]:
 
 def best_trials(study: Study) -> list[FrozenTrial]:
     """
-    The best of one objective, or the Pareto front of two, the best return first.
+    The best trial of one objective, or the Pareto front of two with the best return first.
 
     :param study: the study
     :raises UsageError: if no trial is complete

@@ -1,6 +1,5 @@
 """
-One trial: runs of rl_zoo3, one by seed, as ``train`` makes them; stopped early where Optuna or the network's health
-says so.
+One trial: for each seed a run of rl_zoo3, as ``train`` makes it. Optuna's pruner or a collapse may end it early.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, one_line
 from sb3_stable_ppo.common.signals import was_interrupted
+from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.health.alarms import Event
 from sb3_stable_ppo.health.callback import HealthCallback
 from sb3_stable_ppo.probes.activations import is_critic_layer
@@ -30,22 +30,22 @@ from sb3_stable_ppo.zoo.manager import StableExperimentManager, without_run_call
 from sb3_stable_ppo.zoo.masks import MaskedTrialEvalCallback
 
 COLLAPSES = ("nonfinite", "inactive_layer", "dormant_layer", "low_rank", "one_action")
-"""Alarms that end a trial. The others (a rank that falls, a norm that grows, a policy that jumps) are recorded."""
+"""Alarms that end a trial. The others (a rank that falls, a norm that grows, a policy that jumps) are only recorded."""
 
 
 class Plan(NamedTuple):
     """
     What all trials of a study have in common.
 
-    :param algo: one of ours
-    :param env: id
+    :param algo: one of this package's algorithms
+    :param env: id of the environment
     :param base: the entry of a YAML file that trials change
-    :param n_timesteps: of each run
+    :param n_timesteps: environment steps of each run
     :param seeds: of each trial's runs
     :param n_evaluations: of each run
-    :param eval_episodes: of each evaluation
+    :param eval_episodes: episodes of each evaluation
     :param health: whether the network's health is a second objective
-    :param folder: where the runs' folders go
+    :param folder: where the trials' run folders go
     """
 
     algo: str
@@ -60,10 +60,12 @@ class Plan(NamedTuple):
 
     def objective(self, trial: optuna.Trial) -> float | tuple[float, float]:
         """
-        Train with each seed: the mean of the last evaluations; with ``health`` the least live share too.
+        Train with each seed.
 
         :param trial: Optuna's
-        :raises optuna.TrialPruned: if Optuna gives it up, or it collapses
+        :return: the mean over the seeds of the last evaluation's mean return; with ``health`` also the mean of
+            :func:`least_live`
+        :raises optuna.TrialPruned: if Optuna's pruner ends the trial, or training collapses
         """
         entry = as_hyperparams(sample(trial, guarded=True), self.base, self.n_timesteps)
         folder = self.folder / f"trial_{trial.number}"
@@ -71,6 +73,8 @@ class Plan(NamedTuple):
         for index, seed in enumerate(self.seeds):
             try:
                 results.append(self._train(trial, index, seed, entry, folder))
+            except optuna.TrialPruned:
+                raise
             except Exception as error:
                 trial.set_user_attr("error", described(error, 300))
                 raise
@@ -106,7 +110,9 @@ class Plan(NamedTuple):
             manager.learn(results[0])
             if was_interrupted():
                 raise KeyboardInterrupt
-        except (CollapseError, ValueError, AssertionError) as error:
+        except ValueError as error:
+            if not isinstance(error, CollapseError) and not is_broken_distribution(error):
+                raise
             trial.set_user_attr("collapsed", f"seed {seed}: {one_line(error, 300)}")
             raise optuna.TrialPruned(str(error)) from error
         if manager.evaluation.is_pruned:
@@ -121,8 +127,8 @@ def base_entry(config: Path, env: str, algorithm: type[BaseAlgorithm]) -> dict[s
 
     :param config: the file
     :param env: id; an Atari game without an entry of its own has ``atari``'s, as in rl_zoo3
-    :param algorithm: which it is for
-    :raises UsageError: if there is none, or something in it is wrong, or its policy has no norm to choose
+    :param algorithm: that is to be trained with it
+    :raises UsageError: if the file has no such entry, or something in it is wrong, or its policy has no ``norm``
     """
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -138,18 +144,21 @@ def base_entry(config: Path, env: str, algorithm: type[BaseAlgorithm]) -> dict[s
     if "norm" not in keywords_of(policy):
         raise UsageError(f"{config}, {key}: tune chooses the norm of our policies; {policy.__name__} has none.")
     if not isinstance(entry.get("policy_kwargs", {}), dict):
-        raise UsageError(f"{config}, {key}: policy_kwargs is to be a mapping, not {entry['policy_kwargs']!r}.")
+        raise UsageError(f"{config}, {key}: policy_kwargs must be a mapping, not {entry['policy_kwargs']!r}.")
     return entry
 
 
 class TrialManager(StableExperimentManager):
-    """A run whose evaluations go to Optuna, and which its network's health can end."""
+    """A run that reports its evaluations to Optuna, and that a collapse of its network ends."""
 
     report_to: _OfOneSeed
     evaluation: TrialEvalCallback
 
     def create_callbacks(self) -> None:
-        """An evaluation that reports, and HealthCallback in place of what YAML has that writes to a run folder."""
+        """
+        In place of rl_zoo3's: an evaluation that reports to the trial, and one HealthCallback instead of the file's
+        callbacks that write to a run folder.
+        """
         self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
         masked = issubclass(ALGOS[self.algo], MaskablePPO)
         self.evaluation = (MaskedTrialEvalCallback if masked else TrialEvalCallback)(
@@ -165,7 +174,10 @@ class TrialManager(StableExperimentManager):
 
 
 class _OfOneSeed:
-    """A trial as the evaluation of one of its seeds sees it."""
+    """
+    What rl_zoo3's ``TrialEvalCallback`` uses of a trial. The steps of a later seed's reports follow those of the seeds
+    before, as Optuna takes one report for a step.
+    """
 
     def __init__(self, trial: optuna.Trial, offset: int, prunes: bool) -> None:
         self._trial, self._offset, self._prunes = trial, offset, prunes
@@ -180,9 +192,11 @@ class _OfOneSeed:
 
 def raise_on_collapse(event: Event, model: BaseAlgorithm) -> None:  # noqa: ARG001  # HealthCallback's signature
     """
+    End training at an alarm that stands for a collapse; a HealthCallback's ``on_alarm``.
+
     :param event: an alarm that was raised
-    :param model: whose
-    :raises CollapseError: if it is one of ``COLLAPSES``
+    :param model: that is trained
+    :raises CollapseError: if the alarm is one of ``COLLAPSES``
     """
     if event.name in COLLAPSES:
         raise CollapseError(event.text)
@@ -190,10 +204,10 @@ def raise_on_collapse(event: Event, model: BaseAlgorithm) -> None:  # noqa: ARG0
 
 def least_live(folder: str) -> float:
     """
-    The share of live units, at the end, of the layer that has the fewest, of those that the actions are made from.
+    The share of live units at the end of a run, of the actor's layer with the smallest share.
 
-    :param folder: of a run
-    :return: 0 where nothing was measured
+    :param folder: of the run
+    :return: from 0 to 1; 0 if nothing was measured
     """
     lines = list(RunReader(folder).health())
     layers = lines[-1]["layers"] if lines else {}

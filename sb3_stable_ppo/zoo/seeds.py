@@ -1,140 +1,182 @@
 """
 ``train --seeds``: the same run with several seeds, by several processes, here or on a Ray cluster.
+
+A seed may have several attempts, because a killed process is begun again; one of them is its run.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import signal
 import statistics
 import uuid
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.signals import handled
-from sb3_stable_ppo.parallel.local import EXIT_USAGE, Job, Statuses, last_line, run_here
-from sb3_stable_ppo.parallel.ray import run_on_ray
+from sb3_stable_ppo.parallel.local import EXIT_USAGE, Job, Statuses, last_line
+from sb3_stable_ppo.parallel.options import WorkerOptions
 from sb3_stable_ppo.probes.activations import is_critic_layer
 from sb3_stable_ppo.runs.data import EVALUATION, RETURN, RunData, live_shares, read_run
 from sb3_stable_ppo.runs.folder import RunReader
 
-CRASHED = "died"
-"""Folder for what a killed process left of a run that was then done again."""
-MOST = 1000
+CRASHED = "crashed"
+"""Folder for what a killed process left of a run that was then begun again."""
+CRASHED_BEFORE = "died"
+"""The same folder, as version 0.1.0 named it."""
+MAX_SEEDS = 1000
 """Seeds of one call."""
+FINISHED = "finished"
+"""Status of a run that was trained to its end."""
 
 
 def parse_seeds(text: str) -> list[int]:
     """
+    Read seeds and ranges of seeds.
+
     :param text: such as ``0-9``, ``3`` or ``0-4,7``
-    :raises UsageError: if it is no such thing, or has a seed twice
+    :raises UsageError: if it is no such thing, or names a seed twice
     """
     seeds: list[int] = []
     for part in text.split(","):
         found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
         if found is None or (found[2] and int(found[2]) < int(found[1])):
-            raise UsageError(f"--seeds {text!r}: not seeds and ranges of seeds, such as 0-9 or 0-4,7.")
+            raise UsageError(f"--seeds {text!r}: give seeds and ranges of seeds, such as 0-9 or 0-4,7.")
         more = range(int(found[1]), int(found[2] or found[1]) + 1)
-        if len(more) > MOST:
-            raise UsageError(f"--seeds {text!r}: more than {MOST} at once.")
+        if len(more) > MAX_SEEDS:
+            raise UsageError(f"--seeds {text!r}: no more than {MAX_SEEDS} at once.")
         seeds += more
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {text!r}: a seed stands there twice.")
     return seeds
 
 
-def train_seeds(args: argparse.Namespace, log_folder: Path, flags: list[str]) -> int:
+def train_seeds(
+    seeds: str | Iterable[int],
+    flags: Sequence[str] = (),
+    *,
+    log_folder: str | Path = "logs",
+    workers: int = 1,
+    ray: str | None = None,
+    worker_gpus: float = 0.0,
+) -> dict[int, RunData]:
     """
-    :param args: of ``train``: ``seeds``, ``workers``, ``ray``, ``worker_gpus``
-    :param log_folder: where ``flags`` have the runs' folders
-    :param flags: what each run is called with
-    :return: the exit status: 1 if any run failed
-    :raises UsageError: if a run tells that there is a mistake in the call
+    Train once with each seed, as ``sb3-stable-ppo train --seeds`` does, and print a table of the runs.
+
+    :param seeds: numbers, or text such as ``0-9`` or ``0-4,7``
+    :param flags: of ``sb3-stable-ppo train``, such as ``["--env", "CartPole-v1"]``
+    :param log_folder: where the runs' folders go
+    :param workers: processes at once
+    :param ray: address of a Ray cluster for the workers, or ``auto``
+    :param worker_gpus: GPUs of each worker on Ray; may be a fraction
+    :return: the run of each seed, without seeds that were never begun; its ``status`` is ``finished`` if it was
+        trained to its end
+    :raises UsageError: if an argument is wrong, or a run reports that its flags are
+    :raises KeyboardInterrupt: at Ctrl-C and SIGTERM, once the runs are saved
     """
-    if args.workers < 1:
-        raise UsageError("--workers: with none, no seed is trained.")
-    seeds, batch = parse_seeds(args.seeds), uuid.uuid4().hex[:8]
+    options = WorkerOptions(workers, ray, worker_gpus)
+    if not workers:
+        raise UsageError("--workers 0: no seed would be trained; give at least 1.")
+    numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
+    log_folder, batch = Path(log_folder), uuid.uuid4().hex[:8]
     logs = log_folder / "seeds" / batch
-    call = ("-m", "sb3_stable_ppo", "train", *flags, "--no-progress")
-    jobs = {seed: Job(f"seed_{seed}", (*call, "--seed", str(seed), "--task", f"{batch}/{seed}")) for seed in seeds}
-    run_jobs = run_here if args.ray is None else partial(run_on_ray, address=args.ray, gpus=args.worker_gpus)
-    known: set[str] = set()
+    tasks = {seed: f"{batch}/{seed}" for seed in numbers}
+    call = ("-m", "sb3_stable_ppo", "train", *flags, "--log-folder", str(log_folder), "--no-progress")
+    jobs = [Job(f"seed_{seed}", (*call, "--seed", str(seed), "--task", task)) for seed, task in tasks.items()]
+    ended: set[str] = set()
 
     def look(statuses: Statuses) -> None:
-        for name in statuses.keys() - known:
-            known.add(name)
-            if statuses[name] == EXIT_USAGE:  # which is told below
+        for name in statuses.keys() - ended:
+            ended.add(name)
+            if statuses[name] == EXIT_USAGE:  # raised below
                 continue
             how = "ended" if statuses[name] == 0 else f"failed: {last_line(logs / f'{name}.log')}"
-            print(f"{name} {how} ({len(known)} of {len(jobs)})", flush=True)
+            print(f"{name} {how} ({len(ended)} of {len(jobs)})", flush=True)
 
-    print(f"{len(seeds)} seeds; what each prints is in {logs}", flush=True)
-    interrupted, statuses = False, Statuses()
+    print(f"{len(jobs)} seeds; what each prints is in {logs}", flush=True)
     try:
         with handled(signal.SIGTERM):
-            statuses = run_jobs(list(jobs.values()), args.workers, logs, {}, look)
+            statuses = options.run_jobs(jobs, logs, {}, look)
     except KeyboardInterrupt:
-        interrupted = True
+        show(runs_of(log_folder, tasks))
+        raise
     wrong = next((name for name, status in statuses.items() if status == EXIT_USAGE), None)
     if wrong is not None:
         raise UsageError(f"{wrong}: {last_line(logs / f'{wrong}.log')}")
-    finished = show(log_folder, {seed: f"{batch}/{seed}" for seed in seeds})
-    return 130 if interrupted else int(finished < len(seeds))
+    runs = runs_of(log_folder, tasks)
+    show(runs)
+    return runs
 
 
-def move_dead_attempt(log_folder: Path, task: str) -> None:
+def move_dead_attempt(log_folder: Path, task: str) -> Path | None:
     """
-    Move what an earlier process of the same task left of its run out of the way: its curves are not to count beside
-    those of the run that is done again.
+    Move what a killed process left of a task's run to the folder ``CRASHED``, so that its curves do not count beside
+    those of the next attempt. A run that was trained to its end stays: its process was killed later, in the report.
 
     :param log_folder: of ``train``
     :param task: which run of which call
+    :return: the folder of a run that was trained to its end; None: the task is to be done
     """
-    for folder in _folders(log_folder, task):
-        died = log_folder / CRASHED
-        died.mkdir(exist_ok=True)
+    finished = None
+    for folder in _attempts(log_folder, task):
+        if RunReader(folder).facts.get("status") == FINISHED:
+            finished = folder
+            continue
+        crashed = log_folder / CRASHED
+        crashed.mkdir(exist_ok=True)
         names = (f"{folder.name}_{task.replace('/', '_')}_{number}" for number in range(1000))
-        shutil.move(folder, died / next(name for name in names if not (died / name).exists()))
+        shutil.move(folder, crashed / next(name for name in names if not (crashed / name).exists()))
+    return finished
 
 
-def show(log_folder: Path, tasks: dict[int, str]) -> int:
+def runs_of(log_folder: Path, tasks: Mapping[int, str]) -> dict[int, RunData]:
     """
-    Print how the runs ended, and the mean of their returns.
+    The run of each seed: of several attempts the one that was trained to its end, or else the last.
 
     :param log_folder: of ``train``
     :param tasks: by seed
-    :return: how many were trained to their end
+    :return: by seed, without seeds that were never begun
+    """
+    runs: dict[int, RunData] = {}
+    for seed, task in tasks.items():
+        found = [read_run(folder) for folder in _attempts(log_folder, task)]
+        if found:
+            runs[seed] = max(found, key=lambda run: (run.status == FINISHED, str(run.facts.get("started"))))
+    return runs
+
+
+def show(runs: Mapping[int, RunData]) -> None:
+    """
+    Print how the runs ended, and the mean of their returns.
+
+    :param runs: by seed
     """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        "seed", "status", "steps", "return", "live", "folder", title="Return: of the last evaluation, or late"
-    )
-    returns, finished = [], 0
-    for seed, task in tasks.items():
-        for folder in _folders(log_folder, task):
-            run = read_run(folder)
-            last = _last_return(run)
-            finished += run.status == "finished"
-            if run.status == "finished" and last is not None:
-                returns.append(last)
-            told = "-" if last is None else f"{last:.4g}"
-            table.add_row(str(seed), run.status, f"{run.steps:,}", told, _least_live(run), str(folder))
+    title = "Return: of the last evaluation, or else of the last episodes"
+    table = Table("seed", "status", "steps", "return", "live", "folder", title=title)
+    returns = []
+    for seed, run in runs.items():
+        last = _last_return(run)
+        if run.status == FINISHED and last is not None:
+            returns.append(last)
+        text = "-" if last is None else f"{last:.4g}"
+        table.add_row(str(seed), run.status, f"{run.steps:,}", text, _least_live(run), str(run.folder))
     console = Console()
     console.print(table)
     if len(returns) > 1:
         spread = f"{statistics.fmean(returns):.4g} ± {statistics.stdev(returns):.4g}"
         console.print(f"Return of {len(returns)} finished runs: {spread} (mean and standard deviation)")
-    return finished
 
 
-def _folders(log_folder: Path, task: str) -> list[Path]:
-    found = sorted(log_folder.glob("*/*/run.json"))
-    return [path.parent for path in found if RunReader(path.parent).facts.get("task") == task]
+def _attempts(log_folder: Path, task: str) -> list[Path]:
+    """The folders of a task's runs but for those that were moved away."""
+    found = [path.parent for path in sorted(log_folder.glob("*/*/run.json"))]
+    left = [folder for folder in found if folder.parent.name not in (CRASHED, CRASHED_BEFORE)]
+    return [folder for folder in left if RunReader(folder).facts.get("task") == task]
 
 
 def _last_return(run: RunData) -> float | None:
@@ -145,6 +187,6 @@ def _last_return(run: RunData) -> float | None:
 
 
 def _least_live(run: RunData) -> str:
-    """Of the layers that the actions come from, the least share of live units at the end."""
+    """The share of live units at the end, of the actor's layer with the smallest share."""
     shares = [found.values[-1] for name, found in live_shares(run.health).items() if not is_critic_layer(name)]
     return f"{min(shares):.0%}" if shares else "-"

@@ -58,6 +58,13 @@ class Collapse(BaseCallback):
         return True
 
 
+class Broken(BaseCallback):
+    """Fails as a broken environment does; from YAML by its dotted path."""
+
+    def _on_step(self) -> bool:
+        raise ValueError("no such wall")
+
+
 class TerminatedAtTheEnd(BaseCallback):
     """SIGTERM comes when all steps are done, before the last update."""
 

@@ -37,3 +37,27 @@ def until(found: Callable[[], Any], seconds: float = 120) -> Any:
             return result
         time.sleep(0.2)
     raise AssertionError("it never came")
+
+
+def begin(*args: str) -> subprocess.Popen[bytes]:
+    """``sb3-stable-ppo``, as a terminal starts it."""
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    command = [sys.executable, "-m", "sb3_stable_ppo", *args]
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def script(folder: Path, code: str) -> str:
+    """Write a script that knows the folder it is in as ``here``."""
+    path = folder / "job.py"
+    path.write_text(f"import os, pathlib, sys, time\nhere = pathlib.Path({str(folder)!r})\n{code}\n")
+    return str(path)
+
+
+KILLED_AT_FIRST = """
+count = len(list(here.glob("try_*")))
+(here / f"try_{count}").touch()
+if count < int(sys.argv[1]):
+    os.kill(os.getpid(), 9)
+print("done at last")
+"""
+"""Code of a job that is killed as often as its argument says, and then ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,9 @@ def write_run(folder: Path, rollouts: int = 40, snapshots: int = 12, dies_at: in
         },
     )
     return folder
+
+
+def runs_in(folder: Path) -> list[tuple[int, str]]:
+    """Seed and status of each run of a log folder."""
+    facts = [json.loads(path.read_text()) for path in folder.glob("stable_ppo/*/run.json")]
+    return sorted((fact["seed"], fact["status"]) for fact in facts)

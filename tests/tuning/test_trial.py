@@ -1,0 +1,97 @@
+"""One trial: what ends it early, and what fails it."""
+
+import signal
+import threading
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sb3_stable_ppo import CollapseError
+from sb3_stable_ppo.common import signals
+from sb3_stable_ppo.common.errors import one_line
+from sb3_stable_ppo.health.alarms import RULES, Event
+from sb3_stable_ppo.tuning.trial import COLLAPSES, Plan, TrialManager, raise_on_collapse
+from sb3_stable_ppo.zoo.registry import register
+
+
+def test_collapses_end_a_trial_and_other_alarms_do_not() -> None:
+    assert set(COLLAPSES) < {rule.name for rule in RULES}
+    for rule in RULES:
+        event = Event(rule.name, True, 1, "conv1", 1.0, f"{rule.name} it is")
+        if rule.name in COLLAPSES:
+            with pytest.raises(CollapseError, match=rule.name):
+                raise_on_collapse(event, None)  # type: ignore[arg-type]
+        else:
+            raise_on_collapse(event, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_optunas_pruner_ends_a_trial_after_an_evaluation(tmp_path: Path) -> None:
+    base = {"policy": "StableMlpPolicy", "n_envs": 2, "n_steps": 32, "batch_size": 64, "n_timesteps": 512}
+    register()
+    plan = Plan("stable_ppo", "CartPole-v1", base, 512, (0, 1), 4, 1, False, tmp_path)
+    study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(lower=1e9, n_warmup_steps=2))
+    study.optimize(plan.objective, n_trials=1)
+    assert study.trials[0].state is TrialState.PRUNED
+    assert list(study.trials[0].intermediate_values) == [1, 2]
+    assert "collapsed" not in study.trials[0].user_attrs
+    assert len(list(tmp_path.glob("trial_0/stable_ppo/*"))) == 1  # the second seed was not begun
+
+
+@pytest.mark.slow
+def test_sigterm_in_a_runs_last_update_ends_the_trial_before_its_next_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "_ASKED_TO_STOP", threading.Event())
+    base = {"policy": "StableMlpPolicy", "n_envs": 2, "n_steps": 32, "batch_size": 64, "n_timesteps": 128}
+    register()
+    plan = Plan(
+        "stable_ppo",
+        "CartPole-v1",
+        {**base, "callback": "helpers.callbacks.TerminatedAtTheEnd"},
+        128,
+        (0, 1),
+        2,
+        1,
+        False,
+        tmp_path,
+    )
+    study = optuna.create_study()
+    with signals.handled(signal.SIGTERM), pytest.raises(KeyboardInterrupt):
+        study.optimize(plan.objective, n_trials=2)
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
+    assert len(list(tmp_path.glob("trial_0/stable_ppo/*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "attribute"),
+    [
+        (CollapseError("every layer is dark"), "PRUNED", "collapsed"),
+        (
+            ValueError("Expected parameter logits to satisfy the constraint IndependentConstraint"),
+            "PRUNED",
+            "collapsed",
+        ),
+        (ValueError("the env has no such wall"), "FAIL", "error"),
+        (AssertionError("the env has no such wall"), "FAIL", "error"),
+        (OSError(28, "No space left on device"), "FAIL", "error"),
+    ],
+)
+def test_only_a_collapse_prunes_a_trial_and_every_other_error_fails_it(
+    error: Exception, state: str, attribute: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(TrialManager, "learn", learn)
+    base = {"policy": "StableMlpPolicy", "n_envs": 1, "n_steps": 32, "batch_size": 32, "n_timesteps": 64}
+    register()
+    plan = Plan("stable_ppo", "CartPole-v1", base, 64, (0,), 1, 1, False, tmp_path)
+    study = optuna.create_study()
+    study.optimize(plan.objective, n_trials=1, catch=(Exception,))
+    (trial,) = study.trials
+    assert trial.state.name == state
+    assert set(trial.user_attrs) == {attribute}
+    assert one_line(error) in trial.user_attrs[attribute]

@@ -1,0 +1,152 @@
+"""``train --seeds``: each seed is one run, whatever is killed."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.processes import begin, until
+from helpers.run_folders import runs_in
+from helpers.tuning import (
+    config_with,
+)
+from sb3_stable_ppo.cli.app import main
+from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.zoo.seeds import move_dead_attempt, parse_seeds, runs_of, train_seeds
+
+
+def test_seeds_are_ranges_and_numbers() -> None:
+    assert parse_seeds("0-3,7, 9") == [0, 1, 2, 3, 7, 9]
+    assert parse_seeds("5") == [5]
+    for wrong in ("", "a", "3-1", "1,,2", "-1", "1-2-3"):
+        with pytest.raises(UsageError, match="such as 0-9"):
+            parse_seeds(wrong)
+    with pytest.raises(UsageError, match="a seed stands there twice"):
+        parse_seeds("0-3,2")
+
+
+def test_what_a_killed_run_left_is_moved_away_and_nothing_else(tmp_path: Path) -> None:
+    for number, task in enumerate(["b/1", "b/2", None], start=1):
+        folder = tmp_path / "stable_ppo" / f"CartPole-v1_{number}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"task": task}))
+    move_dead_attempt(tmp_path, "b/2")
+    move_dead_attempt(tmp_path, "b/3")
+    assert sorted(path.name for path in (tmp_path / "stable_ppo").iterdir()) == ["CartPole-v1_1", "CartPole-v1_3"]
+    assert [path.name for path in (tmp_path / "crashed").iterdir()] == ["CartPole-v1_2_b_2_0"]
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["--seeds", "x"], "--seeds 'x': give seeds"),
+        (["--seeds", "0-1", "--seed", "3"], "--seeds and --seed do not go together"),
+        (["--seeds", "0-1", "-optimize"], "--seeds and -optimize do not go together"),
+        (["--seeds", "0-1", "--workers", "0"], "--workers 0: no seed would be trained"),
+        (["--workers", "2"], "--workers and --ray are for several runs"),
+        (["--seeds", "0-1", "--worker-gpus", "1"], "--worker-gpus is for --ray"),
+        (["--seeds", "0-1", "--ray", "!!"], "--ray !!: no cluster answers"),
+        (["-optimize", "--storage", "postgresql+psycopg://u:pw@127.0.0.1:1/d"], "--storage needs --study-name"),
+        (["--seeds", "0-999999999"], "no more than 1000 at once"),
+        (["--trial-id", "0"], "--trial-id needs --storage and --study-name"),
+        (["-optimize", "--storage", "postgresql+psycopg://u:pw@127.0.0.1:1/d", "--study-name", "s"], "u:***@127.0.0.1"),
+        (["--seeds", "0-1", "-n", "many"], "seed_0: sb3-stable-ppo train: error: argument -n/--n-timesteps"),
+    ],
+)
+def test_a_mistake_in_seeds_is_one_sentence(
+    args: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--env", "CartPole-v1", "-n", "64", "-f", str(tmp_path), *args]) == 2
+    assert complaint in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "stable_ppo").exists()
+
+
+@pytest.mark.slow
+def test_each_seed_is_one_run_though_a_worker_is_killed(tmp_path: Path) -> None:
+    slow = config_with(tmp_path, "helpers.callbacks.Slow")
+    call = ["train", "--env", "CartPole-v1", "-n", "128", "--seeds", "3-5", "--workers", "2", "--no-report"]
+    launcher = begin(*call, *slow, "-f", str(tmp_path / "logs"))
+
+    def pid() -> int:
+        found = sorted((tmp_path / "logs").glob("stable_ppo/*/progress.csv"))
+        begun = [path for path in found if path.read_text()]
+        return json.loads((begun[0].parent / "run.json").read_text())["pid"] if begun else 0
+
+    os.kill(until(pid), signal.SIGKILL)
+    assert launcher.wait(200) == 0
+    assert runs_in(tmp_path / "logs") == [(3, "finished"), (4, "finished"), (5, "finished")]
+    assert len(list((tmp_path / "logs" / "crashed").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_the_seeds_that_run(tmp_path: Path) -> None:
+    slow = config_with(tmp_path, "helpers.callbacks.Slow")
+    call = ["train", "--env", "CartPole-v1", "-n", "100000", "--seeds", "0-1", "--workers", "2", "--no-report"]
+    launcher = begin(*call, *slow, "-f", str(tmp_path / "logs"))
+    until(lambda: len([p for p in (tmp_path / "logs").glob("stable_ppo/*/progress.csv") if p.read_text()]) == 2)
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.wait(100) == 130
+    assert runs_in(tmp_path / "logs") == [(0, "stopped"), (1, "stopped")]
+    assert len(list((tmp_path / "logs").glob("stable_ppo/*/CartPole-v1.zip"))) == 2
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.slow
+def test_each_seed_is_one_run_on_ray_though_a_worker_is_killed(cluster: Any, tmp_path: Path) -> None:
+    slow = config_with(tmp_path, "helpers.callbacks.Slow")
+    call = ["train", "--env", "CartPole-v1", "-n", "192", "--seeds", "0-1", "--no-report", "--ray", cluster.address]
+    launcher = begin(*call, *slow, "--workers", "2", "-f", str(tmp_path / "logs"))
+
+    def pid() -> int:
+        begun = [path for path in (tmp_path / "logs").glob("stable_ppo/*/progress.csv") if path.read_text()]
+        return json.loads((begun[0].parent / "run.json").read_text())["pid"] if begun else 0
+
+    os.kill(until(pid), signal.SIGKILL)
+    assert launcher.wait(200) == 0
+    assert runs_in(tmp_path / "logs") == [(0, "finished"), (1, "finished")]
+    assert len(list((tmp_path / "logs" / "crashed").iterdir())) == 1
+
+
+def leave_run(folder: Path, status: str, task: str) -> Path:
+    """The folder of a run as ``train`` leaves it."""
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"task": task, "status": status, "num_timesteps": 64}))
+    (folder / "progress.csv").write_text("time/total_timesteps,rollout/ep_rew_mean\n64,9.0\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["crashed", "died"])
+def test_an_attempt_that_was_moved_away_is_neither_shown_nor_moved_again(name: str, tmp_path: Path) -> None:
+    moved = leave_run(tmp_path / name / "CartPole-v1_1_b_0_0", "running", "b/0")
+    last = leave_run(tmp_path / "stable_ppo" / "CartPole-v1_2", "finished", "b/0")
+    assert {seed: run.folder for seed, run in runs_of(tmp_path, {0: "b/0", 1: "b/1"}).items()} == {0: last}
+    assert move_dead_attempt(tmp_path, "b/0") == last
+    assert moved.is_dir()
+
+
+def test_a_run_killed_in_its_report_is_kept_and_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = leave_run(tmp_path / "stable_ppo" / "CartPole-v1_1", "finished", "b/0")
+    call = ["train", "--env", "CartPole-v1", "-n", "64", "-f", str(tmp_path), "--seed", "0", "--task", "b/0"]
+    assert main([*call, "--no-report"]) == 0
+    assert "Results (finished)" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "stable_ppo").iterdir()] == [folder.name]
+    assert not (tmp_path / "crashed").exists()
+
+
+def test_of_two_attempts_side_by_side_the_finished_one_counts(tmp_path: Path) -> None:
+    """As on Ray, where a machine that was cut off goes on with its run."""
+    finished = leave_run(tmp_path / "stable_ppo" / "CartPole-v1_1", "finished", "b/0")
+    leave_run(tmp_path / "stable_ppo" / "CartPole-v1_2", "stopped", "b/0")
+    runs = runs_of(tmp_path, {0: "b/0"})
+    assert [run.folder for run in runs.values()] == [finished]
+
+
+@pytest.mark.slow
+def test_seeds_are_trained_from_python_and_returned(tmp_path: Path) -> None:
+    call = ["--env", "CartPole-v1", "-n", "64", "--no-report", *config_with(tmp_path)]
+    runs = train_seeds([3, 5], call, log_folder=tmp_path / "logs", workers=2)
+    assert {seed: run.status for seed, run in runs.items()} == {3: "finished", 5: "finished"}
+    assert {seed: run.facts["seed"] for seed, run in runs.items()} == {3: 3, 5: 5}
