@@ -78,7 +78,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "schedules": ("schedules.learning_rate",),
     "search_space": ("studies.space",),
     "seeds": ("zoo.seeds",),
-    "speed": ("fast.execution", "fast.config"),
+    "speed": ("fast.execution", "fast.config", "fast.compiling"),
     "storages": ("studies.storage",),
     "studies": ("studies.study",),
     "study_page": ("studies.page",),

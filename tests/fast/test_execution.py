@@ -173,10 +173,23 @@ def test_a_fast_model_trains_and_its_zip_loads_as_a_plain_one(name: str, algorit
     assert float(difference.abs().max()) <= TOLERANCE[name] * scale
 
 
-def test_the_words_are_saved_with_the_policy(tmp_path: Path) -> None:
+def test_the_options_are_saved_with_the_policy_as_plain_words(tmp_path: Path) -> None:
     policy = policy_with(**OPTIONS["channels_last"])
     policy.save(tmp_path / "policy.pth")
+    saved = th.load(tmp_path / "policy.pth", weights_only=False)["data"]
+    assert saved["memory_format"] == "channels_last"
+    assert "fast_path_config" not in saved["features_extractor_kwargs"]
     assert StableCnnPolicy.load(tmp_path / "policy.pth").fast_path_config == policy.fast_path_config
+
+
+def test_a_policy_that_version_0_1_0_saved_by_itself_is_loaded(tmp_path: Path) -> None:
+    """Its features_extractor_kwargs hold the options as an object, under another name."""
+    policy = policy_with(**OPTIONS["channels_last"])
+    data = policy._get_constructor_parameters()
+    data["features_extractor_kwargs"]["speed"] = config.FastPathConfig("channels_last")
+    th.save({"state_dict": policy.state_dict(), "data": data}, tmp_path / "policy.pth")
+    loaded = StableCnnPolicy.load(tmp_path / "policy.pth")
+    assert th.equal(loaded.predict_values(images(2)), policy.predict_values(images(2)))
 
 
 @ON
