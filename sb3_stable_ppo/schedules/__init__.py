@@ -6,9 +6,9 @@ from sb3_stable_ppo.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from sb3_stable_ppo.schedules.callback import LRSchedulerCallback as LRSchedulerCallback
+    from sb3_stable_ppo.schedules.counting import CountingSchedule as CountingSchedule
     from sb3_stable_ppo.schedules.learning_rate import (
         CosineLR as CosineLR,
-        CountingSchedule as CountingSchedule,
         LinearLR as LinearLR,
         StepLR as StepLR,
         WarmupLR as WarmupLR,
@@ -20,7 +20,8 @@ else:
         __name__,
         {
             "callback": ["LRSchedulerCallback"],
-            "learning_rate": ["CosineLR", "CountingSchedule", "LinearLR", "StepLR", "WarmupLR", "make_schedule"],
+            "counting": ["CountingSchedule"],
+            "learning_rate": ["CosineLR", "LinearLR", "StepLR", "WarmupLR", "make_schedule"],
             "update_counter": ["CountsUpdates"],
         },
     )

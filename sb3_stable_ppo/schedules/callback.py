@@ -15,13 +15,14 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_stable_ppo.common.lazy import public
-from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, CountingSchedule, counting_schedule, make_schedule
+from sb3_stable_ppo.schedules.counting import CountingSchedule
+from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, counting_schedule, make_schedule
 
 
 @public
 class LRSchedulerCallback(BaseCallback):
     """
-    Counts updates for a :class:`~sb3_stable_ppo.schedules.learning_rate.CountingSchedule` in any SB3 algorithm.
+    Counts updates for a :class:`~sb3_stable_ppo.schedules.counting.CountingSchedule` in any SB3 algorithm.
     ``StablePPO`` counts by itself and needs no such callback; with it, the callback only sets the schedule.
 
     >>> model.learn(10_000, callback=LRSchedulerCallback("step", step_size=2))  # doctest: +SKIP

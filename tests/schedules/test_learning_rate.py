@@ -12,7 +12,8 @@ from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 
 from helpers.envs import make_cartpole
 from sb3_stable_ppo import CosineLR, LinearLR, LRSchedulerCallback, StablePPO, StepLR, WarmupLR
-from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, CountingSchedule, counting_schedule, make_schedule
+from sb3_stable_ppo.schedules.counting import CountingSchedule
+from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, counting_schedule, make_schedule
 
 SMALL: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "seed": 0}
 UPDATE = 16  # environment steps between two updates: 8 steps in 2 envs
