@@ -8,8 +8,6 @@ import importlib.util
 import json
 import sys
 
-import torch as th
-
 from sb3_stable_ppo.cli.arguments import non_negative_int, parser_of, positive_int
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
@@ -17,12 +15,6 @@ from sb3_stable_ppo.common.packages import PROGRAM
 
 def run(argv: list[str]) -> int:
     """measure training speed here: stock SB3, then the fast path one option after the other"""
-    if importlib.util.find_spec("ale_py") is None:
-        raise UsageError("bench needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'.")
-    from sb3_stable_ppo.bench import BASE, VARIANTS, measure, table
-    from sb3_stable_ppo.envs.atari import atari_spec, frame_skip_of
-    from sb3_stable_ppo.fast.config import FastPathConfig
-
     parser = parser_of("bench", run.__doc__)
     parser.add_argument("--env", default="PongNoFrameskip-v4", help="an Atari game (%(default)s)")
     parser.add_argument("--n-envs", type=positive_int, default=8, help="games (%(default)s)")
@@ -33,6 +25,14 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--list", action="store_true", help="the variants and their numbers, and no more")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each measurement in place of the table")
     args = parser.parse_args(argv)
+    if importlib.util.find_spec("ale_py") is None:
+        raise UsageError("bench needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'.")
+    import torch as th  # these imports take seconds, so they come after --help and mistakes in the call
+
+    from sb3_stable_ppo.bench import BASE, VARIANTS, measure, table, turns
+    from sb3_stable_ppo.envs.atari import atari_spec, frame_skip_of
+    from sb3_stable_ppo.fast.config import FastPathConfig
+
     names = list(VARIANTS)
     if args.list:
         print("\n".join(f"{number:2} {name}" for number, name in enumerate(names, start=1)))
@@ -55,8 +55,7 @@ def run(argv: list[str]) -> int:
     )
     cells = [
         {"variant": name, "env_id": args.env, "n_envs": args.n_envs, "steps": args.steps, "seed": args.seed + number}
-        for number in range(args.rounds)
-        for name in (chosen if number % 2 == 0 else reversed(chosen))
+        for number, name in turns(chosen, args.rounds)
     ]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
     try:
