@@ -26,10 +26,12 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "-o", "--output", type=Path, help="the page (report.html in the run; of several: comparison.html)"
     )
-    parser.add_argument("--gif", type=Path, metavar="FILE", help="the timeline of the first run too")
-    parser.add_argument("--strip", type=Path, metavar="FOLDER", help="its pictures as PNGs too, for a paper")
-    parser.add_argument("--columns", type=positive_int, default=5, help="steps of the strip (%(default)s)")
-    parser.add_argument("--watch", action="store_true", help="write the page anew until the run ends")
+    parser.add_argument("--gif", type=Path, metavar="FILE", help="also write the timeline of the first run as a GIF")
+    parser.add_argument(
+        "--strip", type=Path, metavar="FOLDER", help="also write pictures of that timeline as PNGs, for a paper"
+    )
+    parser.add_argument("--columns", type=positive_int, default=5, help="how many steps the strip shows (%(default)s)")
+    parser.add_argument("--watch", action="store_true", help="rewrite the page until the run ends")
     parser.add_argument("--every", type=positive_int, default=30, help="seconds between two pages (%(default)s)")
     args = parser.parse_args(argv)
     if missing():
@@ -71,7 +73,7 @@ def _read(folders: list[Path]) -> list[RunData]:
 
 
 def _watch(folders: list[Path], output: Path, every: int) -> None:
-    """Write the page anew until no run goes on, or until Ctrl-C."""
+    """Rewrite the page until no run is running, or until Ctrl-C."""
     runs = _read(folders)
     if not any(run.status == "running" for run in runs):
         told = "; ".join(f"{run.name}: {run.status}" for run in runs)

@@ -6,11 +6,11 @@
     try { return JSON.parse(sessionStorage.getItem(key)) || {}; } catch { return {}; }
   }
 
-  // -- the timeline: one slider for all runs; each shows its last frame at or before the step -------------------------
+  // -- the timeline: one slider for all runs; each shows its last snapshot at or before the step -------------------------
   const slider = document.getElementById("slider");
   let timer = null;
   if (slider) {
-    const kept = recall().step; // of a page that is watched, before it loaded itself anew
+    const kept = recall().step; // the step shown before a watched page reloaded itself
     if (kept !== undefined && data.refresh !== null) slider.value = data.steps.findLastIndex((step) => step <= kept);
     const play = document.getElementById("play"), shown = document.getElementById("step");
     const timelines = [...document.querySelectorAll(".timeline")].map((element) => {
@@ -71,7 +71,7 @@
     show();
   }
 
-  // -- a page that is watched loads itself anew, but not while it plays, and goes on where one was -----------------
+  // -- a watched page reloads itself, but not while it plays, and returns to the step that was shown -----------------
   if (data.refresh !== null) {
     const details = [...document.querySelectorAll("details")];
     (recall().open || []).forEach((index) => { if (details[index]) details[index].open = true; });
@@ -85,7 +85,7 @@
     }, 1000 * data.refresh);
   }
 
-  // -- the charts: drawn when they come into sight, in the colours of the page --------------------------------------
+  // -- the charts: drawn when they are scrolled into view, in the colours of the page --------------------------------------
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const theme = () => ({
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("--text"), size: 12 },

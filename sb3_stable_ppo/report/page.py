@@ -39,7 +39,7 @@ def render(runs: Sequence[RunData], refresh: int | None = None) -> str:
     The page of a run, or of several laid over each other.
 
     :param runs: one or more
-    :param refresh: seconds after which the page loads itself anew; None: it does not
+    :param refresh: seconds after which the page reloads itself; None: it does not
     :return: HTML
     """
     labels = _labels(runs)
@@ -110,13 +110,13 @@ def _about(label: str, run: RunData, timeline: Timeline) -> dict[str, Any]:
     told += [f"{name} {number}" for name, number in versions.items() if number] if isinstance(versions, dict) else []
     settings = json.dumps(run.settings, indent=2, default=str) if run.settings else ""
     ending = {
-        "killed": "The process that trained is gone without having said so: this is what it left.",
+        "killed": "The process that trained is gone without having recorded an end: this is what it left.",
         "running": "The run goes on, or was killed on another machine: this is what there is so far.",
         "failed": f"The run ended with an error: {facts.get('error', 'which is not on record')}",
     }
     notes = [ending[run.status]] if run.status in ending else []
     if facts.get("resumed_from"):
-        notes.append(f"It went on from {facts['resumed_from']}: what is called first here is where it went on.")
+        notes.append(f'The run was resumed from {facts["resumed_from"]}: "at first" means where it was resumed.')
     return {
         "label": label,
         "verdict": verdict_of(run, timeline),

@@ -157,7 +157,7 @@ def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
     host = os.uname().nodename
     folder = write_run(tmp_path / "run", status="running", pid=gone.pid, host=host)
     assert read_run(folder).status == "killed"
-    assert "gone without having said so" in render([read_run(folder)])
+    assert "gone without having recorded an end" in render([read_run(folder)])
     RunWriter(folder).describe(pid=os.getpid())
     assert read_run(folder).status == "running"
     RunWriter(folder).describe(pid=gone.pid, host="elsewhere")
