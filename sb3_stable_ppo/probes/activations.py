@@ -20,6 +20,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
+from sb3_stable_ppo.common.layer_names import is_critic_layer as is_critic_layer
 from sb3_stable_ppo.probes.outputs import Observations, outputs_of
 
 _BRANCHES = {
@@ -251,12 +252,3 @@ def _without_fused_attention() -> Iterator[None]:
         yield
     finally:
         th.backends.mha.set_fastpath_enabled(was_enabled)
-
-
-def is_critic_layer(layer: str) -> bool:
-    """
-    Whether a layer serves the critic alone. A critic that is flat, for want of rewards that differ, is no collapse.
-
-    :param layer: its name
-    """
-    return layer.startswith(("vf.", "critic."))

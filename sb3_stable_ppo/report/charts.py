@@ -13,7 +13,16 @@ import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from sb3_stable_ppo.report.comparison import Group, band
-from sb3_stable_ppo.runs.data import EVALUATION, RETURN, Floats, RunData, Series, health_series, live_shares
+from sb3_stable_ppo.runs.data import (
+    EVALUATION,
+    RETURN,
+    Floats,
+    RunData,
+    Series,
+    health_series,
+    least_live_series,
+    live_shares,
+)
 
 MAX_POINTS = 1000
 """Of a curve on the page; longer ones keep the least and the largest value of each stretch."""
@@ -158,7 +167,8 @@ def comparison_charts(groups: Sequence[Group]) -> list[tuple[str, go.Figure]]:
         if name is not None:
             parts = [(group, [run.curves[name] for run in group.runs if name in run.curves]) for group in groups]
             figures.append((chart.title, _overlay(parts, chart.sign)))
-    worst = [(group, [_least_live(run) for run in group.runs if live_shares(run.health)]) for group in groups]
+    worst = [(group, [least_live_series(run.health) for run in group.runs]) for group in groups]
+    worst = [(group, [series for series in found if len(series.steps)]) for group, found in worst]
     if any(series for _, series in worst):
         figures.append(("Live units of the layer with the fewest", _overlay(worst)))
     sranks = [(group, [health_series(run.health, "features", "srank") for run in group.runs]) for group in groups]
@@ -243,13 +253,6 @@ def _overlay(parts: Iterable[tuple[Group, list[Series]]], sign: int = 1) -> go.F
         _add(figure, Series(grid, mean), f"mean of {group.name}", colour, 1, width=2.4)
     figure.update_layout(showlegend=False)  # the page has one legend for all
     return figure
-
-
-def _least_live(run: RunData) -> Series:
-    """At each step the share of the layer with the fewest live units."""
-    shares = list(live_shares(run.health).values())
-    steps = shares[0].steps
-    return Series(steps, np.nanmin([np.interp(steps, series.steps, series.values) for series in shares], axis=0))
 
 
 def _map(rows: dict[str, Series], is_bad: bool, reduce: Any) -> go.Figure | None:

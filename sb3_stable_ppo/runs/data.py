@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_stable_ppo.common.errors import UsageError, described
+from sb3_stable_ppo.common.layer_names import is_critic_layer
 from sb3_stable_ppo.runs.folder import RunReader
 
 Floats = npt.NDArray[np.float64]
@@ -318,3 +319,28 @@ def live_shares(health: list[dict[str, Any]]) -> dict[str, Series]:
         live, units = (health_series(health, "layers", name, key) for key in ("live", "units"))
         shares[name] = Series(live.steps, live.values / np.maximum(units.values, 1))
     return shares
+
+
+def least_live_series(health: list[dict[str, Any]]) -> Series:
+    """
+    At each step the share of live units of the layer that has the smallest, among those the actions depend on.
+
+    :param health: lines of ``health.jsonl``
+    :return: empty where no such layer was measured
+    """
+    actor = [found for layer, found in live_shares(health).items() if not is_critic_layer(layer) and len(found.steps)]
+    if not actor:
+        return series([])
+    steps = np.unique(np.concatenate([found.steps for found in actor]))
+    return Series(steps, np.nanmin([np.interp(steps, *found) for found in actor], axis=0))
+
+
+def least_live_share(health: list[dict[str, Any]]) -> float | None:
+    """
+    The share of live units at the end, of the layer that has the smallest, among those the actions depend on.
+
+    :param health: lines of ``health.jsonl``
+    :return: from 0 to 1; None if the last line has no such layer, as when the network is numerically broken
+    """
+    values = least_live_series(health[-1:]).values
+    return float(values[-1]) if len(values) else None

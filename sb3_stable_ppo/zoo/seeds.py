@@ -18,8 +18,7 @@ from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.signals import handled
 from sb3_stable_ppo.parallel.local import EXIT_USAGE, Job, Statuses, last_line
 from sb3_stable_ppo.parallel.options import WorkerOptions
-from sb3_stable_ppo.probes.activations import is_critic_layer
-from sb3_stable_ppo.runs.data import EVALUATION, RETURN, RunData, live_shares, read_run
+from sb3_stable_ppo.runs.data import EVALUATION, RETURN, RunData, least_live_share, read_run
 from sb3_stable_ppo.runs.folder import RunReader
 
 CRASHED = "crashed"
@@ -188,5 +187,5 @@ def _last_return(run: RunData) -> float | None:
 
 def _least_live(run: RunData) -> str:
     """The share of live units at the end, of the actor's layer with the smallest share."""
-    shares = [found.values[-1] for name, found in live_shares(run.health).items() if not is_critic_layer(name)]
-    return f"{min(shares):.0%}" if shares else "-"
+    share = least_live_share(run.health)
+    return "-" if share is None else f"{share:.0%}"
