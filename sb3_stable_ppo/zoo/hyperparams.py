@@ -111,13 +111,13 @@ def find_class(path: str, what: str) -> type:
     """
     module_name, _, name = str(path).rpartition(".")
     if not module_name:
-        raise UsageError(f"{what} {path!r} is no dotted path, such as sb3_stable_ppo.TorchRolloutBuffer.")
+        raise UsageError(f"{what} {path!r} is not a dotted path, such as sb3_stable_ppo.TorchRolloutBuffer.")
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"{what} {path!r} cannot be imported: {error}.") from error
     if not isinstance(found, type):
-        raise UsageError(f"{what} {path!r} is no class.")
+        raise UsageError(f"{what} {path!r} is not a class.")
     return found
 
 
@@ -140,13 +140,13 @@ def keywords_of(cls: type) -> set[str]:
     return names - {"self", "_init_setup_model"}
 
 
-def class_entries(callback: Any) -> list[tuple[str, Mapping[str, Any]]]:
+def class_entries(specified: Any) -> list[tuple[str, Mapping[str, Any]]]:
     """
-    Name and arguments of each callback.
+    Name and arguments of each class that ``callback``, ``env_wrapper`` or ``vec_env_wrapper`` names.
 
-    :param callback: in any of rl_zoo3's forms: a name, a dict of one name and its arguments, a list of such, or None
+    :param specified: in any of rl_zoo3's forms: a name, a dict of one name and its arguments, a list of such, or None
     """
-    entries = callback if isinstance(callback, list) else [] if callback is None else [callback]
+    entries = specified if isinstance(specified, list) else [] if specified is None else [specified]
     return [next(iter(entry.items())) if isinstance(entry, Mapping) else (entry, {}) for entry in entries]
 
 

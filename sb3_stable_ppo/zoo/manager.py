@@ -5,14 +5,9 @@ outside.
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 import shutil
-import socket
 from collections import OrderedDict
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pprint import pprint
 from typing import Any
@@ -22,24 +17,25 @@ from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger, make_output_format
-from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.utils import LinearSchedule, get_latest_run_id
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, one_line
+from sb3_stable_ppo.common.patching import patched
+from sb3_stable_ppo.envs.subprocesses import CONNECTION_ERRORS
 from sb3_stable_ppo.fast.config import FastPathConfig
-from sb3_stable_ppo.runs.callback import RunCallback
 from sb3_stable_ppo.runs.folder import RunWriter
-from sb3_stable_ppo.schedules.learning_rate import counting_schedule, make_schedule
-from sb3_stable_ppo.studies.storage import is_file, open_storage, without_password
+from sb3_stable_ppo.studies.storage import is_file, open_storage
 from sb3_stable_ppo.zoo.atari_options import ale_options
-from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, class_entries, find_class, with_numbers
+from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
+from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_class, with_numbers
+from sb3_stable_ppo.zoo.learning import ModelInTraining
 from sb3_stable_ppo.zoo.masks import masked_evaluation
-from sb3_stable_ppo.zoo.trials import merged_sampling, with_trial
+from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, unpickled_study
+from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, facts_at_start, run_logger
+from sb3_stable_ppo.zoo.schedules import is_schedule_of, read_schedules
+from sb3_stable_ppo.zoo.trials import merged_sampling, saved_params, with_trial
 
 STOCK_VEC_ENVS: dict[str, type[VecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
-PACKAGES = ("sb3-stable-ppo", "stable-baselines3", "sb3-contrib", "rl_zoo3", "torch", "gymnasium", "ale-py", "numpy")
 
 
 class StableExperimentManager(ExperimentManager):
@@ -65,15 +61,7 @@ class StableExperimentManager(ExperimentManager):
         trial_id, self.trial_id = self.trial_id, None  # rl_zoo3 takes trial 0 for none, and merges no policy_kwargs
         hyperparams, _ = super().read_hyperparameters()
         if trial_id is not None and not self.optimize_hyperparameters:
-            what = f"--trial-id {trial_id} --study-name {self.study_name}"
-            if not self.storage or not self.study_name:
-                raise UsageError("--trial-id needs --storage and --study-name, where the trial is.")
-            if is_file(self.storage) and not Path(self.storage).is_file():
-                raise UsageError(f"{what}: there is no file {self.storage}.")
-            try:
-                params = self.load_trial(self.storage, self.study_name, trial_id, convert=False)
-            except Exception as error:
-                raise UsageError(f"{what}: {described(error)}") from error
+            params = saved_params(self.load_trial, self.storage, self.study_name, trial_id)
             steps = self.n_timesteps if self.n_timesteps > 0 else int(float(hyperparams["n_timesteps"]))
             hyperparams = {**with_trial(self.algo, hyperparams, params, steps), **(self.custom_hyperparams or {})}
             pprint({f"with trial {trial_id}": hyperparams})
@@ -83,27 +71,14 @@ class StableExperimentManager(ExperimentManager):
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         """As rl_zoo3's, which keeps the command line with the model, and the database's password in it."""
-        super()._save_config(saved_hyperparams)
-        if self.storage:
-            for path in (Path(self.params_path) / name for name in ("args.yml", "command.txt")):
-                path.write_text(path.read_text().replace(self.storage, without_password(self.storage)[0]))
+        shown = redacted_arguments(self.args, self.storage)
+        with redacted_command(self.storage), patched(self, "args", shown):
+            super()._save_config(saved_hyperparams)
 
     @staticmethod
     def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
         """Our schedules as ``learning_rate: {schedule: step, …}``; and ``lin_`` that ends at zero, not below it."""
-        ready: dict[str, Any] = {}
-        for key in ("learning_rate", "clip_range", "clip_range_vf"):
-            value = hyperparams.get(key)
-            if isinstance(value, dict):
-                if key != "learning_rate" or "schedule" not in value:
-                    raise UsageError(f"{key}: {value} is no schedule. learning_rate takes {{schedule: step, …}}.")
-                ready[key] = make_schedule(**value)
-            elif isinstance(value, str):
-                prefix, _, initial = value.partition("_")
-                try:
-                    ready[key] = LinearSchedule(float(initial if prefix == "lin" else "?"), 0.0, 1.0)
-                except ValueError:
-                    raise UsageError(f"{key}: {value!r} is neither a number nor lin_ and a number.") from None
+        ready = read_schedules(hyperparams)
         others = {key: value for key, value in hyperparams.items() if key not in ready}
         return {**ExperimentManager._preprocess_schedules(others), **ready}
 
@@ -143,14 +118,9 @@ class StableExperimentManager(ExperimentManager):
             super().create_callbacks()  # type: ignore[no-untyped-call]
 
     def hyperparameters_optimization(self) -> None:
-        """As rl_zoo3's, which pickles the study, and a database's password in it; what is there is in the database."""
-        before = set(Path(self.log_path).glob("report_*.pkl"))
-        try:
+        """As rl_zoo3's, which keeps a database's password in the study's attributes and in a pickle of the study."""
+        with redacted_command(self.storage), unpickled_study(self.storage):
             super().hyperparameters_optimization()
-        finally:
-            if self.storage and not is_file(self.storage):
-                for path in set(Path(self.log_path).glob("report_*.pkl")) - before:
-                    path.unlink()
 
     def objective(self, trial: Any) -> float:
         """As rl_zoo3's, with masks, and what the YAML file says of the network and the guards."""
@@ -171,18 +141,18 @@ class StableExperimentManager(ExperimentManager):
                 raise UsageError("--storage needs --study-name.")
             if not is_file(self.storage):
                 open_storage(self.storage)  # which tells in one sentence where it cannot be reached
-        self._new_parents = [path for path in Path(self.save_path).parents if not path.exists()]
         try:
-            self._claim_folder()
+            self._folder = ClaimedFolder(self.save_path)
         except OSError as error:
-            _remove_empty(self._new_parents)
             raise UsageError(f"--log-folder {self.log_folder}: {error}") from error
+        self.save_path = str(self._folder.path)
+        self.params_path = f"{self.save_path}/{self.env_name}"
         try:
             results = super().setup_experiment()
             if results is not None:
                 self._set_up_run(results[0])
         except BaseException as error:
-            self._give_up_folder()
+            self._folder.give_up()
             if isinstance(error, UsageError) or not isinstance(error, Exception):
                 raise
             told = one_line(error) if isinstance(error, (ValueError, AssertionError)) else described(error)
@@ -193,60 +163,29 @@ class StableExperimentManager(ExperimentManager):
         self.is_set_up = True
         return results
 
-    def _claim_folder(self) -> None:
-        """Make the run's folder, under the next number if another process was faster."""
-        while True:
-            try:
-                Path(self.save_path).mkdir(parents=True)
-                return
-            except FileExistsError:
-                stem, _, number = Path(self.save_path).name.rpartition("_")
-                if not number.isdigit():  # with --uuid no other run can have it
-                    raise
-                self.save_path = str(Path(self.save_path).with_name(f"{stem}_{int(number) + 1}"))
-                self.params_path = f"{self.save_path}/{self.env_name}"
-
-    def _give_up_folder(self) -> None:
-        shutil.rmtree(self.save_path, ignore_errors=True)
-        _remove_empty(self._new_parents)
-
     def _set_up_run(self, model: BaseAlgorithm) -> None:
         """Log to the run folder: SB3's progress.csv and TensorBoard; tables on the terminal if no bar is there."""
-        tensorboard = str(Path(self.save_path) / "tensorboard")
-        if self.tensorboard_log is not None:
-            name = type(model).__name__
-            tensorboard = str(
-                Path(self.tensorboard_log) / f"{name}_{get_latest_run_id(self.tensorboard_log, name) + 1}"
-            )
         tables = self.verbose > 1 or (self.verbose > 0 and not self.show_progress)
-        formats = {"csv": self.save_path, "tensorboard": tensorboard, **({"stdout": self.save_path} if tables else {})}
-        model.set_logger(Logger(self.save_path, [make_output_format(name, path) for name, path in formats.items()]))
+        model.set_logger(run_logger(self.save_path, model, self.tensorboard_log, tables))
         config = getattr(model.policy, "fast_path_config", FastPathConfig())  # stock policies have none
         fast_path = None if config.is_plain else config.describe(model.device)
         if fast_path and self.verbose > 0:
             print(f"Fast path: {fast_path}")
         self.run = RunWriter(self.save_path)
         self.run.describe(
-            status="running",
-            pid=os.getpid(),
-            host=socket.gethostname(),
+            **facts_at_start(),
             algo=self.algo,
             env=self.env_name.gym_id,
             seed=self.seed,
             task=self.task,
             n_timesteps=self.n_timesteps,
-            started=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             resumed_from=self.trained_agent or None,
             fast_path=fast_path,
-            python=platform.python_version(),
-            versions={package: _version(package) for package in PACKAGES},
         )
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
         """A schedule equal to that in the zip goes on with the zip's count; any other one begins."""
-        saved, _, _ = load_from_zip_file(self.trained_agent, load_data=True)
-        before = counting_schedule((saved or {}).get("learning_rate"))
-        if before is not None and repr(before) == repr(hyperparams.get("learning_rate")):
+        if is_schedule_of(self.trained_agent, hyperparams.get("learning_rate")):
             del hyperparams["learning_rate"]
         return super()._load_pretrained_agent(hyperparams, env)
 
@@ -256,17 +195,21 @@ class StableExperimentManager(ExperimentManager):
 
         :param model: the model to train
         :raises CollapseError: when training cannot go on; the model is saved before
+        :raises RuntimeError: if an env's process was lost; the model is saved before
         :raises UsageError: if it cannot even begin
         """
         status, steps_before, problem = "failed", model.num_timesteps, None
+        training = ModelInTraining(model, resumes=self.continue_training)
         try:
-            super().learn(_Resuming(model) if self.continue_training else model)  # type: ignore[arg-type]
+            try:
+                super().learn(training)  # type: ignore[arg-type]  # which has what is used of a model
+            except CONNECTION_ERRORS:  # Ctrl-C reaches the envs' processes too, and they are gone when they are closed
+                if not training.was_interrupted:
+                    raise
             status = "finished" if model.num_timesteps >= model._total_timesteps else "stopped"
         except CollapseError as error:
             status, problem = "collapsed", str(error)
             raise
-        except (BrokenPipeError, ConnectionResetError, EOFError):
-            status = "stopped"  # Ctrl-C reaches the envs' processes too, and they are gone when they are closed
         except (ValueError, AssertionError) as error:
             if model.num_timesteps > steps_before:
                 problem = f"{type(error).__name__}: {error}"
@@ -283,46 +226,4 @@ class StableExperimentManager(ExperimentManager):
             if status:
                 self.run.describe(status=status, num_timesteps=model.num_timesteps, error=problem)
             else:
-                self._give_up_folder()
-
-
-def without_run_callbacks(specified: Any) -> list[Any]:
-    """
-    The callbacks of a YAML file but for those that write to a run folder.
-
-    :param specified: in any of rl_zoo3's forms
-    """
-    return [
-        {name: options}
-        for name, options in class_entries(specified)
-        if not issubclass(find_class(name, "callback"), RunCallback)
-    ]
-
-
-class _Resuming:
-    """Stands in for a model in ``ExperimentManager.learn``, which resets the count of timesteps."""
-
-    def __init__(self, model: BaseAlgorithm) -> None:
-        self._model = model
-
-    def learn(self, total_timesteps: int, **kwargs: Any) -> BaseAlgorithm:
-        return self._model.learn(total_timesteps, reset_num_timesteps=False, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Remove folders made in vain, innermost first, up to the first that is not empty: another run may be in it."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
+                self._folder.give_up()

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
+from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.schedules.learning_rate import make_schedule
 from sb3_stable_ppo.studies.space import SEARCHED, as_hyperparams, sample
+from sb3_stable_ppo.studies.storage import is_file
 from sb3_stable_ppo.zoo.hyperparams import find_policy, keywords_of
 from sb3_stable_ppo.zoo.registry import ALGORITHMS
 
@@ -49,6 +52,29 @@ def merged_sampling(algo: str, hyperparams: Mapping[str, Any], n_envs: int, n_ti
         yield
     finally:
         samplers[algo] = stock
+
+
+def saved_params(
+    load_trial: Callable[..., dict[str, Any]], storage: str | None, study_name: str | None, trial_id: int
+) -> dict[str, Any]:
+    """
+    The parameters of a trial in a study.
+
+    :param load_trial: rl_zoo3's ``ExperimentManager.load_trial``
+    :param storage: a database's URL or a file
+    :param study_name: the study's name
+    :param trial_id: the trial's number, 0 included
+    :raises UsageError: if there is no such trial
+    """
+    what = f"--trial-id {trial_id} --study-name {study_name}"
+    if not storage or not study_name:
+        raise UsageError("--trial-id needs --storage and --study-name, where the trial is.")
+    if is_file(storage) and not Path(storage).is_file():
+        raise UsageError(f"{what}: there is no file {storage}.")
+    try:
+        return load_trial(storage, study_name, trial_id, convert=False)
+    except Exception as error:
+        raise UsageError(f"{what}: {described(error)}") from error
 
 
 def with_trial(algo: str, entry: Mapping[str, Any], params: Mapping[str, Any], n_timesteps: int) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule
+from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.hyperparams import class_entries, keywords_of, with_numbers
-from sb3_stable_ppo.zoo.manager import StableExperimentManager, without_run_callbacks
+from sb3_stable_ppo.zoo.manager import StableExperimentManager
 from sb3_stable_ppo.zoo.registry import config_file, register
 
 CARTPOLE: dict[str, Any] = {
@@ -239,7 +240,7 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     ([], {"callback": "sb3_stable_ppo.NoCallback"}, "callback 'sb3_stable_ppo.NoCallback' cannot be imported"),
     ([], {"callback": [{"sb3_stable_ppo.HealthCallback": {"evry": 1}}]}, "HealthCallback has no argument 'evry'"),
     ([], {"callback": "sb3_stable_ppo.HealthCallback", "batch_size": 1}, "`batch_size` must be greater than 1"),
-    ([], {"callback": "HealthCallback"}, "callback 'HealthCallback' is no dotted path"),
+    ([], {"callback": "HealthCallback"}, "callback 'HealthCallback' is not a dotted path"),
     ([], {"callback": [{"sb3_stable_ppo.HealthCallback": None}]}, "is followed by a colon but by no arguments"),
     ([], {"callback": "sb3_stable_ppo.ActivationSnapshotCallback"}, "draws convolutional layers"),
     ([], {"policy_kwargs": {"negative_slope": "big"}}, "negative_slope must be a number from 0 to 1, not 'big'"),
