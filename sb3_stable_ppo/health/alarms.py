@@ -73,12 +73,12 @@ class AlarmRule:
     meaning: str
 
     def is_beyond(self, value: float, bound: float) -> bool:
-        """Above where large values are bad, below where small ones are; what is no number is beyond."""
+        """Above where large values are bad, below where small ones are; NaN is beyond."""
         return not value < bound if self.raise_at > self.clear_at else not value > bound
 
 
 def _number(value: Any) -> float:
-    """What is no number is null in ``health.jsonl``."""
+    """NaN is null in ``health.jsonl``."""
     return math.nan if value is None else float(value)
 
 

@@ -149,7 +149,7 @@ def health_figures(policy: BasePolicy, probe: ActivationProbe, reading: PolicyRe
 
     :param policy: that was looked at
     :param probe: it was looked at through
-    :param seen: what was seen
+    :param reading: what was read
     :param thorough: with the ranks of the features, and each layer's ``srank``
     :return: ``layers``, ``features``, ``policy``
     """
