@@ -63,7 +63,16 @@ def train(folder: Path, crash: str, vec_env: str) -> "subprocess.CompletedProces
         "from sb3_stable_ppo.cli.app import main\nsys.exit(main(sys.argv[1:]))"
     )
     call = ["train", "--env", "Crash-v0", "--gym-packages", "zoo_crash_env", "--vec-env", vec_env, "--seed", "0"]
-    flags = ["-conf", str(folder / "config.yml"), "-f", str(folder / "logs"), "--eval-freq", "-1", "--no-report"]
+    flags = [
+        "-conf",
+        str(folder / "config.yml"),
+        "-f",
+        str(folder / "logs"),
+        "--eval-freq",
+        "-1",
+        "--no-report",
+        "--no-progress",
+    ]
     return subprocess.run(
         [sys.executable, "-c", code, *call, *flags],
         env={**os.environ, "PYTHONPATH": paths, "CRASH": crash},
