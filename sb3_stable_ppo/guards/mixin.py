@@ -65,7 +65,7 @@ class GuardMixin(OnPolicyAlgorithm):
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_said", "_checked_env", "_backup", "_check_gradients", "_error"]
+        return [*super()._excluded_save_params(), "_warned", "_checked_env", "_backup", "_check_gradients", "_error"]
 
     # -- while collecting ----------------------------------------------------------------------------------------------
 

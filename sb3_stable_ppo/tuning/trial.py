@@ -22,11 +22,12 @@ from sb3_stable_ppo.common.signals import was_interrupted
 from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.health.alarms import Event
 from sb3_stable_ppo.health.callback import HealthCallback
-from sb3_stable_ppo.probes.activations import is_critic_layer
+from sb3_stable_ppo.runs.data import least_live_share
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.studies.space import as_hyperparams, sample
+from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, keywords_of, with_numbers
-from sb3_stable_ppo.zoo.manager import StableExperimentManager, without_run_callbacks
+from sb3_stable_ppo.zoo.manager import StableExperimentManager
 from sb3_stable_ppo.zoo.masks import MaskedTrialEvalCallback
 
 COLLAPSES = ("nonfinite", "inactive_layer", "dormant_layer", "low_rank", "one_action")
@@ -209,6 +210,4 @@ def least_live(folder: str) -> float:
     :param folder: of the run
     :return: from 0 to 1; 0 if nothing was measured
     """
-    lines = list(RunReader(folder).health())
-    layers = lines[-1]["layers"] if lines else {}
-    return min((one["live"] / one["units"] for name, one in layers.items() if not is_critic_layer(name)), default=0.0)
+    return least_live_share(list(RunReader(folder).health())) or 0.0

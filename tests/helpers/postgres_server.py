@@ -1,7 +1,7 @@
 """
 A real PostgreSQL on loopback, thrown away afterwards. By hand, until Ctrl-C:
 
-    python tests/postgres_server.py --max-connections 300
+    python tests/helpers/postgres_server.py --max-connections 300
 """
 
 from __future__ import annotations
