@@ -19,7 +19,6 @@ from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule
 from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.hyperparams import class_entries, keywords_of, with_numbers
-from sb3_stable_ppo.zoo.manager import StableExperimentManager
 from sb3_stable_ppo.zoo.registry import config_file, register
 
 CARTPOLE: dict[str, Any] = {
@@ -379,22 +378,6 @@ def test_callbacks_in_all_of_the_zoos_forms() -> None:
 def test_trials_have_no_callbacks_that_write_to_a_run_folder() -> None:
     specified = ["sb3_stable_ppo.HealthCallback", {"sb3_stable_ppo.LRSchedulerCallback": {"schedule": "step"}}]
     assert without_run_callbacks(specified) == [{"sb3_stable_ppo.LRSchedulerCallback": {"schedule": "step"}}]
-
-
-def test_what_we_override_in_the_zoo_is_still_there() -> None:
-    """The canary: a method that upstream renames would silently no longer be ours."""
-    from rl_zoo3.exp_manager import ExperimentManager
-
-    for name in (
-        "read_hyperparameters",
-        "_preprocess_schedules",
-        "_preprocess_hyperparams",
-        "setup_experiment",
-        "_load_pretrained_agent",
-        "learn",
-    ):
-        assert name in vars(StableExperimentManager), name
-        assert hasattr(ExperimentManager, name), f"rl_zoo3 no longer has {name}"
 
 
 def test_run_json_is_json(tmp_path: Path) -> None:
