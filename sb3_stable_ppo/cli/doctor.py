@@ -13,9 +13,7 @@ from sb3_stable_ppo.cli.arguments import non_negative_int, parser_of, positive_i
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.files import json_ready
 from sb3_stable_ppo.common.packages import import_packages
-from sb3_stable_ppo.doctor.examine import examine
 from sb3_stable_ppo.doctor.findings import Diagnosis
-from sb3_stable_ppo.envs.registry import check_env
 
 
 def run(argv: list[str]) -> int:
@@ -36,6 +34,9 @@ def run(argv: list[str]) -> int:
         raise UsageError(
             "--weights-only looks at weights alone: leave --env out, or --weights-only if you trust the file."
         )
+    from sb3_stable_ppo.doctor.examine import examine  # here, so that --help does not wait for torch
+    from sb3_stable_ppo.envs.registry import check_env
+
     import_packages(args.gym_packages)
     if args.env:
         check_env(args.env)
