@@ -91,6 +91,7 @@ def test_a_rooms_lazy_names_are_those_that_type_checkers_see(room: str) -> None:
     seen = imported_for_type_checkers(room)
     assert sorted(seen) == module.__all__
     assert set(seen) <= set(dir(module))
+    assert not set(seen) & {path.stem for path in (PACKAGE / room).iterdir()}, "a module hides a name once imported"
     for name, place in seen.items():
         assert getattr(module, name) is getattr(importlib.import_module(place), name)
 

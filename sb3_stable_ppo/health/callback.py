@@ -98,6 +98,11 @@ class HealthCallback(RunCallback):
         self.budget, self.on_alarm, self.every_steps = budget, on_alarm, int(every_steps)
         self._rollout: _Rollout | None = None
 
+    @property
+    def spent_seconds(self) -> float:
+        """Seconds that this run has spent on health: in the callback, and in its hooks while ``train()`` runs."""
+        return self._budget.spent
+
     def _on_training_start(self) -> None:
         super()._on_training_start()
         self._budget = Budget(self.budget)
