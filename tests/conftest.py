@@ -19,3 +19,9 @@ gym.register_envs(ale_py)
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     th.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _distributions_are_validated() -> None:
+    """torch.compile switches torch's validation off for the whole process (``torch._dynamo.eval_frame``)."""
+    th.distributions.Distribution.set_default_validate_args(True)

@@ -54,10 +54,12 @@ def all_finite(tensors: list[th.Tensor]) -> bool:
     return bool(th.isfinite(total)) or all(bool(th.isfinite(tensor).all()) for tensor in tensors)
 
 
-def is_broken_distribution(error: ValueError) -> bool:
+def is_broken_distribution(error: Exception) -> bool:
     """
-    Whether an error is torch's validation of a distribution's parameters, which NaN in a network's output fails.
+    Whether an error is what torch raises when NaN in a network's output reaches a distribution: a ValueError of its
+    validation, or, where ``torch.compile`` has switched the validation off for the process, a RuntimeError of sampling.
 
     :param error: that a forward pass has raised
     """
-    return "to satisfy the constraint" in str(error)
+    text = str(error)
+    return "to satisfy the constraint" in text or "probability tensor contains either" in text

@@ -111,7 +111,7 @@ class Plan(NamedTuple):
             manager.learn(results[0])
             if was_interrupted():
                 raise KeyboardInterrupt
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             if not isinstance(error, CollapseError) and not is_broken_distribution(error):
                 raise
             trial.set_user_attr("collapsed", f"seed {seed}: {one_line(error, 300)}")

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,12 @@ def test_two_launchers_on_one_database_do_every_trial_once_though_a_worker_is_ki
     ]
     call += ["--pruner", "none", "--storage", where, "--workers", "1"]
     launchers = [begin(*call) for _ in range(2)]
-    time.sleep(3)
-    commands = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    assert "sb3_stable_ppo.tuning.worker" in commands
+
+    def commands_with_a_worker() -> str:
+        listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+        return listed if "sb3_stable_ppo.tuning.worker" in listed else ""
+
+    commands = until(commands_with_a_worker)
     secret = postgres_server.PASSWORD.replace("/", "%2F")
     assert not [line for line in commands.splitlines() if secret in line and "tuning.worker" in line]
     study = until(lambda: study_in(where))

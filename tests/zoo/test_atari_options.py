@@ -87,7 +87,7 @@ def test_subproc_is_one_word_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ({"frame_stack": -1}, "frame_stack must be a whole number of at least 1, not -1"),
         (
             {"rollout_buffer_class": "TorchRolloutBuffer"},
-            "is no dotted path, such as sb3_stable_ppo.TorchRolloutBuffer",
+            "is not a dotted path, such as sb3_stable_ppo.TorchRolloutBuffer",
         ),
         ({"rollout_buffer_class": "sb3_stable_ppo.NoBuffer"}, "rollout_buffer_class 'sb3_stable_ppo.NoBuffer' cannot"),
     ],

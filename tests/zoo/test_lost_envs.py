@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Crash(CartPoleEnv):
                 signal.pause()
             if crash == "sigterm":  # a scheduler's, to the main process alone
                 os.kill(int(os.environ["MAIN_PID"]), signal.SIGTERM)
-                signal.pause()
+                time.sleep(3)
             raise {"eof": EOFError, "pipe": BrokenPipeError, "bug": KeyError}.get(crash, OSError)(
                 "lost the game server"
             )
