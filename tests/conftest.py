@@ -16,6 +16,16 @@ from helpers.servers import cluster as cluster, port as port, where as where
 gym.register_envs(ale_py)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that two processes end at about the same time."""
+
+    def seconds(item: pytest.Item) -> float:
+        slow = item.get_closest_marker("slow")
+        return 0.0 if slow is None else slow.kwargs.get("seconds", 10.0)
+
+    items.sort(key=lambda item: -seconds(item))
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     th.set_num_threads(1)
