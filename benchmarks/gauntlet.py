@@ -162,7 +162,7 @@ def run(stress: str, variant: str, seed: int, steps: int | None = None) -> dict[
     except CollapseError as error:
         outcome, reason = "stopped with CollapseError", str(error)[:200]
     except ValueError as error:
-        if "to satisfy the constraint" not in str(error):  # torch's, where the policy puts out no numbers any more
+        if "to satisfy the constraint" not in str(error):  # torch's, where the outputs of the policy are NaN
             raise
         outcome, reason = "collapsed", f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     if outcome == "survived" and (reason := collapsed(signs.signs, FLOORS[spec.env])):
@@ -208,7 +208,7 @@ def table() -> str:
             words = []
             for row in rows:
                 ret = row["last"].get("ret")
-                reason = "no numbers any more" if "Expected parameter" in (row["reason"] or "") else row["reason"]
+                reason = "NaN outputs" if "Expected parameter" in (row["reason"] or "") else row["reason"]
                 note = f" ({reason})" if reason else f" ({'-' if ret is None else format(ret, '.4g')})"
                 undone = f", {row['undone_updates']} undone" if row["undone_updates"] else ""
                 words.append(f"{row['outcome']}{note}{undone}")

@@ -113,7 +113,7 @@ def collect(model: BaseAlgorithm, env: VecEnv, rows: int) -> Any:
             found.append(copy.deepcopy(observations))
         try:
             actions, state = model.predict(observations, state, starts)
-        except ValueError:  # the policy puts out no numbers: what was seen so far is enough to say so
+        except ValueError:  # the policy puts out NaN: what was seen so far is enough to say so
             break
         observations, _, starts, _ = env.step(actions)
     if isinstance(found[0], dict):

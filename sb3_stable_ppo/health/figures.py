@@ -42,7 +42,7 @@ OUTPUTS = "what the layers or the policy put out is not finite, though the weigh
 
 
 class NotFinite(ValueError):
-    """A network that puts out no numbers; what is not finite, in words."""
+    """A network whose weights or outputs are not finite; the message says which."""
 
 
 class PolicyReading(NamedTuple):

@@ -13,16 +13,8 @@ import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
 from sb3_stable_ppo.report.comparison import Group, band
-from sb3_stable_ppo.runs.data import (
-    EVALUATION,
-    RETURN,
-    Floats,
-    RunData,
-    Series,
-    health_series,
-    least_live_series,
-    live_shares,
-)
+from sb3_stable_ppo.runs.data import RunData
+from sb3_stable_ppo.runs.series import EVALUATION, RETURN, Floats, Series, health_series, least_live_series, live_shares
 
 MAX_POINTS = 1000
 """Of a curve on the page; longer ones keep the least and the largest value of each stretch."""
@@ -179,7 +171,7 @@ def comparison_charts(groups: Sequence[Group]) -> list[tuple[str, go.Figure]]:
 
 def thinned(series: Series, count: int = MAX_POINTS) -> Series:
     """
-    The least and the largest value of each of ``count / 3`` stretches, and what is no number, so that no spike is lost.
+    The least and the largest value of each of ``count / 3`` stretches, and NaN, so that no spike is lost.
 
     :param series: any length
     :param count: at most so many points

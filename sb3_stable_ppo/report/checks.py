@@ -11,7 +11,8 @@ import numpy as np
 
 from sb3_stable_ppo.health.thresholds import BALANCED, DARK, EARLY_STEPS, ONE_ACTION
 from sb3_stable_ppo.probes.activations import is_critic_layer
-from sb3_stable_ppo.runs.data import EVALUATION, RETURN, Floats, RunData, health_series, live_shares
+from sb3_stable_ppo.runs.data import RunData
+from sb3_stable_ppo.runs.series import EVALUATION, RETURN, Floats, health_series, live_shares
 from sb3_stable_ppo.snapshots.timeline import Timeline
 
 YES, NO, OPEN = "yes", "no", "open"
@@ -141,7 +142,7 @@ def _spikes(run: RunData) -> Check:
 def spikes_in(values: Floats, metric: str) -> list[int]:
     """
     Where values stand out: by ``FAR`` times the usual distance from the median of their ``WINDOW`` neighbours, and by
-    the metric's floor; or are beyond all measure; or no numbers.
+    the metric's floor; or are beyond all measure, or NaN.
 
     :param values: one by row of the log
     :param metric: one of ``FLOORS``

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_stable_ppo.runs.data import Floats, RunData, Series
+from sb3_stable_ppo.runs.data import RunData
+from sb3_stable_ppo.runs.series import Floats, Series
 
 GRID, RESAMPLED = 200, 1000
 CONFIDENCE = 0.95

@@ -25,8 +25,9 @@ from sb3_stable_ppo.report.charts import COLOURS, comparison_charts, curve_chart
 from sb3_stable_ppo.report.checks import checks_of
 from sb3_stable_ppo.report.comparison import grouped
 from sb3_stable_ppo.report.verdict import verdict_of
-from sb3_stable_ppo.runs.data import EVALUATION, RETURN, RunData
+from sb3_stable_ppo.runs.data import RunData
 from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.series import EVALUATION, RETURN
 from sb3_stable_ppo.snapshots.timeline import MAX_BYTES, MAX_FRAMES, Timeline, evenly, palette_png, png, timeline_of
 
 LEAST_FRAMES = 40

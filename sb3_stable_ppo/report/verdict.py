@@ -17,7 +17,8 @@ from sb3_stable_ppo.health.thresholds import (
     verdict_of_alarm,
 )
 from sb3_stable_ppo.report.checks import NO, OPEN, SUSTAINED, YES
-from sb3_stable_ppo.runs.data import RunData, active_alarms, live_shares
+from sb3_stable_ppo.runs.data import RunData
+from sb3_stable_ppo.runs.series import active_alarms, live_shares
 from sb3_stable_ppo.snapshots.timeline import Timeline
 
 

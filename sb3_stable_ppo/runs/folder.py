@@ -86,7 +86,7 @@ class RunWriter:
 
     def health(self, step: int, figures: Mapping[str, Any]) -> None:
         """
-        Append a line to ``health.jsonl``. What is no number, or infinite, is written as null.
+        Append a line to ``health.jsonl``. NaN and infinity are written as null.
 
         :param step: environment steps so far
         :param figures: by name
@@ -151,7 +151,7 @@ class RunReader:
         return facts if isinstance(facts, dict) else {}
 
     def health(self) -> Iterator[dict[str, Any]]:
-        """The lines of ``health.jsonl`` in their order; what is no such line is passed over."""
+        """The lines of ``health.jsonl`` in their order; lines that are cut short or are something else are left out."""
         path = self.folder / "health.jsonl"
         if not path.is_file():
             return

@@ -12,8 +12,8 @@ import numpy as np
 
 from sb3_stable_ppo.common.errors import one_line
 from sb3_stable_ppo.common.files import Array
-from sb3_stable_ppo.runs.data import Series
 from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.series import Series
 from sb3_stable_ppo.snapshots.pictures import PALETTE, Image, index_grid
 
 MAX_FRAMES = 200
@@ -115,7 +115,7 @@ def layer_timeline(activations: list[Array]) -> LayerTimeline:
     peaks = np.array([np.abs(frame.astype(np.float32)).max(axis=(1, 2)) for frame in activations])  # frames x channels
     scale = timeline_scale(peaks)
     frames = [index_grid(fitted(frame), scale) for frame in activations]
-    active = [int(count) for count in (~(peaks <= ACTIVE * scale)).sum(axis=1)]  # what is no number glares
+    active = [int(count) for count in (~(peaks <= ACTIVE * scale)).sum(axis=1)]  # NaN counts as active
     broken = [int(count) for count in (~np.isfinite(peaks)).sum(axis=1)]
     return LayerTimeline(activations[0].shape[0], scale, frames, active, broken)
 

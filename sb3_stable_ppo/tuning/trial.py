@@ -22,8 +22,8 @@ from sb3_stable_ppo.common.signals import was_interrupted
 from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.health.alarms import Event
 from sb3_stable_ppo.health.callback import HealthCallback
-from sb3_stable_ppo.runs.data import least_live_share
 from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.series import least_live_share
 from sb3_stable_ppo.studies.space import as_hyperparams, sample
 from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, keywords_of, with_numbers

@@ -18,8 +18,9 @@ from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.signals import handled
 from sb3_stable_ppo.parallel.local import EXIT_USAGE, Job, Statuses, last_line
 from sb3_stable_ppo.parallel.options import WorkerOptions
-from sb3_stable_ppo.runs.data import EVALUATION, RETURN, RunData, least_live_share, read_run
+from sb3_stable_ppo.runs.data import RunData, read_run
 from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.series import EVALUATION, RETURN, least_live_share
 
 CRASHED = "crashed"
 """Folder for what a killed process left of a run that was then begun again."""

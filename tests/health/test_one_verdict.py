@@ -19,8 +19,9 @@ from sb3_stable_ppo.health.thresholds import (
     verdict_of_alarm,
 )
 from sb3_stable_ppo.report.verdict import verdict_of
-from sb3_stable_ppo.runs.data import active_alarms, read_run
+from sb3_stable_ppo.runs.data import read_run
 from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.series import active_alarms
 from sb3_stable_ppo.snapshots.timeline import timeline_of
 
 

@@ -32,8 +32,9 @@ from sb3_stable_ppo.report.checks import Check, checks_of, spikes_in
 from sb3_stable_ppo.report.comparison import band, grouped
 from sb3_stable_ppo.report.page import render
 from sb3_stable_ppo.report.verdict import Verdict, verdict_of
-from sb3_stable_ppo.runs.data import RunData, Series, read_run, series
+from sb3_stable_ppo.runs.data import RunData, read_run
 from sb3_stable_ppo.runs.folder import RunReader, RunWriter
+from sb3_stable_ppo.runs.series import Series, series
 from sb3_stable_ppo.snapshots.pictures import GAP, NONFINITE, index_grid
 from sb3_stable_ppo.snapshots.timeline import (
     MAX_BYTES,

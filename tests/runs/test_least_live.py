@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sb3_stable_ppo.runs.data import least_live_series, least_live_share
+from sb3_stable_ppo.runs.series import least_live_series, least_live_share
 
 
 def line(step: int, **live: int) -> dict[str, Any]:
