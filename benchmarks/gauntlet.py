@@ -28,6 +28,8 @@ from command import benchmark_parser, markdown, parsed
 from pong import FAST_PATH, SETTINGS, make_pong
 from record import finished, folder, is_done, record
 from sb3_stable_ppo import CollapseError, StableMaskablePPO, StablePPO, StableRecurrentPPO, policies
+from sb3_stable_ppo.common.errors import described
+from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.envs.atari import make_atari_env
 from sb3_stable_ppo.parallel.local import Job, run_here
 from sb3_stable_ppo.parallel.ray import run_on_ray
@@ -162,9 +164,9 @@ def run(stress: str, variant: str, seed: int, steps: int | None = None) -> dict[
     except CollapseError as error:
         outcome, reason = "stopped with CollapseError", str(error)[:200]
     except ValueError as error:
-        if "to satisfy the constraint" not in str(error):  # torch's, where the outputs of the policy are NaN
+        if not is_broken_distribution(error):
             raise
-        outcome, reason = "collapsed", f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        outcome, reason = "collapsed", described(error, 120)
     if outcome == "survived" and (reason := collapsed(signs.signs, FLOORS[spec.env])):
         outcome = "collapsed"
     model.env.close()

@@ -57,6 +57,7 @@ def test_help_imports_no_torch() -> None:
     assert run_python(code).splitlines()[-1] == "False False"
 
 
+@pytest.mark.slow
 def test_a_variant_that_fails_is_named_with_the_reason() -> None:
     with pytest.raises(RuntimeError, match=r"^no such: KeyError: 'no such'$"):
         list(bench.measure([{"variant": "no such", "env_id": "", "n_envs": 1, "steps": 1, "seed": 0}]))

@@ -19,8 +19,6 @@ SHARED = {"command", "pong", "record", "vitals"}
 """Modules that benchmarks import, which measure nothing by themselves."""
 NAMES = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - SHARED)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = {"calibration", "emulator_threads", "long_pong", "report_cost", "throughput"}
-"""Those whose smallest form takes about ten seconds or more."""
 
 
 @pytest.fixture
@@ -43,7 +41,8 @@ def real_results() -> dict[str, int]:
     return {path.name: path.stat().st_size for path in (BENCHMARKS / "results").iterdir()}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NAMES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_runs_in_its_smallest_form_and_leaves_the_real_results_alone(
     name: str,
     results: Path,

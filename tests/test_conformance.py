@@ -123,6 +123,7 @@ def test_healthy_training_is_bit_identical_over_action_spaces(algorithm: Any, ac
         assert_identical(algorithm, policy_of(algorithm), lambda: make(actions))
 
 
+@pytest.mark.slow
 @ALL
 @pytest.mark.parametrize("options", [{"target_kl": 1e-4}, {"clip_range_vf": 0.1}, {"n_epochs": 5}, {"ent_coef": 0.1}])
 def test_healthy_training_is_bit_identical_over_options(algorithm: Any, options: Any) -> None:
@@ -332,6 +333,7 @@ def test_an_update_past_max_kl_is_undone_retried_and_dropped_with_everything_res
     assert schedule.count == 1  # retries do not advance it
 
 
+@pytest.mark.slow
 @ALL
 def test_an_update_at_a_hundred_times_the_rate_is_tamed(algorithm: Any) -> None:
     log = Logged()

@@ -103,6 +103,7 @@ def test_a_model_saved_again_names_its_classes_by_the_package_alone(tmp_path: Pa
     assert StablePPO.load(tmp_path / "again.zip").guards == GuardConfig(max_newly_inactive_fraction=0.7)
 
 
+@pytest.mark.slow
 def test_an_old_model_loads_in_a_process_that_has_imported_nothing_else() -> None:
     code = (
         "import sys\n"

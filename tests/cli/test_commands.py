@@ -179,6 +179,7 @@ def test_stock_rl_zoo3_trains_our_policy_by_its_dotted_path(env: str, tmp_path: 
     assert type(model) is PPO
 
 
+@pytest.mark.slow
 def test_python_m_is_the_same_program() -> None:
     command = [sys.executable, "-m", "sb3_stable_ppo"]
     assert subprocess.run([*command, "--version"], capture_output=True, text=True).stdout == "sb3-stable-ppo 0.1.0\n"
@@ -189,6 +190,7 @@ def test_python_m_is_the_same_program() -> None:
     assert "stable_ppo" in done.stdout
 
 
+@pytest.mark.slow
 def test_runs_started_at_the_same_time_have_folders_of_their_own(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     command = [sys.executable, "-m", "sb3_stable_ppo", "train", "--env", "CartPole-v1", "-conf", config]
@@ -311,6 +313,7 @@ def test_an_earlier_run_beside_a_failed_one_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "logs" / "stable_ppo").iterdir()] == ["CartPole-v1_1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "flags", "sentence"),
     [

@@ -56,6 +56,7 @@ def test_seeds_hold_for_one_reset_as_in_sb3() -> None:
     env.close()
 
 
+@pytest.mark.slow
 def test_rewards_are_signs_in_float32_and_the_raw_score_is_in_the_info() -> None:
     env = AtariVecEnv("MsPacmanNoFrameskip-v4", 2, seed=0, terminal_on_life_loss=False)
     raw = AtariVecEnv("MsPacmanNoFrameskip-v4", 2, seed=0, terminal_on_life_loss=False, clip_reward=False)

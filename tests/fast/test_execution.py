@@ -28,6 +28,7 @@ from sb3_stable_ppo.policies.extractors import StableCNN
 from sb3_stable_ppo.probes.activations import ActivationProbe
 
 
+@pytest.mark.slow
 @with_each_option
 def test_each_option_computes_the_same_within_its_tolerance(name: str) -> None:
     cls = StablePongPolicy if name == "all" else StableCnnPolicy  # compiling takes seconds: each of them once

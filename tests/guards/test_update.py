@@ -170,6 +170,7 @@ def test_healthy_training_is_bit_identical_to_stock_ppo_on_cartpole(policy: Any,
     assert len(our_log.updates) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["CnnPolicy", StablePongPolicy])
 def test_healthy_training_is_bit_identical_to_stock_ppo_on_pong(policy: Any) -> None:
     stock, ours = (

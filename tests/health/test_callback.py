@@ -107,6 +107,7 @@ def test_units_that_were_killed_are_counted(tmp_path: Path) -> None:
     assert conv1["fault"] == "linear"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["DQN", "SAC", "TD3", "QRDQN", "TQC"])
 def test_off_policy_networks_are_read_every_so_many_steps(name: str, tmp_path: Path) -> None:
     cls = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
@@ -119,6 +120,7 @@ def test_off_policy_networks_are_read_every_so_many_steps(name: str, tmp_path: P
     assert lines[0]["features"]["srank"] > 0, "the first measurement is thorough"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["PPO", "A2C", "TRPO", "MaskablePPO", "RecurrentPPO", "DQN", "SAC", "TD3"])
 def test_a_run_with_health_ends_in_the_very_weights_of_a_run_without(name: str, tmp_path: Path) -> None:
     cls = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
@@ -296,6 +298,7 @@ def test_ranks_are_compared_with_their_peak_and_norms_with_the_first_five() -> N
     ]
 
 
+@pytest.mark.slow
 def test_a_network_that_breaks_is_said_with_its_layer_and_its_last_healthy_model_is_kept(tmp_path: Path) -> None:
     callbacks = [Break("features_extractor.cnn.conv2", 128, -10.0), HealthCallback(folder=tmp_path, budget=None)]
     with pytest.warns(UserWarning, match="HealthCallback: 100% of the units of conv2 are linear") as warned:

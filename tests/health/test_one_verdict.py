@@ -25,6 +25,7 @@ from sb3_stable_ppo.runs.series import active_alarms
 from sb3_stable_ppo.snapshots.timeline import timeline_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("is_dead", "word"), [(False, "early training"), (True, "collapsed activations")])
 def test_alarms_doctor_and_report_agree_on_a_healthy_and_on_a_dead_run(
     is_dead: bool, word: str, tmp_path: Path

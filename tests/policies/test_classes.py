@@ -248,6 +248,7 @@ def test_calibration_adds_no_key_to_the_state_dict_and_draws_no_random_number() 
 OPTIONS: dict[str, Any] = {"norm": "batch", "norm_position": "before", "activation": "elu", "init_gain": 0.7}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", SPACES)
 def test_policy_save_and_load_in_a_fresh_process(policy: type, tmp_path: Path) -> None:
     built = build(policy, **OPTIONS, share_features_extractor=False)
@@ -263,6 +264,7 @@ def test_policy_save_and_load_in_a_fresh_process(policy: type, tmp_path: Path) -
     assert float(total) == float(sum(p.double().abs().sum() for p in built.state_dict().values()))
 
 
+@pytest.mark.slow
 def test_model_save_and_load_in_a_fresh_process_predicts_the_same(tmp_path: Path) -> None:
     model = PPO(StableMlpPolicy, make_cartpole(), n_steps=16, batch_size=16, policy_kwargs={**OPTIONS}, seed=0).learn(
         32

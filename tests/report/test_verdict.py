@@ -415,12 +415,14 @@ def test_facts_that_are_of_the_wrong_kind_are_no_traceback(content: str, tmp_pat
     assert "run" in render([read_run(folder)])
 
 
+@pytest.mark.slow
 def test_a_page_of_two_million_steps_stays_light(tmp_path: Path) -> None:
     page = render([read_run(write_run(tmp_path / "run", rollouts=1953, snapshots=500))])
     assert len(page) < 25_000_000
     assert "200 of the 500 snapshots of run are shown, evenly spaced" in page
 
 
+@pytest.mark.slow
 def test_a_network_with_large_maps_has_fewer_frames_on_its_page(tmp_path: Path) -> None:
     writer, random = RunWriter(tmp_path / "run"), np.random.default_rng(0)
     for step in range(1, 101):
@@ -456,6 +458,7 @@ def test_curves_have_sb3s_values_and_the_marks_on_their_axis(tmp_path: Path) -> 
     assert [shape.x0 for shape in charts["Entropy"].layout.shapes] == [31 * 1024, 21 * 1024]
 
 
+@pytest.mark.slow
 def test_more_marks_than_one_can_tell_apart_are_thinned_but_for_alarms() -> None:
     curves = {next(iter(COUNTED)): list(range(500)), "train/loss": [0.1] * 500}
     run = run_of(curves, [health_line(events=[event("low_rank", step=123)])])
@@ -555,6 +558,7 @@ def test_the_command_writes_page_gif_and_strip(tmp_path: Path, capsys: pytest.Ca
     assert np.asarray(Image.open(strip / "conv1_000001024.png")).shape == (127, 127, 3)
 
 
+@pytest.mark.slow
 def test_watching_ends_with_the_run(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", status="running", pid=os.getpid(), host=os.uname().nodename)
     command = [sys.executable, "-m", "sb3_stable_ppo", "report", str(folder), "--watch", "--every", "1"]

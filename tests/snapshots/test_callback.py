@@ -32,6 +32,7 @@ def pong_model(**options: Any) -> StablePPO:
     return StablePPO(StablePongPolicy, make_pong(), **{**SMALL, **options})
 
 
+@pytest.mark.slow
 def test_a_run_with_callbacks_ends_in_the_very_weights_of_a_run_without(tmp_path: Path) -> None:
     watched = pong_model().learn(
         192, callback=[ActivationSnapshotCallback(50, tmp_path), HealthCallback(folder=tmp_path)]

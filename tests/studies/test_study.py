@@ -149,6 +149,7 @@ def test_the_best_trials_need_one_that_is_complete(tmp_path: Path) -> None:
     assert [trial.value for trial in best_trials(study)] == [3.0]
 
 
+@pytest.mark.slow
 @needs_postgres
 @pytest.mark.xdist_group("postgres")
 def test_a_trial_that_gives_no_sign_of_life_is_tried_again_with_its_parameters(where: str) -> None:

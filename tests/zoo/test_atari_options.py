@@ -66,6 +66,7 @@ def test_the_buffer_of_a_configuration_is_the_class_it_names(tmp_path: Path, mon
     assert isinstance(models[0].rollout_buffer, TorchRolloutBuffer)
 
 
+@pytest.mark.slow
 def test_subproc_is_one_word_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     managers: list[Any] = []
     learn = StableExperimentManager.learn
@@ -114,6 +115,7 @@ def test_the_wrappers_arguments_are_passed_on() -> None:
         ale_options({**PONG, "vec_env": 3}, "PongNoFrameskip-v4", "here")
 
 
+@pytest.mark.slow
 def test_what_the_flags_say_of_the_env_is_not_passed_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,7 @@ def test_enjoy_writes_a_video(cartpole_run: Path, tmp_path: Path) -> None:
     assert frames.std() > 0
 
 
+@pytest.mark.slow
 def test_plot_saves_the_figure(cartpole_run: Path, tmp_path: Path) -> None:
     picture = tmp_path / "returns.png"
     flags = ["-a", "stable_ppo", "-e", "CartPole-v1", "-f", str(cartpole_run), "--save", str(picture)]
@@ -178,6 +179,7 @@ def test_plot_saves_the_figure(cartpole_run: Path, tmp_path: Path) -> None:
     assert picture.stat().st_size > 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
