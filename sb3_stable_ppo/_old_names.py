@@ -41,7 +41,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "counting": ("schedules.update_counter",),
     "crew": ("parallel.local",),
     "diagnosis": ("doctor.diagnosis",),
-    "doctor": ("doctor.examine", "cli.doctor"),
+    "doctor": ("doctor.examination", "cli.doctor"),
     "env_ids": ("envs.registry",),
     "envs": ("envs.atari",),
     "errors": ("common.errors",),
@@ -100,9 +100,15 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 RENAMED: dict[str, str] = {
     "Body": "BlockConfig",
+    "CnnBody": "CnnPolicyMixin",
     "Film": "Timeline",
     "GradientTap": "GradientRecorder",
+    "LayerFilm": "LayerTimeline",
+    "MlpBody": "MlpPolicyMixin",
+    "MultiInputBody": "MultiInputPolicyMixin",
     "Outcome": "Check",
+    "Picked": "Resolved",
+    "PongBody": "PongPolicyMixin",
     "Seen": "PolicyReading",
     "Speed": "FastPathConfig",
 }

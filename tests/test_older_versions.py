@@ -123,6 +123,7 @@ def test_every_old_module_is_importable_with_the_classes_that_a_pickle_can_name(
     found = importlib.import_module(module)
     exports = {name for name in NAMES["sb3_stable_ppo"] if name != "diagnose"}
     named = {name for name in NAMES[module] if name in exports or name in RENAMED or name == "InfoActionMasks"}
+    named |= {name for name in NAMES[module] if module == "sb3_stable_ppo.policies"}  # of which users derive their own
     assert [name for name in named if not isinstance(getattr(found, name, None), type)] == []
 
 

@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
         raise UsageError(
             "--weights-only looks at weights alone: leave --env out, or --weights-only if you trust the file."
         )
-    from sb3_stable_ppo.doctor.examine import examine  # here, so that --help does not wait for torch
+    from sb3_stable_ppo.doctor.examination import examine  # here, so that --help does not wait for torch
     from sb3_stable_ppo.envs.registry import check_env
 
     import_packages(args.gym_packages)

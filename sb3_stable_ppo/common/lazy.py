@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from sb3_stable_ppo._old_names import find_old_name
@@ -49,7 +50,9 @@ def lazy_exports(
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *module_of})
+        module = sys.modules[package]
+        rooms = {info.name for info in iter_modules(module.__path__) if not info.name.startswith("_")}
+        return sorted({*module_of, *rooms, *(name for name in vars(module) if name.startswith("__"))})
 
     return __getattr__, __dir__, sorted(module_of)
 
@@ -57,7 +60,8 @@ def lazy_exports(
 def public(cls: Class) -> Class:
     """
     Class decorator: pickles and messages name the class as users import it, ``sb3_stable_ppo.StepLR``. The module that
-    it happens to be defined in can then change without breaking what was saved.
+    it happens to be defined in can then change without breaking what was saved. (The price: ``inspect.getsource`` looks
+    for the class in the package and does not find it.)
 
     :param cls: one of the package's own exports
     """

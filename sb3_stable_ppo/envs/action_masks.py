@@ -14,7 +14,7 @@ import numpy.typing as npt
 class InfoActionMasks(gym.Wrapper[Any, Any, Any, Any]):
     """
     ``action_masks()``, which MaskablePPO calls, for envs that put their mask into ``info["action_mask"]``, as
-    Gymnasium's Taxi does. In YAML: ``env_wrapper: [sb3_stable_ppo.zoo_masks.InfoActionMasks]``.
+    Gymnasium's Taxi does. In YAML: ``env_wrapper: [sb3_stable_ppo.envs.InfoActionMasks]``.
 
     :param env: with one discrete action
     :raises ValueError: if its actions are of another kind, or its ``info`` has no mask

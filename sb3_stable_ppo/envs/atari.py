@@ -98,22 +98,18 @@ class AtariVecEnv(VecEnv):
         monitor_dir: str | Path | None = None,
     ) -> None:
         spec = atari_spec(env_id)
-        for name, value, least in (
-            ("n_envs", n_envs, 1),
-            ("screen_size", screen_size, 1),
-            ("frame_stack", frame_stack, 1),
-            ("frame_skip", 1 if frame_skip is None else frame_skip, 1),
-            ("noop_max", noop_max, 0),
-            ("num_threads", num_threads, 0),
-        ):
-            whole_number(value, name, least)
+        n_envs = whole_number(n_envs, "n_envs", 1)
+        screen_size = whole_number(screen_size, "screen_size", 1)
+        frame_stack = whole_number(frame_stack, "frame_stack", 1)
+        frame_skip = frame_skip_of(spec) if frame_skip is None else whole_number(frame_skip, "frame_skip", 1)
+        noop_max = whole_number(noop_max, "noop_max")
         if action_repeat_probability is None:
             action_repeat_probability = float(spec.kwargs["repeat_action_probability"])
-        threads = int(num_threads) or min(int(n_envs), th.get_num_threads())
+        threads = whole_number(num_threads, "num_threads") or min(n_envs, th.get_num_threads())
         with batch_scheduling():
             self._ale = AtariVectorEnv(
                 spec.kwargs["game"],
-                int(n_envs),
+                n_envs,
                 num_threads=threads,
                 thread_affinity_offset=affinity_offset(threads),
                 max_num_frames_per_episode=spec.kwargs["max_num_frames_per_episode"],
@@ -123,7 +119,7 @@ class AtariVecEnv(VecEnv):
                 img_height=screen_size,
                 img_width=screen_size,
                 stack_num=frame_stack,
-                frameskip=int(frame_skip or frame_skip_of(spec)),
+                frameskip=frame_skip,
                 noop_max=noop_max,
                 life_loss_info=terminal_on_life_loss,  # ALE's episodic_life would begin a new game at each lost life
                 reward_clipping=False,  # it would lose the raw score
@@ -133,7 +129,7 @@ class AtariVecEnv(VecEnv):
         self.observation_space, self.action_space = space, actions
         meanings = [action.name for action in self._ale.ale.get_action_set()]
         self._games = [AtariGame(self, spec, meanings) for _ in range(n_envs)]
-        super().__init__(int(n_envs), space, actions)
+        super().__init__(n_envs, space, actions)
         self._scores = np.zeros(self.num_envs)
         self._starts = np.zeros(self.num_envs, dtype=np.int64)
         self._t_start = time.time()
@@ -267,7 +263,7 @@ def make_atari_env(
         options: dict[str, Any] = {"num_threads": num_threads, "monitor_dir": monitor_dir, **(wrapper_kwargs or {})}
         return AtariVecEnv(env_id, n_envs, seed, frame_stack=frame_stack, **options)
     spec = atari_spec(env_id)
-    whole_number(n_envs, "n_envs", 1)
+    n_envs = whole_number(n_envs, "n_envs", 1)
     if frame_skip_of(spec) == spec.kwargs["frameskip"]:  # an id that skips by itself: the wrapper would skip once more
         wrapper_kwargs = {"frame_skip": 1, **(wrapper_kwargs or {})}
     stock: type[DummyVecEnv] | type[SubprocVecEnv] = DummyVecEnv if vec_env == "dummy" else SubprocVecEnv
@@ -282,7 +278,7 @@ def atari_spec(env_id: str) -> Any:
     The Gymnasium spec of an Atari game.
 
     :param env_id: a Gymnasium id
-    :raises ValueError: if there is no such id, it is no Atari game, or its ROM is missing
+    :raises ValueError: if there is no such id, it is not an Atari game, or its ROM is missing
     """
     atari = [name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("ale_py")]
     if env_id not in atari:

@@ -31,7 +31,7 @@ class CheckedVecEnv(VecEnvWrapper):
     Checks what each step of an env gives.
 
     :param venv: the env; images of bytes are always finite and cost nothing
-    :param say_once: takes a kind of event and a sentence about it, for the user
+    :param warn_once: takes a kind of event and a sentence about it, for the user
     """
 
     def __init__(self, venv: VecEnv, warn_once: WarnOnce) -> None:

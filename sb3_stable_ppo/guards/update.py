@@ -45,7 +45,7 @@ class GuardedUpdate:
 
     :param model: PPO, MaskablePPO or RecurrentPPO
     :param guards: the bounds
-    :param say_once: takes a kind of event and a sentence about it, for the user
+    :param warn_once: takes a kind of event and a sentence about it, for the user
     :param check_gradients: look at each gradient before its step, which small networks feel. A step on a gradient that
         is not finite leaves weights that are not, so where an update can be undone it is enough to look at those
     """

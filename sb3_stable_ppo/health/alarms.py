@@ -87,7 +87,7 @@ def _first_layer(name: str) -> Callable[[Figures, float], Symptom | None]:
 
     def find(figures: Figures, bound: float) -> Symptom | None:
         layers = {where: layer for where, layer in figures.get("layers", {}).items() if not is_critic_layer(where)}
-        found = [Symptom(_number(layer[name]), where) for where, layer in layers.items()]
+        found = [Symptom(_number(layer[name]), where) for where, layer in layers.items() if name in layer]
         return next((symptom for symptom in found if not symptom.value < bound), max(found, default=None))
 
     return find

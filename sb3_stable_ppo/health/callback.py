@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
-from sb3_stable_ppo.common.checks import unknown, whole_number
+from sb3_stable_ppo.common.checks import number, unknown, whole_number
 from sb3_stable_ppo.common.errors import CollapseError
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.common.patching import patched
@@ -87,15 +87,15 @@ class HealthCallback(RunCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(folder, verbose=verbose)
-        numbers = {"every": every, "rows": rows, "thorough_rows": thorough_rows, "every_steps": every_steps}
-        for name, number in numbers.items():
-            whole_number(number, name, 1)
-        if budget is not None and not 0 < budget <= 1:
-            raise ValueError(f"budget is a share of the training time, in (0, 1], or None, not {budget!r}.")
+        if budget is not None:
+            budget = number(budget, "budget", high=1.0)
+            if budget == 0:
+                raise ValueError("budget is a share of the training time, in (0, 1], or None, not 0.")
         if not callable(on_alarm) and on_alarm not in ON_ALARM:
             raise ValueError(unknown("on_alarm", on_alarm, ON_ALARM, also=", or give a function"))
-        self.every, self.rows, self.thorough_rows = int(every), int(rows), int(thorough_rows)
-        self.budget, self.on_alarm, self.every_steps = budget, on_alarm, int(every_steps)
+        self.every, self.every_steps = whole_number(every, "every", 1), whole_number(every_steps, "every_steps", 1)
+        self.rows, self.thorough_rows = whole_number(rows, "rows", 1), whole_number(thorough_rows, "thorough_rows", 1)
+        self.budget, self.on_alarm = budget, on_alarm
         self._rollout: _Rollout | None = None
 
     @property

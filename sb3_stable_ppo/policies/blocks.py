@@ -49,8 +49,8 @@ class BlockConfig:
         one_of(self.activation, tuple(ACTIVATIONS), "activation")
         if self.norm_position is not None:
             one_of(self.norm_position, NORM_POSITIONS, "norm_position")
-        number(self.negative_slope, "negative_slope", high=1.0)
-        number(self.norm_momentum, "norm_momentum", high=1.0)
+        for name in ("negative_slope", "norm_momentum"):
+            object.__setattr__(self, name, number(getattr(self, name), name, high=1.0))
 
     @property
     def position(self) -> str:

@@ -47,6 +47,9 @@ def verdict_of(run: RunData, timeline: Timeline) -> Verdict:
         layer: dict[str, Any] = run.health[-1].get("layers", {}).get(str(active[name].get("where")), {})
         word = verdict_of_alarm(name, str(layer.get("fault")))
         return Verdict(word, f"{active[name].get('text', name)}.")
+    if active:  # of a version that knows more alarms than this one
+        name, event = next(iter(active.items()))
+        return Verdict(f"alarm: {name}", f"{event.get('text', name)}.")
     broken = [name for name, layer in timeline.layers.items() if layer.broken[-1]]
     if broken:
         return Verdict("numerically broken", f"{', '.join(broken)}: not finite in the last snapshot.")

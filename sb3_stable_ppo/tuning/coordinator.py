@@ -104,7 +104,7 @@ def tune(
     import_packages(gym_packages)
     check_env(env)
     name = study or f"tune_{env.replace('/', '-')}"
-    if Path(name).name != name:
+    if Path(name).name != name or name == "..":
         raise UsageError(f"--study {name}: give a name, not a path.")
     folder = Path(log_folder) / name
     where = storage or str(folder / "journal.log")
@@ -120,7 +120,7 @@ def tune(
             seeds=tuple(range(seed, seed + whole_number(seeds, "seeds", 1))),
             n_evaluations=whole_number(n_evaluations, "n_evaluations", 1),
             eval_episodes=whole_number(eval_episodes, "eval_episodes", 1),
-            health=health,
+            health=bool(health),
             folder=folder / "trials",
         )
     except ValueError as error:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.common.signals import handled
 from sb3_stable_ppo.parallel.local import EXIT_USAGE, Job, Statuses, last_line
 from sb3_stable_ppo.parallel.options import WorkerOptions
@@ -45,7 +46,7 @@ def parse_seeds(text: str) -> list[int]:
         if found is None or (found[2] and int(found[2]) < int(found[1])):
             raise UsageError(f"--seeds {text!r}: give seeds and ranges of seeds, such as 0-9 or 0-4,7.")
         more = range(int(found[1]), int(found[2] or found[1]) + 1)
-        if len(more) > MAX_SEEDS:
+        if len(seeds) + len(more) > MAX_SEEDS:
             raise UsageError(f"--seeds {text!r}: no more than {MAX_SEEDS} at once.")
         seeds += more
     if len(set(seeds)) < len(seeds):
@@ -79,6 +80,9 @@ def train_seeds(
     options = WorkerOptions(workers, ray, worker_gpus)
     if not workers:
         raise UsageError("--workers 0: no seed would be trained; give at least 1.")
+    taken = {"--seed", "-optimize", "--optimize-hyperparameters"} & set(flags)
+    if taken:
+        raise UsageError(f"--seeds and {', '.join(sorted(taken))} in flags do not go together.")
     numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
     log_folder, batch = Path(log_folder), uuid.uuid4().hex[:8]
     logs = log_folder / "seeds" / batch
@@ -104,7 +108,9 @@ def train_seeds(
         raise
     wrong = next((name for name, status in statuses.items() if status == EXIT_USAGE), None)
     if wrong is not None:
-        raise UsageError(f"{wrong}: {last_line(logs / f'{wrong}.log')}")
+        told = last_line(logs / f"{wrong}.log").removeprefix(f"{PROGRAM}: error: ")
+        shutil.rmtree(logs)  # a mistake in the call leaves nothing behind
+        raise UsageError(f"{wrong}: {told}")
     runs = runs_of(log_folder, tasks)
     show(runs)
     return runs

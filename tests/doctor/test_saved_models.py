@@ -155,7 +155,7 @@ def test_observations_are_normalised_as_in_training(tmp_path: Path, monkeypatch:
     PPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0).save(tmp_path / "model.zip")
     env.save(str(tmp_path / "vecnormalize.pkl"))
     seen: list[Any] = []
-    monkeypatch.setattr("sb3_stable_ppo.doctor.examine.diagnose", lambda _, rows, __: seen.append(rows) or 1 / 0)
+    monkeypatch.setattr("sb3_stable_ppo.doctor.examination.diagnose", lambda _, rows, __: seen.append(rows) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         doctor(tmp_path / "model.zip", "--env", "CartPole-v1", "--rows", 16)
     assert float(np.max(seen[0])) == -10.0, "clipped"

@@ -7,7 +7,7 @@ from stable_baselines3 import PPO
 
 from helpers.envs import make_pong
 from sb3_stable_ppo import HealthCallback, diagnose
-from sb3_stable_ppo.doctor.examine import collect
+from sb3_stable_ppo.doctor.examination import collect
 from sb3_stable_ppo.health.alarms import RULES
 from sb3_stable_ppo.health.thresholds import (
     DARK,

@@ -138,3 +138,8 @@ def test_a_new_batch_norm_is_untracked_until_a_batch_has_passed() -> None:
     assert all(untracked(norm) for norm in batch_norms(cnn))
     cnn(th.rand(2, 4, 84, 84))
     assert not any(untracked(norm) for norm in batch_norms(cnn))
+
+
+def test_numbers_that_yaml_reads_as_strings_are_numbers() -> None:
+    options = BlockConfig(norm="batch", negative_slope="1e-2", norm_momentum="0.2")  # type: ignore[arg-type]
+    assert (options.negative_slope, options.norm_momentum) == (0.01, 0.2)

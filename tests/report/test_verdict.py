@@ -607,3 +607,10 @@ def test_train_leaves_a_report_and_without_it_on_request(tmp_path: Path, capsys:
     assert json.loads((page.parent / "run.json").read_text())["pid"] == os.getpid()
     assert main([*args, "--no-report"]) == 0
     assert not (tmp_path / "stable_ppo" / "CartPole-v1_2" / "report.html").exists()
+
+
+def test_an_alarm_that_this_version_does_not_know_is_not_passed_over() -> None:
+    lines = [health_line(events=[{"name": "my_alarm", "raised": True, "step": 1, "text": "something is odd"}])]
+    run = run_of(health=[{"step": 1, **line} for line in lines])
+    verdict = verdict_of(run, Timeline([], {}, None, 0, []))
+    assert (verdict.word, verdict.state) == ("alarm: my_alarm", "no")
