@@ -26,8 +26,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def shorter(code: str) -> str:
-    """The same code with runs of no more than 2048 steps, and speed measured with one game."""
-    code = re.sub(r"\.learn\((\d[\d_]*)", lambda found: f".learn({min(int(found[1]), STEPS)}", code)
+    """The same code with runs of no more than 2048 steps, 1024 in Python, and speed measured with one game."""
+    code = re.sub(r"\.learn\((\d[\d_]*)", lambda found: f".learn({min(int(found[1]), STEPS // 2)}", code)
     code = re.sub(r"-n (\d+)", lambda found: f"-n {min(int(found[1]), STEPS)}", code)
     return re.sub(r"bench --steps \d+", "bench --n-envs 1 --steps 128", code)
 
@@ -46,6 +46,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("documents")  # they share a run
 @pytest.mark.parametrize("block", blocks("python"), ids=identify)
 def test_a_python_block_runs(block: tuple[str, str], workplace: Path) -> None:
     done = subprocess.run(
