@@ -110,6 +110,8 @@ def tune(
     where = storage or str(folder / "journal.log")
     try:
         one_of(pruner, PRUNERS, "pruner")
+        if not isinstance(health, bool):
+            raise ValueError(f"health must be True or False, not {health!r}.")
         trials, heartbeat = whole_number(trials, "trials", 1), whole_number(heartbeat, "heartbeat", 1)
         n_timesteps, seed = whole_number(n_timesteps, "n_timesteps", 1), whole_number(seed, "seed")
         plan = Plan(
@@ -120,7 +122,7 @@ def tune(
             seeds=tuple(range(seed, seed + whole_number(seeds, "seeds", 1))),
             n_evaluations=whole_number(n_evaluations, "n_evaluations", 1),
             eval_episodes=whole_number(eval_episodes, "eval_episodes", 1),
-            health=bool(health),
+            health=health,
             folder=folder / "trials",
         )
     except ValueError as error:

@@ -178,6 +178,8 @@ def test_an_error_that_is_not_the_storages_is_not_told_as_one(tmp_path: Path, mo
         ({"env": "CartPole-v11"}, "Unknown env 'CartPole-v11'"),
         ({"trials": 0}, "trials must be a whole number of at least 1, not 0"),
         ({"pruner": "axe"}, "Unknown pruner 'axe': choose one of median, halving, none"),
+        ({"health": "no"}, "health must be True or False, not 'no'"),
+        ({"study": ".."}, "--study ..: give a name, not a path"),
         ({"study": "../s"}, "--study ../s: give a name, not a path"),
         ({"worker_gpus": 0.5}, "--worker-gpus is for --ray"),
         ({"ray": "auto"}, "--ray needs --storage with the URL of a database"),
