@@ -37,7 +37,7 @@ def renamed_argument(old: str, old_value: T | None, new: str, new_value: T | Non
 
 def warn_of_old_name(old: str, new: str, stacklevel: int = 3) -> None:
     """
-    Warn of a name that goes away with the next version. (A FutureWarning: Python hides a DeprecationWarning from users.)
+    Warn of a name that goes away with the next version. (A FutureWarning: Python hides DeprecationWarnings.)
 
     :param old: the old name
     :param new: what to write in its place
