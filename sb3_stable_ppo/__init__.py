@@ -15,11 +15,9 @@ from sb3_stable_ppo.common.lazy import lazy_exports
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sb3_stable_ppo.algorithms import (
-        StableMaskablePPO as StableMaskablePPO,
-        StablePPO as StablePPO,
-        StableRecurrentPPO as StableRecurrentPPO,
-    )
+    from sb3_stable_ppo.algorithms.maskable_ppo import StableMaskablePPO as StableMaskablePPO
+    from sb3_stable_ppo.algorithms.ppo import StablePPO as StablePPO
+    from sb3_stable_ppo.algorithms.recurrent_ppo import StableRecurrentPPO as StableRecurrentPPO
     from sb3_stable_ppo.common.errors import CollapseError as CollapseError
     from sb3_stable_ppo.doctor.diagnosis import diagnose as diagnose
     from sb3_stable_ppo.doctor.findings import Diagnosis as Diagnosis, Finding as Finding
@@ -52,7 +50,9 @@ else:
     __getattr__, __dir__, __all__ = lazy_exports(
         __name__,
         {
-            "algorithms": ["StableMaskablePPO", "StablePPO", "StableRecurrentPPO"],
+            "algorithms.maskable_ppo": ["StableMaskablePPO"],
+            "algorithms.ppo": ["StablePPO"],
+            "algorithms.recurrent_ppo": ["StableRecurrentPPO"],
             "common.errors": ["CollapseError"],
             "doctor.diagnosis": ["diagnose"],
             "doctor.findings": ["Diagnosis", "Finding"],
@@ -77,5 +77,6 @@ else:
             "schedules.learning_rate": ["CosineLR", "LinearLR", "StepLR", "WarmupLR"],
             "snapshots.callback": ["ActivationSnapshotCallback"],
         },
+        unlisted=("StableMaskable*Policy", "StableRecurrent*Policy"),  # the algorithm chooses them
     )
     keep_importable()

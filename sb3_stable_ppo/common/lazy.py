@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
@@ -21,7 +22,7 @@ Class = TypeVar("Class", bound=type)
 
 
 def lazy_exports(
-    package: str, names_by_module: Mapping[str, Sequence[str]]
+    package: str, names_by_module: Mapping[str, Sequence[str]], unlisted: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """
     ``__getattr__``, ``__dir__`` and ``__all__`` of a package.
@@ -34,8 +35,11 @@ def lazy_exports(
 
     :param package: its ``__name__``
     :param names_by_module: the public names that each module within the package defines
+    :param unlisted: patterns (``fnmatch``) of names among them that can be imported, but are neither in ``__all__`` nor
+        in ``dir()``: what few users need by name
     """
     module_of = {name: module for module, names in names_by_module.items() for name in names}
+    listed = sorted(name for name in module_of if not any(fnmatchcase(name, pattern) for pattern in unlisted))
 
     def __getattr__(name: str) -> Any:
         if name in module_of:
@@ -52,9 +56,9 @@ def lazy_exports(
     def __dir__() -> list[str]:
         module = sys.modules[package]
         rooms = {info.name for info in iter_modules(module.__path__) if not info.name.startswith("_")}
-        return sorted({*module_of, *rooms, *(name for name in vars(module) if name.startswith("__"))})
+        return sorted({*listed, *rooms, *(name for name in vars(module) if name.startswith("__"))})
 
-    return __getattr__, __dir__, sorted(module_of)
+    return __getattr__, __dir__, listed
 
 
 def public(cls: Class) -> Class:

@@ -115,3 +115,7 @@ class GuardConfig:
                 raise ValueError(f"Guard {name} is given twice: {key} is its old name. Leave one of them out.")
             named[name] = value
         return cls(**named)
+
+
+DEFAULT_GUARDS = GuardConfig()
+"""What an algorithm has if nobody says otherwise."""

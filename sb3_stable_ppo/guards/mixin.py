@@ -21,13 +21,11 @@ from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken
 from sb3_stable_ppo.guards.arithmetic import lost_unit_fraction, newly_inactive_fraction, next_scale
 from sb3_stable_ppo.guards.backup import Backup
 from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
-from sb3_stable_ppo.guards.config import GuardConfig
+from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
 from sb3_stable_ppo.guards.reading import Reading, draw_probe_batch, dump_minibatch, read, row_mask
 from sb3_stable_ppo.guards.update import GuardedUpdate
 from sb3_stable_ppo.metrics.kl import mean_kl
 from sb3_stable_ppo.probes.activations import ActivationProbe
-
-DEFAULT_GUARDS = GuardConfig()
 
 
 class GuardMixin(OnPolicyAlgorithm):

@@ -48,4 +48,5 @@ else:
             "extractors": ["StableCNN", "StableCombinedExtractor", "StableMlpExtractor"],
             "mixin": ["StablePolicyMixin"],
         },
+        unlisted=("StableMaskable*Policy", "StableRecurrent*Policy"),  # the algorithm chooses them
     )

@@ -4,12 +4,13 @@ Policies whose layers stay alive: for PPO and A2C, for MaskablePPO and for Recur
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor
@@ -139,3 +140,19 @@ class StableRecurrentMlpPolicy(MlpPolicyMixin, StableRecurrentMixin):
 @public
 class StableRecurrentMultiInputPolicy(MultiInputPolicyMixin, StableRecurrentMixin):
     """:class:`StableMultiInputPolicy` with LSTMs, for RecurrentPPO."""
+
+
+def own_form(policy: Any, aliases: Mapping[str, type[BasePolicy]]) -> Any:
+    """
+    The form of one of our policies that an algorithm needs.
+
+    >>> from sb3_stable_ppo import StableMaskablePPO
+    >>> own_form(StableMlpPolicy, StableMaskablePPO.policy_aliases).__name__
+    'StableMaskableMlpPolicy'
+
+    :param policy: what a user gave: a name, or any class
+    :param aliases: the algorithm's ``policy_aliases``
+    :return: for :class:`StablePongPolicy` and its three kin the class that their name means there; all else as given
+    """
+    ours = (StablePongPolicy, StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy)
+    return aliases[policy.__name__] if policy in ours else policy
