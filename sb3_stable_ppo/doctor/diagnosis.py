@@ -95,6 +95,9 @@ def _layers(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
     if not figures["layers"]:
         evidence = "No layer with an activation was found: nothing is known of the network's inside."
         yield finding("no_layers", "note", None, None, evidence, "Judge by the policy and the returns.")
+    elif probe.unread and hasattr(probe.policy, "mlp_extractor"):  # elsewhere the outputs are among them
+        evidence = f"Not read, since no activation module stands behind: {', '.join(probe.unread)}."
+        yield finding("unread_layers", "note", len(probe.unread), None, evidence, "Use modules, not functions.")
     for fault, remedy in REMEDIES.items():
         found = [name for name, layer in figures["layers"].items() if layer["fault"] == fault]
         sick = [name for name in found if not figures["layers"][name]["fault_fraction"] < INACTIVE_LAYER]

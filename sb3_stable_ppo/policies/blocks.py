@@ -12,15 +12,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from sb3_stable_ppo.common.checks import number, one_of
+from sb3_stable_ppo.policies.activations import ACTIVATIONS, ActivationFn, as_activation
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "leaky_relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
 NORMS = ("batch", "layer", "none")
 NORM_POSITIONS = ("before", "after")
 
@@ -32,7 +25,8 @@ class BlockConfig:
 
     :param norm: ``batch`` (plain BatchNorm), ``layer`` (GroupNorm(1), LayerNorm's form for images) or ``none``
     :param norm_position: ``before`` or ``after`` the activation; None: ``after`` for batch, ``before`` for layer
-    :param activation: one of ``ACTIVATIONS``
+    :param activation: a word of ``ACTIVATIONS``, or a module class, as SB3's ``activation_fn``; kept as the word where
+        there is one
     :param negative_slope: the slope below zero; only ``leaky_relu`` has one
     :param norm_momentum: share of the newest batch in BatchNorm's running statistics
     :raises ValueError: for an unknown word, listing the choices, or a number outside its range
@@ -40,13 +34,13 @@ class BlockConfig:
 
     norm: str = "layer"
     norm_position: str | None = None
-    activation: str = "leaky_relu"
+    activation: str | ActivationFn = "leaky_relu"
     negative_slope: float = 0.01
     norm_momentum: float = 0.1
 
     def __post_init__(self) -> None:
         one_of(self.norm, NORMS, "norm")
-        one_of(self.activation, tuple(ACTIVATIONS), "activation")
+        object.__setattr__(self, "activation", as_activation(self.activation))
         if self.norm_position is not None:
             one_of(self.norm_position, NORM_POSITIONS, "norm_position")
         for name in ("negative_slope", "norm_momentum"):
@@ -61,7 +55,12 @@ class BlockConfig:
         """A new activation module."""
         if self.activation == "leaky_relu":
             return nn.LeakyReLU(self.negative_slope)
-        return ACTIVATIONS[self.activation]()
+        return ACTIVATIONS[self.activation]() if isinstance(self.activation, str) else self.activation()
+
+    @property
+    def activation_class(self) -> type[nn.Module]:
+        """The class of the activation modules."""
+        return type(self.activation_fn())
 
     def block(self, layer: nn.Conv2d | nn.Linear) -> dict[str, nn.Module]:
         """

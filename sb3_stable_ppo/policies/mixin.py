@@ -23,6 +23,7 @@ from typing_extensions import Self  # torch depends on it; typing has it from 3.
 from sb3_stable_ppo.common.checks import number
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.threads import single_threaded_inference
+from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
 from sb3_stable_ppo.policies.blocks import BlockConfig
 from sb3_stable_ppo.policies.calibration import batch_norms, calibrating, untracked
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
@@ -40,14 +41,15 @@ class StablePolicyMixin(_ActorCritic):
     """
     Norms, LeakyReLU and an init that stays, for any actor-critic policy of SB3.
 
-    All options are plain words and numbers, so that ``policy_kwargs`` can be written in YAML.
+    All options can be plain words and numbers, so that ``policy_kwargs`` can be written in YAML.
 
     :param observation_space: the observation space
     :param action_space: the action space
     :param lr_schedule: learning rate as a function of the remaining progress
     :param norm: ``batch``, ``layer`` or ``none``; None: the policy's default
     :param norm_position: ``before`` or ``after`` the activation; None: the norm's own place
-    :param activation: ``leaky_relu``, ``relu``, ``elu``, ``gelu``, ``silu`` or ``tanh``
+    :param activation: ``leaky_relu`` (the default), ``relu``, ``elu``, ``gelu``, ``silu``, ``tanh``, or a module class
+    :param activation_fn: the same by SB3's name: ``nn.ReLU``, ``nn.Mish``, a class of your own
     :param negative_slope: slope of ``leaky_relu`` below zero
     :param norm_momentum: share of the newest batch in BatchNorm's running statistics
     :param init_gain: gain of the orthogonal init of all layers but the last (0.01 for actions, 1 for the value);
@@ -60,7 +62,7 @@ class StablePolicyMixin(_ActorCritic):
     :param features_extractor_kwargs: further arguments of the extractor
     :param optimizer_kwargs: as SB3's, but Adam keeps SB3's eps of 1e-5 unless they say otherwise: ``{fused: true}``
     :param kwargs: all other arguments of SB3's ``ActorCriticPolicy``
-    :raises ValueError: for an unknown word, or observations that the policy cannot take
+    :raises ValueError: for an unknown word, two activations, or observations that the policy cannot take
     """
 
     default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
@@ -82,7 +84,8 @@ class StablePolicyMixin(_ActorCritic):
         *,
         norm: str | None = None,
         norm_position: str | None = None,
-        activation: str = "leaky_relu",
+        activation: str | ActivationFn | None = None,
+        activation_fn: str | ActivationFn | None = None,
         negative_slope: float = 0.01,
         norm_momentum: float = 0.1,
         init_gain: float = 0.8,
@@ -95,13 +98,13 @@ class StablePolicyMixin(_ActorCritic):
         optimizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if "activation_fn" in kwargs:
-            raise ValueError(
-                "Our policies take the activation as a word: activation='relu', not activation_fn=nn.ReLU."
-            )
         self._check_observations(observation_space)
         block_config = BlockConfig(
-            self.default_norm if norm is None else norm, norm_position, activation, negative_slope, norm_momentum
+            norm=self.default_norm if norm is None else norm,
+            norm_position=norm_position,
+            activation=chosen_activation(activation, activation_fn),
+            negative_slope=negative_slope,
+            norm_momentum=norm_momentum,
         )
         fast_path_config = FastPathConfig(memory_format, precision, compile)
         extractor_class = features_extractor_class or self.default_extractor
@@ -126,6 +129,7 @@ class StablePolicyMixin(_ActorCritic):
             action_space,
             lr_schedule,
             net_arch=self.default_net_arch if net_arch is None else net_arch,
+            activation_fn=block_config.activation_class,
             features_extractor_class=extractor_class,
             features_extractor_kwargs=features_extractor_kwargs,
             optimizer_kwargs=_with_eps(optimizer_kwargs, kwargs.get("optimizer_class", th.optim.Adam)),
@@ -209,7 +213,7 @@ class StablePolicyMixin(_ActorCritic):
         return result
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        """SB3's, for ``BasePolicy.save``: our options as plain words and numbers, which are what ``__init__`` takes."""
+        """SB3's, for ``BasePolicy.save``: our options as ``__init__`` takes them, the activation as its word."""
         data = super()._get_constructor_parameters()
         del data["activation_fn"]
         if data["features_extractor_kwargs"]:  # __init__ makes the FastPathConfig again from the plain words

@@ -4,8 +4,9 @@ Reading the activations of a policy's layers, without leaving a trace.
 A probe runs the policy in eval mode, under ``no_grad``, samples nothing, and on its way out, whatever happened, puts
 back each module's mode and removes its hooks: a run with probes ends in the very weights of a run without.
 
-What a probe cannot read, it passes over: an activation that is a function instead of a module, behind a linear layer;
-anything that puts out several tensors or a nested one; whatever stands behind attention, which mixes the tokens.
+What a probe cannot read, it passes over, and names in ``unread``: an activation that is a function instead of a module,
+behind a linear layer; anything that puts out several tensors or a nested one; whatever stands behind attention, which
+mixes the tokens.
 """
 
 from __future__ import annotations
@@ -86,6 +87,24 @@ def is_activation(module: nn.Module) -> bool:
     return in_activations_file and not isinstance(module, nn.MultiheadAttention)
 
 
+def activation_modules(policy: nn.Module) -> dict[str, nn.Module]:
+    """
+    The activations within a policy: torch's own, and those of the class that the policy was built with
+    (``activation_fn``), which may be a user's. One within another, such as the sigmoid of a user's Swish, is a part.
+
+    :param policy: any policy
+    :return: by their paths, as in the state dict
+    """
+    given = getattr(policy, "activation_fn", None)
+    own = given if isinstance(given, type) else ()
+    found: dict[str, nn.Module] = {}
+    for path, module in policy.named_modules():  # parents come before their children
+        within = any(path.startswith(f"{other}.") for other in found)
+        if not within and (is_activation(module) or (isinstance(module, own) and not _has_layers(module))):
+            found[path] = module
+    return found
+
+
 def is_readable(output: Any) -> bool:
     """Whether what a module has put out is a batch of units: one plain tensor of two dimensions at least."""
     return isinstance(output, th.Tensor) and not output.is_nested and output.dim() >= 2
@@ -106,6 +125,11 @@ def units_second(activation: th.Tensor, layer: Layer) -> th.Tensor:
     usual, other = (-1, 1) if layer.kind == "fc" else (1, -1)
     is_moved = activation.shape[usual] != layer.units and activation.shape[other] == layer.units
     return activation.movedim(other if is_moved else usual, 1)
+
+
+def _has_layers(module: nn.Module) -> bool:
+    """``nn.Sequential(norm, nn.ReLU())`` may serve as an activation; not every ``nn.Sequential`` then is one."""
+    return any(isinstance(child, (nn.Conv2d, nn.Linear)) for child in module.modules())
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -145,6 +169,8 @@ class ActivationProbe:
         self.layers = [layer for layer in self.all_layers if layer.kind in kinds]
         self.activations: dict[str, tuple[str, nn.Module]] = {}
         """Of the layers read so far, by name, the activation behind it: where it is in the policy, and itself."""
+        self.unread: list[str] = []
+        """The linear layers that the last pass reached and did not read: no activation module stands behind them."""
 
     @property
     def saturating(self) -> set[str]:
@@ -186,10 +212,12 @@ class ActivationProbe:
         activations of the layers it reaches in the dict that the context gives.
         """
         activations: dict[str, th.Tensor] = {}
+        reached: list[Layer] = []
         current: Layer | None = None
 
         def enter(layer: Layer, module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG001
             nonlocal current
+            reached.append(layer)
             current = layer if layer in self.layers and is_readable(output) else None
             if current is not None and layer.kind == "conv":  # its activation may be a function, which no hook sees
                 activations[layer.name] = units_second(output.detach(), layer)
@@ -213,12 +241,12 @@ class ActivationProbe:
         ]
         handles += [
             module.register_forward_hook(partial(activate, path))
-            for path, module in self.policy.named_modules()
-            if is_activation(module)
+            for path, module in activation_modules(self.policy).items()
         ]
         try:
             with evaluating(self.policy), th.no_grad(), _without_fused_attention():
                 yield activations
+            self.unread = [layer.name for layer in self.layers if layer in reached and layer.name not in activations]
         finally:
             for handle in handles:
                 handle.remove()

@@ -120,11 +120,6 @@ def test_observations_of_the_wrong_kind_name_the_right_policy(policy: type, spac
         policy(space, ACTIONS, lambda _: 1e-4)
 
 
-def test_activation_fn_is_refused_with_the_word_to_use() -> None:
-    with pytest.raises(ValueError, match="activation='relu', not activation_fn"):
-        build(StableMlpPolicy, activation_fn=nn.ReLU)
-
-
 def test_images_that_are_scaled_already_are_taken_with_normalize_images_false() -> None:
     scaled = spaces.Box(0.0, 1.0, (4, 84, 84), np.float32)
     built = StablePongPolicy(scaled, ACTIONS, lambda _: 1e-4, normalize_images=False)
