@@ -76,13 +76,14 @@ def number(value: Any, what: str, low: float = 0.0, high: float = math.inf, *, m
     return found
 
 
-def whole_number(value: Any, what: str, least: int = 0) -> int:
+def whole_number(value: Any, what: str, least: int = 0, also: str = "") -> int:
     """
     Return ``value`` as a whole number.
 
     :param value: what the user wrote; ``1e3`` and ``"1e3"`` are whole numbers too
     :param what: the option's name, for the error
     :param least: the least value
+    :param also: what else can be given, for the error
     :raises ValueError: naming the option, the value and the least
     """
     try:
@@ -90,5 +91,5 @@ def whole_number(value: Any, what: str, least: int = 0) -> int:
     except (TypeError, ValueError):
         found = math.nan
     if not (found.is_integer() and found >= least):
-        raise ValueError(f"{what} must be a whole number of at least {least}, not {value!r}.")
+        raise ValueError(f"{what} must be a whole number of at least {least}{also}, not {value!r}.")
     return int(found)

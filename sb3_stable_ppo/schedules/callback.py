@@ -16,7 +16,7 @@ from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.schedules.counting import CountingSchedule
-from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, counting_schedule, make_schedule
+from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, StepLR, counting_schedule, make_schedule
 
 
 @public
@@ -65,26 +65,29 @@ class LRSchedulerCallback(BaseCallback):
         self._n_updates = model._n_updates
         if self.schedule is not own or not getattr(model, "counts_updates", False):
             total = model._total_timesteps
-            self.schedule.begin(model.num_timesteps, total, self._updates_until(total), restart)
+            steps = self._steps_per_update()
+            # As good as: an off-policy run has no updates before learning_starts.
+            updates = max(math.ceil((total - getattr(model, "learning_starts", 0)) / steps), 1)
+            self.schedule.begin(model.num_timesteps, total, updates, restart, steps)
 
-    def _updates_until(self, total_timesteps: int) -> int:
-        """How many updates a run of that length has, or as good as: an off-policy one begins after learning_starts."""
+    def _steps_per_update(self) -> int:
+        """Environment steps between two updates; 1 where they come after episodes, so that nobody knows."""
         model = self.model
-        if isinstance(model, OffPolicyAlgorithm):
-            total_timesteps -= model.learning_starts
-            train_freq: Any = model.train_freq  # SB3 turns the number given into a TrainFreq when it sets up
-            if isinstance(train_freq, TrainFreq) and train_freq.unit is TrainFrequencyUnit.EPISODE:
-                assert self.schedule is not None
-                if self.schedule.unit == "updates" and getattr(self.schedule, "length", 0) is None:
-                    raise ValueError(
-                        "train_freq counts episodes, so nobody knows how many updates the run will have: "
-                        f"give {type(self.schedule).__name__} a total=, or unit='steps'."
-                    )
-                return max(total_timesteps, 1)
-            steps = train_freq.frequency if isinstance(train_freq, TrainFreq) else int(train_freq)
-        else:
-            steps = int(getattr(model, "n_steps", 1))
-        return max(math.ceil(total_timesteps / (steps * model.n_envs)), 1)
+        if not isinstance(model, OffPolicyAlgorithm):
+            return int(getattr(model, "n_steps", 1)) * model.n_envs
+        train_freq: Any = model.train_freq  # SB3 turns the number given into a TrainFreq when it sets up
+        if not isinstance(train_freq, TrainFreq):
+            return int(train_freq) * model.n_envs
+        if train_freq.unit is not TrainFrequencyUnit.EPISODE:
+            return train_freq.frequency * model.n_envs
+        assert self.schedule is not None
+        if self.schedule.unit == "updates" and self.schedule.needs_length:
+            number = "a step_size in numbers" if isinstance(self.schedule, StepLR) else "a total="
+            raise ValueError(
+                "train_freq counts episodes, so nobody knows how many updates the run will have: "
+                f"give {type(self.schedule).__name__} {number}, or unit='steps'."
+            )
+        return 1
 
     def _on_rollout_start(self) -> None:
         self._count()

@@ -13,6 +13,7 @@ error that says so.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, ClassVar
 
@@ -41,6 +42,11 @@ class CountingSchedule:
 
     advice: ClassVar[str] = "Raise step_size or gamma."
     """What to do when the value falls to nearly 0 too early; the end of a warning."""
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether the schedule ends with a run whose length it does not know yet."""
+        return False
 
     def decay(self, count: int) -> float:
         """
@@ -76,7 +82,9 @@ class CountingSchedule:
             )
         return self.value_at(self.count)
 
-    def begin(self, start: int, total_timesteps: int, total_updates: int, restart: bool) -> None:
+    def begin(
+        self, start: int, total_timesteps: int, total_updates: int, restart: bool, steps_per_update: int = 1
+    ) -> None:
         """
         Called at the start of ``learn()``, before the first rollout.
 
@@ -84,6 +92,7 @@ class CountingSchedule:
         :param total_timesteps: the timestep at which this ``learn()`` ends
         :param total_updates: how many updates the model will have done by then
         :param restart: a new run (``reset_num_timesteps=True``): the count starts at 0
+        :param steps_per_update: environment steps of a rollout, in all envs together
         """
         self.counted = True
         if restart:
@@ -91,11 +100,16 @@ class CountingSchedule:
         elif self.unit == "steps":
             self.count = start
         total = total_updates if self.unit == "updates" else total_timesteps
-        self.fix_length(total, restart)
+        rollouts = math.ceil((total_timesteps - start) / steps_per_update)
+        if self.unit == "updates":  # fewer than total_updates where this schedule is new and the model is not
+            last = min(self.count + rollouts, total_updates) - 1
+        else:
+            last = start + (rollouts - 1) * steps_per_update
+        self.fix_length(total, last, restart)
         if self.value_at(self.count) == 0.0:
             warnings.warn(f"{self!r} is at its end: the learning rate is 0. {self.advice}", stacklevel=2)
             return
-        early_end = self.early_end(total)
+        early_end = self.early_end(last + 1 if self.unit == "updates" else total)
         if early_end is not None:
             step = round(early_end * total_timesteps / total)
             warnings.warn(
@@ -104,11 +118,12 @@ class CountingSchedule:
                 stacklevel=2,
             )
 
-    def fix_length(self, total: int, restart: bool) -> None:
+    def fix_length(self, total: int, last: int, restart: bool) -> None:
         """
         Learn how long the run is; for schedules that end with it.
 
         :param total: updates (or steps) of the whole run
+        :param last: the count in the run's last update
         :param restart: whether a new run starts
         """
 
@@ -142,6 +157,6 @@ class CountingSchedule:
         return {**self.__dict__, "counted": False}
 
     def __repr__(self) -> str:
-        hidden = {"count", "counted", "length"}
+        hidden = {"count", "counted", "length", "fixed_step"}
         words = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items() if name not in hidden)
         return f"{type(self).__name__}({words})"

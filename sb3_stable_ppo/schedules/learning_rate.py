@@ -5,13 +5,14 @@ Learning-rate schedules in the forms of torch's StepLR and its kin, and how they
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_stable_ppo.common.checks import number, one_of, whole_number
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.schedules.counting import CountingSchedule
+from sb3_stable_ppo.schedules.step_size import step_to_a_tenth
 
 
 @public
@@ -20,34 +21,56 @@ class StepLR(CountingSchedule):
     ``initial * gamma ** (count // step_size)``, as ``torch.optim.lr_scheduler.StepLR``.
 
     Mind the arithmetic: with the defaults and 1,024 steps an update, 1% of the learning rate is left after 500,000
-    steps. To end at a tenth of the start, ``step_size`` is about a twenty-second of the run's updates.
+    steps. ``step_size="auto"`` ends at a tenth of the start, however long the run is.
 
     >>> schedule = StepLR(initial=1e-4, step_size=12, gamma=0.9)
     >>> [schedule.value_at(count) for count in (0, 11, 12, 24)]
     [0.0001, 0.0001, 9e-05, 8.1e-05]
 
     :param initial: the learning rate at the start
-    :param step_size: updates (or steps) between two decays
-    :param gamma: factor of each decay, in (0, 1]
+    :param step_size: updates (or steps) between two decays; ``auto``: so many that the last update of the first
+        ``learn()`` has a tenth of ``initial``, as near as whole steps allow. A later
+        ``learn(reset_num_timesteps=False)`` keeps the step
+    :param gamma: factor of each decay, in (0, 1]; with ``auto`` below 1
     :param warmup: see :class:`CountingSchedule`
     :param unit: ``updates`` or ``steps``
+    :raises ValueError: for a number out of range, or where ``auto`` has a ``gamma`` that leads to no tenth
     """
+
+    fixed_step: int | None = None
+    """What ``auto`` is in this run; None before the run's length is known."""
 
     def __init__(
         self,
         initial: float = 1e-4,
-        step_size: int = 12,
+        step_size: int | Literal["auto"] = 12,
         gamma: float = 0.9,
         *,
         warmup: int = 0,
         unit: str = "updates",
     ) -> None:
         super().__init__(initial, warmup=warmup, unit=unit)
-        self.step_size = whole_number(step_size, "step_size", 1)
+        self.step_size: int | Literal["auto"] = (
+            "auto" if step_size == "auto" else whole_number(step_size, "step_size", 1, also=" or 'auto'")
+        )
         self.gamma = number(gamma, "gamma", high=1.0)
+        if self.step_size == "auto" and self.gamma in (0.0, 1.0):
+            raise ValueError(
+                f"step_size='auto' ends at a tenth of the start, which gamma={self.gamma:g} never comes to: "
+                "give a gamma between 0 and 1, such as 0.9."
+            )
+
+    @property
+    def needs_length(self) -> bool:
+        return self.step_size == "auto" and self.fixed_step is None
+
+    def fix_length(self, total: int, last: int, restart: bool) -> None:  # noqa: ARG002
+        if self.step_size == "auto" and (self.fixed_step is None or restart):
+            self.fixed_step = step_to_a_tenth(last + 1 - self.warmup, self.gamma)
 
     def decay(self, count: int) -> float:
-        return self.initial * self.gamma ** (count // self.step_size)
+        step = self.fixed_step if self.step_size == "auto" else self.step_size
+        return self.initial if step is None else self.initial * self.gamma ** (count // step)
 
 
 @public
@@ -95,7 +118,11 @@ class _ToFinal(CountingSchedule):
 
     advice = "Give it a longer total=, or a final= above 0."
 
-    def fix_length(self, total: int, restart: bool) -> None:
+    @property
+    def needs_length(self) -> bool:
+        return self.length is None
+
+    def fix_length(self, total: int, last: int, restart: bool) -> None:  # noqa: ARG002
         if self.total is None and (self.length is None or restart):
             self.length = total
 

@@ -37,8 +37,9 @@ class CountsUpdates(OnPolicyAlgorithm):
         )
         schedule = counting_schedule(self.learning_rate)
         if schedule is not None:
-            total_updates = math.ceil(total_timesteps / (self.n_steps * self.n_envs))
-            schedule.begin(self.num_timesteps, total_timesteps, total_updates, reset_num_timesteps)
+            steps = self.n_steps * self.n_envs
+            total_updates = math.ceil(total_timesteps / steps)
+            schedule.begin(self.num_timesteps, total_timesteps, total_updates, reset_num_timesteps, steps)
         return total_timesteps, callback
 
     def train(self) -> None:

@@ -8,43 +8,13 @@ import pytest
 import torch as th
 from hypothesis import given, strategies as st
 from stable_baselines3 import A2C, DQN, PPO, SAC
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
+from stable_baselines3.common.callbacks import CheckpointCallback
 
 from helpers.envs import make_cartpole
+from helpers.rates import SMALL, UPDATE, RateRecorder
 from sb3_stable_ppo import CosineLR, LinearLR, LRSchedulerCallback, StablePPO, StepLR, WarmupLR
 from sb3_stable_ppo.schedules.counting import CountingSchedule
 from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, counting_schedule, make_schedule
-
-SMALL: dict[str, Any] = {"n_steps": 8, "batch_size": 16, "n_epochs": 2, "seed": 0}
-UPDATE = 16  # environment steps between two updates: 8 steps in 2 envs
-
-
-class RateRecorder(BaseCallback):
-    """The rate that the optimizer used in each update, and the rate that was logged for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.used: list[float] = []
-        self.logged: list[float] = []
-
-    def _on_training_start(self) -> None:
-        optimizer = self.model.policy.optimizer
-        self.handle = optimizer.register_step_pre_hook(lambda opt, *_: self._record(opt))
-        self.n_updates = -1
-
-    def _record(self, optimizer: th.optim.Optimizer) -> None:
-        rate = optimizer.param_groups[0]["lr"]
-        if self.n_calls != self.n_updates:
-            self.n_updates = self.n_calls
-            self.used.append(rate)
-            self.logged.append(self.logger.name_to_value["train/learning_rate"])
-        assert rate == self.used[-1]
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_training_end(self) -> None:
-        self.handle.remove()
 
 
 def test_step_lr_equals_torchs() -> None:
@@ -83,7 +53,7 @@ def test_warm_up_rises_in_equal_steps_and_then_the_schedule_begins() -> None:
 )
 def test_no_value_is_ever_negative_or_above_the_start(name: str, initial: float, count: int, warmup: int) -> None:
     schedule = make_schedule(name, initial=initial, warmup=warmup)
-    schedule.fix_length(1000, restart=True)
+    schedule.fix_length(1000, 999, restart=True)
     assert 0.0 <= schedule.value_at(count) <= initial * (1 + 1e-9)
 
 
@@ -106,7 +76,10 @@ def test_numbers_may_be_strings_as_yaml_reads_them() -> None:
         ("stepp", {}, "Unknown schedule 'stepp': choose one of step, linear, cosine, warmup"),
         ("step", {"size": 3}, "unexpected keyword argument 'size'"),
         ("step", {"gamma": 1.5}, r"gamma must be a number from 0 to 1, not 1.5"),
-        ("step", {"step_size": 0}, "step_size must be a whole number of at least 1, not 0"),
+        ("step", {"step_size": 0}, "step_size must be a whole number of at least 1 or 'auto', not 0"),
+        ("step", {"step_size": "fast"}, "step_size must be a whole number of at least 1 or 'auto', not 'fast'"),
+        ("step", {"step_size": "auto", "gamma": 1}, "a tenth of the start, which gamma=1 never comes to: give a gamma"),
+        ("step", {"step_size": "auto", "gamma": 0}, "a tenth of the start, which gamma=0 never comes to: give a gamma"),
         ("step", {"initial": -1e-4}, "initial must be a number of at least 0"),
         ("linear", {"initial": "fast"}, "initial must be a number of at least 0, not 'fast'"),
         ("cosine", {"unit": "epochs"}, "Unknown unit 'epochs': choose one of updates, steps"),
