@@ -20,7 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from command import benchmark_parser, markdown, parsed
 from record import finished, run_missing
 from sb3_stable_ppo import StablePPO, TorchRolloutBuffer
-from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_vec_env
 
 NAME = "bf16_learning"
 GAME = "BreakoutNoFrameskip-v4"
@@ -56,7 +56,7 @@ def run(precision: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[
     """Train; the mean score of the games that ended in each ``BIN`` of steps, and what the last updates were like."""
     model = StablePPO(
         "StableCnnPolicy",
-        make_atari_env(GAME, n_envs, seed),
+        make_atari_vec_env(GAME, n_envs, seed),
         seed=seed,
         rollout_buffer_class=TorchRolloutBuffer,
         rollout_buffer_kwargs={"memory_format": "channels_last"},

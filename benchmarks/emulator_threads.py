@@ -23,14 +23,14 @@ from command import add_cell_flag, benchmark_parser, in_a_process, markdown, par
 from pong import FAST_PATH, SETTINGS, SMOKE
 from record import finished, run_missing
 from sb3_stable_ppo import StablePongPolicy, StablePPO
-from sb3_stable_ppo.envs import atari
+from sb3_stable_ppo.envs import atari, atari_vec_env
 from sb3_stable_ppo.policies import mixin
 
 NAME = "emulator_threads"
 PARTS = {
     "giving way": [
-        mock.patch.object(atari, "batch_scheduling", nullcontext),
-        mock.patch.object(atari, "affinity_offset", return_value=-1),
+        mock.patch.object(atari_vec_env, "batch_scheduling", nullcontext),
+        mock.patch.object(atari_vec_env, "affinity_offset", return_value=-1),
     ],
     "acting": [mock.patch.object(mixin, "single_threaded_inference", return_value=nullcontext())],
 }
@@ -44,7 +44,7 @@ def run(arrangement: str, seed: int, n_envs: int = 8, rollouts: int = ROLLOUTS) 
     for part, patches in PARTS.items():
         for patch in patches if part not in ARRANGEMENTS[arrangement] else ():
             patch.start()
-    env = atari.make_atari_env("PongNoFrameskip-v4", n_envs, seed)
+    env = atari.make_atari_vec_env("PongNoFrameskip-v4", n_envs, seed)
     model = StablePPO(StablePongPolicy, env, seed=seed, **SETTINGS, **FAST_PATH)
     rollout = model.n_steps * n_envs
     model.learn(2 * rollout)

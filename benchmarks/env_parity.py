@@ -18,7 +18,7 @@ import numpy as np
 
 from command import benchmark_parser, markdown, parsed
 from record import finished, run_missing
-from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_vec_env
 
 NAME = "env_parity"
 GAMES = ("Pong", "Boxing", "Breakout", "MsPacman", "SpaceInvaders")
@@ -27,7 +27,7 @@ N_ENVS, STEPS = 8, 4000
 
 def run(game: str, vec_env: str, steps: int = STEPS) -> dict[str, Any]:
     """Play at random and take notes."""
-    env = make_atari_env(f"{game}NoFrameskip-v4", N_ENVS, seed=0, vec_env=vec_env)
+    env = make_atari_vec_env(f"{game}NoFrameskip-v4", N_ENVS, seed=0, vec_env=vec_env)
     rng = np.random.default_rng(0)
     env.reset()
     returns: list[float] = []

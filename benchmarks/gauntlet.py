@@ -30,7 +30,7 @@ from record import finished, folder, is_done, record
 from sb3_stable_ppo import CollapseError, StableMaskablePPO, StablePPO, StableRecurrentPPO, policies
 from sb3_stable_ppo.common.errors import described
 from sb3_stable_ppo.common.tensors import is_broken_distribution
-from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_vec_env
 from sb3_stable_ppo.parallel.local import Job, run_here
 from sb3_stable_ppo.parallel.ray import run_on_ray
 from vitals import VitalSigns, collapsed, guard_counts
@@ -139,7 +139,7 @@ def build(stress: Stress, variant: str, seed: int) -> Any:
     stock, stable, prefix = ALGORITHMS[stress.algorithm]
     ours = variant != "stock"
     if stress.env == "pong":
-        env = make_atari_env("PongNoFrameskip-v4", stress.n_envs, seed) if ours else make_pong(seed, stress.n_envs)
+        env = make_atari_vec_env("PongNoFrameskip-v4", stress.n_envs, seed) if ours else make_pong(seed, stress.n_envs)
     else:
         env = make_vec_env("CartPole-v1", stress.n_envs, seed)
     if stress.alter is not None:

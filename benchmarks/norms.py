@@ -24,7 +24,7 @@ from gauntlet import ZOO_PONG
 from pong import FAST_PATH, SETTINGS, SMOKE
 from record import finished, run_missing
 from sb3_stable_ppo import CollapseError, StablePongPolicy, StablePPO
-from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_vec_env
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.probes.rows import strided_observations
@@ -76,7 +76,7 @@ def run(norm: str, guards: bool, settings: str, seed: int, steps: int = STEPS, n
     signs, updates, start = VitalSigns(), Updates(), time.perf_counter()
     options = {**FAST_PATH, "policy_kwargs": {**FAST_PATH["policy_kwargs"], "norm": norm}}
     algorithm: Any = StablePPO if guards else PPO
-    env = make_atari_env("PongNoFrameskip-v4", n_envs, seed)
+    env = make_atari_vec_env("PongNoFrameskip-v4", n_envs, seed)
     model = algorithm(StablePongPolicy, env, seed=seed, **SETTINGS_BY_NAME[settings], **options)
     stopped = None
     try:

@@ -27,7 +27,7 @@ from command import add_cell_flag, benchmark_parser, in_a_process, markdown, par
 from pong import FAST_PATH, SETTINGS, make_pong
 from record import finished, run_missing
 from sb3_stable_ppo import StablePongPolicy, StablePPO
-from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_vec_env
 from vitals import guard_counts
 
 NAME = "overhead"
@@ -45,7 +45,7 @@ def build(env: str, algo: str, seed: int) -> PPO:
         return MODELS[algo]("MlpPolicy", "CartPole-v1", seed=seed)
     if env == "pong":
         return MODELS[algo](StablePongPolicy, make_pong(seed), seed=seed, **SETTINGS)
-    games = make_atari_env("PongNoFrameskip-v4", 8, seed)
+    games = make_atari_vec_env("PongNoFrameskip-v4", 8, seed)
     options = {**FAST_PATH, "policy_kwargs": {**FAST_PATH["policy_kwargs"], "compile": env == "pong, compiled"}}
     return MODELS[algo](StablePongPolicy, games, seed=seed, **SETTINGS, **options)
 

@@ -23,7 +23,7 @@ from command import benchmark_parser, parsed
 from pong import FAST_PATH, SETTINGS, SMOKE
 from record import finished, run_missing
 from sb3_stable_ppo import ActivationSnapshotCallback, HealthCallback, StablePPO
-from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_vec_env
 
 NAME = "snapshot_cost"
 
@@ -66,7 +66,7 @@ class Clocked(BaseCallback):
 
 def run(steps: int, watched: bool, seed: int, norm: str = "batch", n_envs: int = 8) -> dict[str, float]:
     """Train once; seconds in all and in each callback."""
-    env = make_atari_env("PongNoFrameskip-v4", n_envs, seed)
+    env = make_atari_vec_env("PongNoFrameskip-v4", n_envs, seed)
     with tempfile.TemporaryDirectory() as folder:
         model = StablePPO(
             "StablePongPolicy",

@@ -43,7 +43,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "diagnosis": ("doctor.diagnosis",),
     "doctor": ("doctor.examination", "cli.doctor"),
     "env_ids": ("envs.registry",),
-    "envs": ("envs.atari",),
+    "envs": ("envs.atari", "envs.atari_vec_env", "envs.atari_ids"),
     "errors": ("common.errors",),
     "film": ("snapshots.timeline",),
     "film_export": ("snapshots.export",),

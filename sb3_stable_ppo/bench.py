@@ -22,7 +22,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_stable_ppo.algorithms import StablePPO
-from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_vec_env
 from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer
 
 ZOO: dict[str, Any] = {
@@ -37,7 +37,7 @@ BATCH_SIZE = 256
 
 
 class Variant(NamedTuple):
-    """A way to train: the algorithm, its env as ``make_atari_env`` has it, its policy and further arguments."""
+    """A way to train: the algorithm, its env as ``make_atari_vec_env`` has it, its policy and further arguments."""
 
     algorithm: type[OnPolicyAlgorithm]
     vec_env: str
@@ -80,7 +80,7 @@ def train(variant: str, env_id: str, n_envs: int, steps: int, seed: int) -> dict
     :return: ``steps_per_s``, ``warm_up_s``, and ``peak_mib``: this process' peak, and what its children hold at the end
     """
     algorithm, vec_env, policy, policy_kwargs, options = VARIANTS[variant]
-    env = make_atari_env(env_id, n_envs, seed, vec_env=vec_env)
+    env = make_atari_vec_env(env_id, n_envs, seed, vec_env=vec_env)
     rollout = ZOO["n_steps"] * n_envs
     # by alias where the algorithm has one: stock PPO knows its own policies, ours are given as classes
     policy_class: Any = policy if policy in algorithm.policy_aliases else StablePPO.policy_aliases[policy]

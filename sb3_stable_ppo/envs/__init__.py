@@ -6,14 +6,16 @@ from sb3_stable_ppo.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from sb3_stable_ppo.envs.action_masks import InfoActionMasks as InfoActionMasks
-    from sb3_stable_ppo.envs.atari import AtariVecEnv as AtariVecEnv, make_atari_env as make_atari_env
+    from sb3_stable_ppo.envs.atari import make_atari_env as make_atari_env, make_atari_vec_env as make_atari_vec_env
+    from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv as AtariVecEnv
     from sb3_stable_ppo.envs.registry import check_env as check_env
 else:
     __getattr__, __dir__, __all__ = lazy_exports(
         __name__,
         {
             "action_masks": ["InfoActionMasks"],
-            "atari": ["AtariVecEnv", "make_atari_env"],
+            "atari": ["make_atari_env", "make_atari_vec_env"],
+            "atari_vec_env": ["AtariVecEnv"],
             "registry": ["check_env"],
         },
     )

@@ -1,240 +1,23 @@
 """
-ALE's C++ vector env as an SB3 ``VecEnv``: all games of a batch step in C++ threads, stacked frames come channels first.
-
-What differs from SB3's own ``make_atari_env`` is listed in docs/fast_path.md.
+Atari games for training: ALE's vector env, or SB3's own envs and wrappers, with the same observations.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-import ale_py
-import gymnasium as gym
-import numpy as np
-import torch as th
-from ale_py.vector_env import AtariVectorEnv
-from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_util import make_atari_env as make_stock_atari_env
-from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecTransposeImage
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from sb3_stable_ppo.common.checks import did_you_mean, one_of, whole_number
-from sb3_stable_ppo.fast.threads import affinity_offset, batch_scheduling
-
-gym.register_envs(ale_py)
+from sb3_stable_ppo.common.checks import one_of, whole_number
+from sb3_stable_ppo.common.renamed import warn_of_old_name
+from sb3_stable_ppo.envs.atari_ids import atari_spec, frame_skip_of
+from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 
 VEC_ENVS = ("ale", "dummy", "subproc")
 
 
-class AtariGame:
-    """
-    What ``get_attr``, ``set_attr`` and ``env_method`` reach: one game of an :class:`AtariVecEnv`.
-
-    :param vec_env: where it is played
-    :param spec: its Gymnasium spec
-    :param meanings: of its actions
-    """
-
-    render_mode = "rgb_array"
-
-    def __init__(self, vec_env: AtariVecEnv, spec: Any, meanings: list[str]) -> None:
-        self.spec = spec
-        self.metadata = {"render_modes": [self.render_mode]}
-        self.observation_space, self.action_space = vec_env.observation_space, vec_env.action_space
-        self._meanings = meanings
-
-    @property
-    def unwrapped(self) -> AtariGame:
-        """Itself: there are no wrappers."""
-        return self
-
-    def get_action_meanings(self) -> list[str]:
-        """As Gymnasium's Atari envs have it."""
-        return self._meanings
-
-
-class AtariVecEnv(VecEnv):
-    """
-    Atari games with the preprocessing of SB3's ``AtariWrapper`` and ``VecFrameStack``, in C++.
-
-    Observations are uint8 of shape (n_envs, frame_stack, screen_size, screen_size). A finished game begins anew in the
-    same step; ``terminal_observation``, ``TimeLimit.truncated`` and, at the true game over, ``episode`` with the raw
-    score are in its info, as SB3's wrappers have it. ``episode["l"]`` counts emulator frames, as SB3's does.
-
-    :param env_id: a Gymnasium id such as ``PongNoFrameskip-v4``
-    :param n_envs: number of games
-    :param seed: of the first game; the others count on from it
-    :param noop_max: a game begins with up to so many no-ops
-    :param frame_skip: each action is repeated so often; None: as the id has it, 4 for ``NoFrameskip``
-    :param screen_size: height and width of a frame
-    :param frame_stack: frames per observation
-    :param terminal_on_life_loss: whether a lost life ends an episode (the game goes on)
-    :param clip_reward: whether a reward becomes its sign
-    :param action_repeat_probability: of sticky actions; None: as the id has it
-    :param num_threads: emulator threads; 0: as many as torch has (``torch.set_num_threads``, ``OMP_NUM_THREADS``, the
-        zoo's ``--num-threads``), n_envs at most: they take turns with torch's
-    :param monitor_dir: where to write SB3's ``0.monitor.csv``, a line per game of any env; None: not at all
-    :raises ValueError: for an id that is not Atari, a missing ROM, or a number out of range
-    """
-
-    def __init__(
-        self,
-        env_id: str,
-        n_envs: int = 1,
-        seed: int | None = None,
-        *,
-        noop_max: int = 30,
-        frame_skip: int | None = None,
-        screen_size: int = 84,
-        frame_stack: int = 4,
-        terminal_on_life_loss: bool = True,
-        clip_reward: bool = True,
-        action_repeat_probability: float | None = None,
-        num_threads: int = 0,
-        monitor_dir: str | Path | None = None,
-    ) -> None:
-        spec = atari_spec(env_id)
-        n_envs = whole_number(n_envs, "n_envs", 1)
-        screen_size = whole_number(screen_size, "screen_size", 1)
-        frame_stack = whole_number(frame_stack, "frame_stack", 1)
-        frame_skip = frame_skip_of(spec) if frame_skip is None else whole_number(frame_skip, "frame_skip", 1)
-        noop_max = whole_number(noop_max, "noop_max")
-        if action_repeat_probability is None:
-            action_repeat_probability = float(spec.kwargs["repeat_action_probability"])
-        threads = whole_number(num_threads, "num_threads") or min(n_envs, th.get_num_threads())
-        with batch_scheduling():
-            self._ale = AtariVectorEnv(
-                spec.kwargs["game"],
-                n_envs,
-                num_threads=threads,
-                thread_affinity_offset=affinity_offset(threads),
-                max_num_frames_per_episode=spec.kwargs["max_num_frames_per_episode"],
-                repeat_action_probability=action_repeat_probability,
-                full_action_space=spec.kwargs["full_action_space"],
-                autoreset_mode=AutoresetMode.SAME_STEP,
-                img_height=screen_size,
-                img_width=screen_size,
-                stack_num=frame_stack,
-                frameskip=frame_skip,
-                noop_max=noop_max,
-                life_loss_info=terminal_on_life_loss,  # ALE's episodic_life would begin a new game at each lost life
-                reward_clipping=False,  # it would lose the raw score
-            )
-        self._clip_reward = clip_reward
-        space, actions = self._ale.single_observation_space, self._ale.single_action_space
-        self.observation_space, self.action_space = space, actions
-        meanings = [action.name for action in self._ale.ale.get_action_set()]
-        self._games = [AtariGame(self, spec, meanings) for _ in range(n_envs)]
-        super().__init__(n_envs, space, actions)
-        self._scores = np.zeros(self.num_envs)
-        self._starts = np.zeros(self.num_envs, dtype=np.int64)
-        self._t_start = time.time()
-        self._is_stepping = False
-        self._observations = np.zeros((self.num_envs, *(space.shape or ())), dtype=np.uint8)
-        self._results = None
-        if monitor_dir is not None:
-            Path(monitor_dir).mkdir(parents=True, exist_ok=True)
-            header: dict[str, Any] = {"t_start": self._t_start, "env_id": env_id}
-            self._results = ResultsWriter(str(Path(monitor_dir) / "0"), header=header)
-        self.seed(seed)
-
-    def reset(self) -> np.ndarray:
-        """A new game in every env, whether or not the last one was over."""
-        self._check_open()
-        # ALE's seeds are C++ ints, VecEnv.seed draws up to 2**32 - 1; -1 goes on with the random state there is
-        seeds = np.array([-1 if seed is None else int(seed) % 2**31 for seed in self._seeds])
-        self._observations, info = self._ale.reset(seed=seeds)
-        self._reset_seeds()
-        self._reset_options()
-        self._scores[:] = 0
-        self._starts = info["frame_number"] - info["episode_frame_number"]
-        self.reset_infos = _infos(info)
-        return self._observations
-
-    def step_async(self, actions: np.ndarray) -> None:
-        """
-        :param actions: one for each game
-        :raises ValueError: for an action that the game does not have, with which ALE would hang
-        """
-        self._check_open()
-        chosen, count = np.ascontiguousarray(actions, dtype=np.int64), len(self._games[0].get_action_meanings())
-        if chosen.shape != (self.num_envs,) or not ((chosen >= 0) & (chosen < count)).all():
-            raise ValueError(f"Actions must be {self.num_envs} whole numbers from 0 to {count - 1}, not {actions!r}.")
-        self._ale.send(chosen)
-        self._is_stepping = True
-
-    def step_wait(self) -> VecEnvStepReturn:
-        if not self._is_stepping:
-            raise RuntimeError("step_wait() waits for a step that step_async() has begun; there is none.")
-        self._is_stepping = False
-        observations, rewards, terminations, truncations, info = self._ale.recv()
-        self._observations = observations
-        self._scores += rewards
-        infos, dones = _infos(info), terminations | truncations
-        if dones.any():
-            # A game's first frame: it moves when, and only when, a new game has begun. A lost life moves nothing.
-            starts = info["frame_number"] - info["episode_frame_number"]
-            for index in np.flatnonzero(dones).tolist():
-                over = starts[index] != self._starts[index]
-                # At a lost life ALE leaves final_obs unset; the observation is the last one of that life
-                infos[index]["terminal_observation"] = (info["final_obs"] if over else observations)[index]
-                infos[index]["TimeLimit.truncated"] = bool(truncations[index] and not terminations[index])
-                if over:
-                    self._end_game(infos[index], index, int(starts[index] - self._starts[index]))
-            self._starts = starts
-        return observations, (np.sign(rewards) if self._clip_reward else rewards).astype(np.float32), dones, infos
-
-    def _end_game(self, info: dict[str, Any], index: int, frames: int) -> None:
-        """What SB3's Monitor says of a game that is over."""
-        seconds = round(time.time() - self._t_start, 6)
-        info["episode"] = {"r": float(self._scores[index]), "l": frames, "t": seconds}
-        if self._results is not None:
-            self._results.write_row(info["episode"])
-        self._scores[index] = 0
-        self.reset_infos[index] = {key: info[key] for key in ("lives", "frame_number", "episode_frame_number")}
-
-    def close(self) -> None:
-        """End the emulator's threads; can be called more than once."""
-        if self._results is not None:
-            self._results.close()
-            self._results = None
-        self._ale.__dict__.pop("ale", None)  # the threads end with it
-
-    def _check_open(self) -> None:
-        if "ale" not in self._ale.__dict__:
-            raise RuntimeError("This AtariVecEnv was closed: make another one.")
-
-    def get_images(self) -> Sequence[np.ndarray | None]:
-        """The newest frame of each game, gray as the policy sees it, shape (height, width, 3)."""
-        return [np.repeat(frames[-1][..., None], 3, axis=-1) for frames in self._observations]
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        return [getattr(game, attr_name) for game in self._chosen(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        for game in self._chosen(indices):
-            setattr(game, attr_name, value)
-
-    def env_method(
-        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
-    ) -> list[Any]:
-        return [getattr(game, method_name)(*method_args, **method_kwargs) for game in self._chosen(indices)]
-
-    def env_is_wrapped(
-        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
-    ) -> list[bool]:
-        """True for ``Monitor``, whose ``episode`` infos this env gives: ``evaluate_policy`` then counts whole games."""
-        return [issubclass(Monitor, wrapper_class) for _ in self._chosen(indices)]
-
-    def _chosen(self, indices: VecEnvIndices) -> list[AtariGame]:
-        return [self._games[index] for index in self._get_indices(indices)]
-
-
-def make_atari_env(
+def make_atari_vec_env(
     env_id: str,
     n_envs: int = 1,
     seed: int | None = None,
@@ -246,7 +29,7 @@ def make_atari_env(
     wrapper_kwargs: dict[str, Any] | None = None,
 ) -> VecEnv:
     """
-    Atari as DeepMind preprocessed it, channels first, frames stacked already (SB3's function of this name leaves the
+    Atari as DeepMind preprocessed it, channels first, frames stacked already (SB3's ``make_atari_env`` leaves the
     stacking to ``VecFrameStack``).
 
     :param env_id: a Gymnasium id such as ``PongNoFrameskip-v4``
@@ -273,38 +56,7 @@ def make_atari_env(
     return VecTransposeImage(VecFrameStack(env, frame_stack))
 
 
-def atari_spec(env_id: str) -> Any:
-    """
-    The Gymnasium spec of an Atari game.
-
-    :param env_id: a Gymnasium id
-    :raises ValueError: if there is no such id, it is not an Atari game, or its ROM is missing
-    """
-    atari = [name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("ale_py")]
-    if env_id not in atari:
-        hint = did_you_mean(env_id, atari) or ", such as PongNoFrameskip-v4"
-        raise ValueError(f"{env_id!r} is not the id of an Atari game{hint}.")
-    spec = gym.spec(env_id)
-    if ale_py.roms.get_rom_path(spec.kwargs["game"]) is None:
-        raise ValueError(f"The ROM of {env_id} is missing: pip install --force-reinstall ale-py brings all of them.")
-    if spec.kwargs.get("obs_type", "rgb") == "ram":
-        raise ValueError(f"{env_id} gives the memory, not the screen: choose its id without -ram.")
-    return spec
-
-
-def frame_skip_of(spec: Any) -> int:
-    """
-    How often an action is repeated: 1 in an id means that a wrapper is to skip, as AtariWrapper does: 4.
-
-    :param spec: of an Atari game
-    :raises ValueError: if it skips at random
-    """
-    skip = spec.kwargs["frameskip"]
-    if not isinstance(skip, int):
-        raise ValueError(f"{spec.id} skips a random number of frames: choose an id with NoFrameskip, or frame_skip=4.")
-    return 4 if skip == 1 else skip
-
-
-def _infos(info: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    keys: Iterable[str] = ("lives", "frame_number", "episode_frame_number")
-    return [dict(zip(keys, values, strict=True)) for values in zip(*(info[key].tolist() for key in keys), strict=True)]
+def make_atari_env(*args: Any, **kwargs: Any) -> VecEnv:
+    """The old name of :func:`make_atari_vec_env`: SB3's function of that name stacks no frames."""
+    warn_of_old_name("make_atari_env", "make_atari_vec_env")
+    return make_atari_vec_env(*args, **kwargs)

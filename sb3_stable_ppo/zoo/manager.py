@@ -105,7 +105,7 @@ class StableExperimentManager(ExperimentManager):
         """As rl_zoo3's, or ALE's vector env. Scores are always those of the stock env: ``eval_env`` is never ALE's."""
         if self._ale_options is None or eval_env:
             return super().create_envs(n_envs, eval_env, no_log)
-        from sb3_stable_ppo.envs.atari import AtariVecEnv  # ale_py is an extra
+        from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv  # ale_py is an extra
 
         monitor_dir = None if no_log else self.save_path
         env = AtariVecEnv(self.env_name.gym_id, n_envs, self.seed, monitor_dir=monitor_dir, **self._ale_options)

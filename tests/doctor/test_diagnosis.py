@@ -28,7 +28,7 @@ from sb3_stable_ppo import (
     diagnose,
 )
 from sb3_stable_ppo.doctor.findings import SEVERITIES, Finding, conclude
-from sb3_stable_ppo.envs.atari import make_atari_env as fast_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_vec_env as fast_atari_env
 from sb3_stable_ppo.health.thresholds import VERDICTS
 from sb3_stable_ppo.runs.folder import RunReader
 

@@ -12,7 +12,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, is_vecenv_wrapped
 
-from sb3_stable_ppo.envs.atari import AtariVecEnv, make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_env, make_atari_vec_env
+from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 from sb3_stable_ppo.fast import threads
 
 PONG, BREAKOUT = "PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"
@@ -194,7 +195,7 @@ def test_monitor_files_are_sb3s(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("vec_env", ["ale", "dummy"])
 def test_ppo_trains_and_is_evaluated_without_a_warning_and_without_a_wrapper(vec_env: str) -> None:
-    env = make_atari_env(PONG, 2, seed=0, vec_env=vec_env)
+    env = make_atari_vec_env(PONG, 2, seed=0, vec_env=vec_env)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = PPO("CnnPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=2**31 + 5).learn(32)
@@ -206,7 +207,7 @@ def test_ppo_trains_and_is_evaluated_without_a_warning_and_without_a_wrapper(vec
 
 @pytest.mark.slow
 def test_evaluate_policy_counts_whole_games_without_a_warning() -> None:
-    env = make_atari_env(BREAKOUT, 2, seed=0)
+    env = make_atari_vec_env(BREAKOUT, 2, seed=0)
     model = PPO("CnnPolicy", env, n_steps=16, batch_size=16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -217,7 +218,7 @@ def test_evaluate_policy_counts_whole_games_without_a_warning() -> None:
 
 
 def test_a_model_trained_in_one_env_goes_on_in_the_other() -> None:
-    ale, stock = make_atari_env(PONG, 1, seed=0), make_atari_env(PONG, 1, seed=0, vec_env="dummy")
+    ale, stock = make_atari_vec_env(PONG, 1, seed=0), make_atari_vec_env(PONG, 1, seed=0, vec_env="dummy")
     model = PPO("CnnPolicy", ale, n_steps=16, batch_size=16, n_epochs=1).learn(16)
     model.set_env(stock)
     model.learn(16)
@@ -239,7 +240,16 @@ def test_a_model_trained_in_one_env_goes_on_in_the_other() -> None:
 )
 def test_a_mistake_is_one_clear_error(env_id: str, options: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        make_atari_env(env_id, **options)
+        make_atari_vec_env(env_id, **options)
+
+
+def test_the_old_name_of_the_function_works_and_names_the_new_one() -> None:
+    with pytest.warns(FutureWarning, match="make_atari_env is an old name.*write make_atari_vec_env") as warned:
+        env = make_atari_env(PONG, 2, seed=0, frame_stack=3)
+    assert [warning.filename for warning in warned] == [__file__]
+    assert isinstance(env, AtariVecEnv)
+    assert env.observation_space.shape == (3, 84, 84)
+    env.close()
 
 
 def test_a_missing_rom_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,14 +310,14 @@ def test_waiting_for_no_step_and_stepping_a_closed_env_are_errors() -> None:
 @pytest.mark.parametrize("vec_env", ["ale", "dummy", "subproc"])
 def test_no_envs_are_an_error(vec_env: str) -> None:
     with pytest.raises(ValueError, match="n_envs must be a whole number of at least 1, not 0"):
-        make_atari_env(PONG, 0, vec_env=vec_env)
+        make_atari_vec_env(PONG, 0, vec_env=vec_env)
 
 
 @pytest.mark.parametrize("env_id", [PONG, "ALE/Pong-v5"])
 def test_an_action_is_repeated_four_times_whoever_skips_the_frames(env_id: str) -> None:
     counts = {}
     for vec_env in ("ale", "dummy"):
-        env = make_atari_env(env_id, 1, seed=0, vec_env=vec_env)
+        env = make_atari_vec_env(env_id, 1, seed=0, vec_env=vec_env)
         env.reset()
         first, later = (env.step(np.array([0]))[3][0]["episode_frame_number"] for _ in range(2))
         counts[vec_env] = later - first

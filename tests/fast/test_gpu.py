@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_stable_ppo import StableCnnPolicy, StablePongPolicy, StablePPO, TorchRolloutBuffer
-from sb3_stable_ppo.envs.atari import make_atari_env
+from sb3_stable_ppo.envs.atari import make_atari_vec_env
 
 pytestmark = pytest.mark.skipif(not th.cuda.is_available(), reason="torch sees no GPU")
 IMAGE = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -29,7 +29,7 @@ def images(rows: int, seed: int) -> th.Tensor:
 
 
 def pong(n_envs: int = 2) -> VecEnv:
-    return make_atari_env("PongNoFrameskip-v4", n_envs, seed=0)
+    return make_atari_vec_env("PongNoFrameskip-v4", n_envs, seed=0)
 
 
 @pytest.mark.parametrize("cls", [StableCnnPolicy, StablePongPolicy])

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor, VecTrans
 
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.envs.atari import AtariVecEnv
+from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer
 from sb3_stable_ppo.zoo.atari_options import ATARI_WRAPPER, ale_options
 from sb3_stable_ppo.zoo.manager import StableExperimentManager
