@@ -33,7 +33,12 @@ STANDS_BEFORE: dict[str, tuple[type, ...]] = {
 """Mixins: the classes whose methods they override, which their own bases do not tell."""
 
 OVERRIDES: dict[str, dict[str, str]] = {
-    "ActivationSnapshotCallback": {"_on_step": "self", "_on_training_end": "self", "_on_training_start": "self"},
+    "ActivationSnapshotCallback": {
+        "_on_rollout_start": "self",
+        "_on_step": "self",
+        "_on_training_end": "self",
+        "_on_training_start": "self",
+    },
     "AtariVecEnv": {
         "close": "self",
         "env_is_wrapped": "self, wrapper_class, indices",

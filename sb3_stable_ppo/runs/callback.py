@@ -4,6 +4,7 @@ The base of all callbacks that write to a run folder.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_stable_ppo.common.checks import whole_number
 from sb3_stable_ppo.runs.folder import RunWriter
+from sb3_stable_ppo.runs.no_folder import NoWriter
 
 
 class RunCallback(BaseCallback):
@@ -20,7 +22,8 @@ class RunCallback(BaseCallback):
     What an earlier run left in the folder is set aside (``snapshots.1``), unless this one goes on with it
     (``reset_num_timesteps=False``).
 
-    :param folder: the run folder; None: the logger's (``tensorboard_log``, or the run's own under our command line)
+    :param folder: the run folder; None: the logger's (``tensorboard_log``, that of ``set_logger``, or the run's own
+        under our command line). Where the logger has none either, no file is written, and a warning says so
     :param max_snapshots: when there are more, every second is dropped
     :param verbose: SB3's verbosity
     """
@@ -37,16 +40,21 @@ class RunCallback(BaseCallback):
         # A logger that nobody asked for has a temporary folder, in which nobody would look.
         asked_for = self.model.tensorboard_log is not None or self.model._custom_logger
         folder = self.folder or (self.logger.get_dir() if asked_for else None)
-        if folder is None:
+        self.writer = RunWriter(folder, self.max_snapshots) if folder else NoWriter()
+        if not folder:
             name = type(self).__name__
-            raise ValueError(
-                f"{name} has no folder to write to: give it one, {name}(folder=...), "
-                "or give the algorithm a tensorboard_log."
+            warnings.warn(
+                f"{name} has no folder: {self._without_folder()}. "
+                f"For files, write {name}(folder=...) or give the algorithm a tensorboard_log.",
+                stacklevel=2,
             )
-        self.writer = RunWriter(folder, self.max_snapshots)
         if self.locals.get("reset_num_timesteps", True):
             for part in self.parts:
                 self.writer.set_aside(part)
+
+    def _without_folder(self) -> str:
+        """What becomes of the run where there is no folder; the middle of a warning."""
+        return "it writes no files"
 
     def _on_step(self) -> bool:
         return True

@@ -70,6 +70,11 @@ class RunWriter:
             path.rename(self.folder / f"{name}.{number}")
 
     @property
+    def reader(self) -> RunReader:
+        """What the folder has so far."""
+        return RunReader(self.folder)
+
+    @property
     def snapshots(self) -> Path:
         return self.folder / "snapshots"
 
@@ -80,7 +85,7 @@ class RunWriter:
         :param facts: JSON values by name
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        known = RunReader(self.folder).facts
+        known = self.reader.facts
         content = json.dumps({**known, **facts}, indent=2, default=str)
         write_atomically(self.folder / "run.json", content.encode())
 
@@ -121,7 +126,7 @@ class RunWriter:
             for name, array in activations.items()
         }
         self._savez(self.snapshots / f"{step:012d}.npz", halves)
-        dropped = thinned(RunReader(self.folder).snapshot_steps(), self.max_snapshots)
+        dropped = thinned(self.reader.snapshot_steps(), self.max_snapshots)
         for old in dropped:
             (self.snapshots / f"{old:012d}.npz").unlink(missing_ok=True)
         return dropped

@@ -13,12 +13,11 @@ from gymnasium import spaces
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.utils import obs_as_tensor
 
-from sb3_stable_ppo.common.checks import whole_number
 from sb3_stable_ppo.common.files import Array
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.runs.callback import RunCallback
-from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.interval import Interval, UpdateCounter
 from sb3_stable_ppo.snapshots.pictures import central_motion, channel_grid, colour_scale
 
 ONE = "observation"
@@ -29,28 +28,36 @@ ONE = "observation"
 class ActivationSnapshotCallback(RunCallback):
     """
     Every 1000 steps the activations of each convolution, for one fixed observation, go to ``snapshots/`` of the run
-    folder and as pictures to TensorBoard (``activations/<layer>``).
+    folder and as pictures to TensorBoard (``activations/<layer>``). The last ones are in ``activations``, by layer.
 
     The observation is the first in whose whole frame stack something moves in the middle of the picture (in Pong: the
     ball is in play). Each layer keeps the colour scale of its first snapshot, so that a dying layer goes dark. Old
     snapshots are thinned: beyond ``max_snapshots`` every second is dropped and the interval doubles; 500 of Pong's
     take about 9 MB.
 
-    :param every: environment steps between two snapshots
-    :param folder: see :class:`RunCallback`
+    :param every: environment steps between two snapshots; None: 1000, or see ``every_updates``
+    :param folder: see :class:`RunCallback`; without any, there are pictures alone, where the logger has TensorBoard
     :param max_snapshots: how many are kept
     :param verbose: SB3's verbosity
-    :raises ValueError: if a number is below 1, or the policy has no convolutions
+    :param every_updates: updates between two snapshots, in place of ``every``; an update is one ``train()``
+    :raises ValueError: if a number is below 1, both intervals are given, or the policy has no convolutions
     """
 
     parts = ("snapshots",)
 
     def __init__(
-        self, every: int = 1000, folder: str | Path | None = None, max_snapshots: int = 500, verbose: int = 0
+        self,
+        every: int | None = None,
+        folder: str | Path | None = None,
+        max_snapshots: int = 500,
+        verbose: int = 0,
+        *,
+        every_updates: int | None = None,
     ) -> None:
         super().__init__(folder, max_snapshots, verbose)
-        self.every = whole_number(every, "every", 1)
+        self.interval = Interval.of(every, every_updates) or Interval(1000, "steps")
         self.observation: dict[str, Array] | None = None
+        self.activations: dict[str, Array] = {}
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -60,25 +67,39 @@ class ActivationSnapshotCallback(RunCallback):
                 f"ActivationSnapshotCallback draws convolutional layers; {type(self.model.policy).__name__} has none. "
                 "Leave the callback out, or use a Cnn policy."
             )
-        reader = RunReader(self.writer.folder)
+        reader = self.writer.reader
         steps = reader.snapshot_steps()
         self.last_step = steps[-1] if steps else -1
         self.scales = {name: colour_scale(array) for name, array in reader.snapshot(steps[0]).items()} if steps else {}
         self.observation = reader.observation() if steps else None
         self._check_stored_observation()
         self.motion = -1.0
+        self._updates = UpdateCounter(self.model)
         self._plan_next()
 
+    def _without_folder(self) -> str:
+        if any(isinstance(output, TensorBoardOutputFormat) for output in self.logger.output_formats):
+            return "its pictures go to TensorBoard, and no snapshot is stored"
+        return "snapshots are neither stored nor drawn, and training goes on (callback.activations has the last one)"
+
     def _on_step(self) -> bool:
-        due = self.num_timesteps >= self.next_step
         if self.observation is None:
-            self._look_for_observation(settle=due)
-        if due:
+            self._look_for_observation()
+        if self.interval.unit == "steps" and self.num_timesteps >= self.next_step:
             self._take()
             self._plan_next()
         return True
 
+    def _on_rollout_start(self) -> None:
+        self._after_update()
+
+    def _after_update(self) -> None:
+        is_new = self._updates.look()
+        if is_new and self.interval.unit == "updates" and self._updates.count % self.interval.number == 0:
+            self._take()
+
     def _on_training_end(self) -> None:
+        self._after_update()
         if self.observation is not None and self.num_timesteps > self.last_step:
             self._take()
 
@@ -93,10 +114,10 @@ class ActivationSnapshotCallback(RunCallback):
                 )
 
     def _plan_next(self) -> None:
-        self.next_step = self.num_timesteps + self.every - self.num_timesteps % self.every
+        self.next_step = self.num_timesteps + self.interval.number - self.num_timesteps % self.interval.number
 
-    def _look_for_observation(self, settle: bool) -> None:
-        """Take the first observation with motion throughout; failing that, the liveliest when one is due."""
+    def _look_for_observation(self) -> None:
+        """Take the first observation with motion throughout; the liveliest is the candidate until then."""
         new_obs = self.locals["new_obs"]
         observations = new_obs if isinstance(new_obs, dict) else {ONE: new_obs}
         key = _image_key(self.model.observation_space)
@@ -106,21 +127,25 @@ class ActivationSnapshotCallback(RunCallback):
         if motions[liveliest] > self.motion:
             self.motion = motions[liveliest]
             self.candidate = {key: np.array(array[liveliest]) for key, array in observations.items()}
-        if settle or self.motion > 0:
-            self.observation = self.candidate
-            self.writer.observation(self.observation)
+        if self.motion > 0:
+            self._settle()
+
+    def _settle(self) -> dict[str, Array]:
+        self.observation = self.candidate
+        self.writer.observation(self.observation)
+        return self.observation
 
     def _take(self) -> None:
-        assert self.observation is not None
-        batch = {key: array[None] for key, array in self.observation.items()}
+        observed = self._settle() if self.observation is None else self.observation
+        batch = {key: array[None] for key, array in observed.items()}
         is_dict = isinstance(self.model.observation_space, spaces.Dict)
         observation = obs_as_tensor(batch if is_dict else batch[ONE], self.model.device)
-        activations = {name: tensor[0].float().cpu().numpy() for name, tensor in self.probe(observation).items()}
+        self.activations = {name: tensor[0].float().cpu().numpy() for name, tensor in self.probe(observation).items()}
         self.last_step = self.num_timesteps
-        dropped = self.writer.snapshot(self.num_timesteps, activations)
+        dropped = self.writer.snapshot(self.num_timesteps, self.activations)
         if dropped:
-            self.every *= 2
-        for name, array in activations.items():
+            self.interval = self.interval._replace(number=self.interval.number * 2)
+        for name, array in self.activations.items():
             self.scales.setdefault(name, colour_scale(array))
             log_picture(self.logger, f"activations/{name}", channel_grid(array, self.scales[name]), self.num_timesteps)
 

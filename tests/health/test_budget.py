@@ -12,7 +12,7 @@ from stable_baselines3 import A2C, PPO
 
 from helpers.envs import make_cartpole
 from sb3_stable_ppo import HealthCallback
-from sb3_stable_ppo.health import budget, callback
+from sb3_stable_ppo.health import budget, callback, measurement
 from sb3_stable_ppo.health.budget import Budget
 from sb3_stable_ppo.probes import gradients
 
@@ -34,8 +34,9 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     monkeypatch.setattr(gradients, "time", SimpleNamespace(perf_counter=partial(next, itertools.count())))
-    for name, seconds in (("strided_observations", 1.0), ("inspect_policy", 10.0)):
-        monkeypatch.setattr(callback, name, lasting(seconds, getattr(callback, name)))
+    monkeypatch.setattr(callback, "strided_observations", lasting(1.0, callback.strided_observations))
+    for module in (callback, measurement):  # after the update, and before it
+        monkeypatch.setattr(module, "inspect_policy", lasting(10.0, module.inspect_policy))
     return clock
 
 

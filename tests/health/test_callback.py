@@ -113,7 +113,7 @@ def test_off_policy_networks_are_read_every_so_many_steps(name: str, tmp_path: P
     cls = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
     env = "CartPole-v1" if "DQN" in name else "Pendulum-v1"
     model = cls("MlpPolicy", env, learning_starts=50, seed=0, policy_kwargs={"net_arch": [16, 16]})
-    model.learn(250, callback=HealthCallback(folder=tmp_path, every_steps=100))
+    model.learn(250, callback=HealthCallback(folder=tmp_path, every=100))
     lines = lines_of(tmp_path)
     assert [line["step"] for line in lines] == [100, 200]
     assert all(line["layers"] and line["policy"] for line in lines)
@@ -135,7 +135,7 @@ def test_a_run_with_health_ends_in_the_very_weights_of_a_run_without(name: str, 
         masks = {"use_masking": False} if name == "MaskablePPO" else {}
         return cls(policy, make_cartpole(), seed=0, **options).learn(192, callback=callback, **masks)
 
-    watched = trained(HealthCallback(folder=tmp_path, budget=None, every_steps=30))
+    watched = trained(HealthCallback(folder=tmp_path, budget=None, every=30))
     assert len(lines_of(tmp_path)) >= 3
     assert_same_weights(watched, trained(None))
 
@@ -181,7 +181,7 @@ def test_replayed_observations_are_normalised_as_the_policy_gets_them(tmp_path: 
     env.training = False
     model = stable_baselines3.SAC("MlpPolicy", env, learning_starts=50, seed=0, policy_kwargs={"net_arch": [16]})
     seen: list[Any] = []
-    callback = HealthCallback(folder=tmp_path, every_steps=100)
+    callback = HealthCallback(folder=tmp_path, every=100)
     callback._tensor = lambda rows: seen.append(rows) or th.as_tensor(rows)  # type: ignore[method-assign]
     model.learn(120, callback=callback)
     assert float(seen[0].max()) == -10.0, "clipped"
@@ -209,7 +209,7 @@ def test_what_sac_keeps_beside_its_weights_is_of_the_healthy_moment_too(tmp_path
 
     model = stable_baselines3.SAC("MlpPolicy", "Pendulum-v1", learning_starts=500, seed=0)
     with pytest.warns(UserWarning, match="numerically broken"):
-        model.learn(400, callback=[Poison(), HealthCallback(folder=tmp_path, every_steps=100)])
+        model.learn(400, callback=[Poison(), HealthCallback(folder=tmp_path, every=100)])
     kept = stable_baselines3.SAC.load(tmp_path / "last_healthy.zip")
     assert kept.num_timesteps == 100
     assert math.isfinite(float(kept.log_ent_coef))
@@ -368,7 +368,10 @@ def test_an_alarm_stops_or_raises_or_calls(on_alarm: str, tmp_path: Path) -> Non
     [
         ({"rows": 0}, "rows must be a whole number of at least 1, not 0"),
         ({"every": 0}, "every must be a whole number of at least 1"),
-        ({"every_steps": 0}, "every_steps must be a whole number of at least 1"),
+        ({"every_updates": 0}, "every_updates must be a whole number of at least 1, not 0"),
+        ({"every_steps": 0}, "every_steps must be a whole number of at least 1, not 0"),
+        ({"every": 64, "every_updates": 2}, "every=64 counts environment steps, every_updates=2 counts updates"),
+        ({"every_steps": 64, "every_updates": 2}, "every=64 counts environment steps, every_updates=2 counts updates"),
         ({"budget": 0}, r"share of the training time, in \(0, 1\], or None, not 0"),
         ({"on_alarm": "panic"}, "Unknown on_alarm 'panic': choose one of warn, stop, raise, or give a function"),
     ],
