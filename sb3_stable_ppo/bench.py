@@ -22,6 +22,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_stable_ppo.algorithms import StablePPO
+from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.envs.atari import make_atari_vec_env
 from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer
 
@@ -64,8 +65,32 @@ VARIANTS = {
     "+ compile: auto": Variant(PPO, "ale", "StableCnnPolicy", _COMPILED, _BUFFER_CHANNELS_LAST),
     "all of it, StablePPO": Variant(StablePPO, "ale", "StableCnnPolicy", _COMPILED, _BUFFER_CHANNELS_LAST),
 }
+SHORT_NAMES = dict(
+    zip(("dummy", "subproc", "ale", "norm", "buffer", "channels_last", "bf16", "compile", "all"), VARIANTS, strict=True)
+)
+"""What one types for a variant, in the order of the numbers that stand for them too."""
 BASE = next(iter(VARIANTS))
 """What the others are compared with."""
+
+
+def find_variant(word: str) -> str:
+    """
+    A variant by its short name or its number.
+
+    >>> find_variant("ale"), find_variant("3")
+    ('stock SB3, ALE env', 'stock SB3, ALE env')
+
+    :param word: one of ``SHORT_NAMES``, or its number from 1 on
+    :raises ValueError: if it is neither, with the nearest name and all names
+    """
+    if word.isdecimal() and 1 <= int(word) <= len(SHORT_NAMES):
+        return list(SHORT_NAMES.values())[int(word) - 1]
+    if word in SHORT_NAMES:
+        return SHORT_NAMES[word]
+    raise ValueError(
+        f"Unknown variant {word!r}{did_you_mean(word, SHORT_NAMES)}: choose from {', '.join(SHORT_NAMES)}, or a number "
+        f"from 1 to {len(SHORT_NAMES)}."
+    )
 
 
 def train(variant: str, env_id: str, n_envs: int, steps: int, seed: int) -> dict[str, float]:

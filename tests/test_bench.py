@@ -69,7 +69,9 @@ def test_a_variant_that_fails_is_named_with_the_reason() -> None:
         (["--env", "PongNoFrameskip-v5"], "is not the id of an Atari game (did you mean PongNoFrameskip-v4?)"),
         (["--n-envs", "0"], "'0' is not a whole number of at least 1"),
         (["--steps", "many"], "'many' is not a whole number"),
-        (["--variants", "99"], "there are 9; --list shows them"),
+        (["--variants", "99"], "Unknown variant '99': choose from dummy, subproc, ale, norm, buffer"),
+        (["--variants", "ale", "bf61"], "Unknown variant 'bf61' (did you mean bf16?): choose from dummy, "),
+        (["--variants", "0"], "or a number from 1 to 9"),
     ],
 )
 def test_a_mistake_in_the_call_is_one_sentence_and_status_2(flags: list[str], complaint: str, capsys: Any) -> None:
@@ -81,7 +83,31 @@ def test_a_mistake_in_the_call_is_one_sentence_and_status_2(flags: list[str], co
     assert complaint in capsys.readouterr().err
 
 
-def test_list_shows_the_numbers_that_variants_takes(capsys: Any) -> None:
+def test_list_shows_the_numbers_and_names_that_variants_takes(capsys: Any) -> None:
     assert main(["bench", "--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(maxsplit=1)[1] for line in lines] == list(bench.VARIANTS)
+    rows = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+    assert [description for _, _, description in rows] == list(bench.VARIANTS)
+    for number, name, description in rows:
+        assert bench.find_variant(number) == bench.find_variant(name) == description
+
+
+def test_variants_are_chosen_by_name_and_by_number(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(bench, "measure", lambda cells: ((cell, figures(1.0)) for cell in cells))
+    assert main(["bench", "--variants", "bf16", "2", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["name"] for row in rows] == ["dummy", "subproc", "bf16"]
+    assert [row["variant"] for row in rows] == [bench.SHORT_NAMES[row["name"]] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [
+        ("subproc", lambda v: v.vec_env == "subproc"),
+        ("norm", lambda v: v.policy_kwargs == {"norm": "batch"}),
+        ("channels_last", lambda v: "memory_format" in v.policy_kwargs and "precision" not in v.policy_kwargs),
+        ("bf16", lambda v: "precision" in v.policy_kwargs and "compile" not in v.policy_kwargs),
+        ("compile", lambda v: "compile" in v.policy_kwargs and not hasattr(v.algorithm, "guards")),
+    ],
+)
+def test_a_name_is_that_of_what_its_variant_adds(name: str, differs: Any) -> None:
+    assert differs(bench.VARIANTS[bench.find_variant(name)])

@@ -1,23 +1,67 @@
 """
-What the commands' arguments have in common.
+What the commands' arguments have in common: how a parser looks, the types of values, the flags for workers.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+from collections.abc import Callable
 
 from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.parallel.options import WorkerOptions
 
+WIDTH = 28
+"""Columns of the flags in a help text; what they do stands beside them."""
 
-def parser_of(command: str, description: str | None) -> argparse.ArgumentParser:
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=WIDTH)
+
+
+def parser_of(command: str, description: str, example: str, *, add_help: bool = True) -> argparse.ArgumentParser:
     """
     The parser of one command.
 
     :param command: the command's name
-    :param description: what it does
+    :param description: what it does, in lines of at most 100 characters
+    :param example: arguments of a call, which the help shows at its end
+    :param add_help: whether ``--help`` prints the help at once
     """
-    return argparse.ArgumentParser(prog=f"{PROGRAM} {command}", description=description, allow_abbrev=False)
+    return argparse.ArgumentParser(
+        prog=f"{PROGRAM} {command}",
+        description=description,
+        epilog=f"example:\n  {PROGRAM} {command} {example}",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+        add_help=add_help,
+    )
+
+
+def add_help_argument(parser: argparse.ArgumentParser) -> None:
+    """
+    Add ``--help`` that is only noted: :func:`show_help` prints it.
+
+    :param parser: made with ``add_help=False``
+    """
+    parser.add_argument("-h", "--help", action="store_true", help="show this help and exit")
+
+
+def show_help(parser: argparse.ArgumentParser, whose: str, show_theirs: Callable[[], object]) -> None:
+    """
+    Print our flags, then the help of the program that ours calls, then the example.
+
+    :param parser: of our flags
+    :param whose: whose help follows, such as ``rl_zoo3's train``
+    :param show_theirs: prints that help, and may end with SystemExit
+    """
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        show_theirs()
+    parser.epilog = f"flags of {whose}, which work too:\n\n{printed.getvalue()}\n{parser.epilog}"
+    parser.print_help()
 
 
 def non_negative_int(text: str, least: int = 0) -> int:
@@ -32,22 +76,53 @@ def positive_int(text: str) -> int:
     return non_negative_int(text, 1)
 
 
-def add_worker_arguments(parser: argparse.ArgumentParser, none: str) -> None:
+def count_or_seeds(text: str) -> int | str:
+    """A number of seeds, or the text that names them, which ``parse_seeds`` reads."""
+    return int(text) if text.isdecimal() else text
+
+
+def add_gym_packages(parser: argparse._ActionsContainer) -> None:
+    """
+    Add ``--gym-packages``.
+
+    :param parser: of a command that makes an env, or a group of its arguments
+    """
+    parser.add_argument(
+        "--gym-packages",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules to import, which register the env (default: none)",
+    )
+
+
+def add_worker_arguments(parser: argparse._ActionsContainer, none: str, *also: str) -> None:
     """
     Add ``--workers``, ``--ray`` and ``--worker-gpus``.
 
-    :param parser: of a command whose work several processes can share
+    :param parser: of a command whose work several processes can share, or a group of its arguments
     :param none: what the command does with ``--workers 0``
+    :param also: other names of ``--workers``
     """
     parser.add_argument(
-        "--workers", type=non_negative_int, default=1, help=f"processes at once (%(default)s); 0: {none}"
+        "--workers",
+        *also,
+        type=non_negative_int,
+        default=1,
+        metavar="N",
+        help=f"processes at once; 0: {none} (default: %(default)s)",
     )
-    parser.add_argument("--ray", metavar="ADDRESS", help="workers on a Ray cluster: its address, or auto")
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run the workers on a Ray cluster: its HOST:PORT, or auto on a machine of it (default: this machine)",
+    )
     parser.add_argument(
         "--worker-gpus",
         type=share,
         default=0.0,
-        help="with --ray: GPUs of each worker, 0.25 for four workers to one (%(default)s)",
+        metavar="GPUS",
+        help="with --ray: GPUs of each worker; 0.25: four workers share one (default: %(default)s)",
     )
 
 

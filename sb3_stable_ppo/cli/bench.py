@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import sys
@@ -12,39 +13,68 @@ from sb3_stable_ppo.cli.arguments import non_negative_int, parser_of, positive_i
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
 
+DESCRIPTION = """\
+Measure training speed on this machine: stock SB3, then the fast path one option after the other.
+Each variant trains in a process of its own, half a minute or so on two cores."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of ``bench``."""
+    found = parser_of("bench", DESCRIPTION, "--steps 4096 --variants ale bf16 all")
+    found.add_argument("--env", default="PongNoFrameskip-v4", help="id of an Atari game (default: %(default)s)")
+    found.add_argument(
+        "--n-envs", type=positive_int, default=8, metavar="N", help="games at once (default: %(default)s)"
+    )
+    found.add_argument(
+        "--steps",
+        type=positive_int,
+        default=4096,
+        metavar="STEPS",
+        help="environment steps that are timed, after two rollouts to warm up (default: %(default)s)",
+    )
+    found.add_argument(
+        "--rounds", type=positive_int, default=1, metavar="N", help="measurements of each (default: %(default)s)"
+    )
+    found.add_argument(
+        "--seed",
+        type=non_negative_int,
+        default=0,
+        metavar="SEED",
+        help="seed of the first round; each later round has the next (default: %(default)s)",
+    )
+    found.add_argument(
+        "--variants",
+        nargs="+",
+        metavar="NAME",
+        help="measure only these, and dummy to compare with; names or numbers of --list (default: every one)",
+    )
+    found.add_argument("--list", action="store_true", help="show number, name and description of each variant")
+    found.add_argument("--json", action="store_true", help="print a line of JSON for each measurement, and no table")
+    return found
+
 
 def run(argv: list[str]) -> int:
     """measure training speed here: stock SB3, then the fast path one option after the other"""
-    parser = parser_of("bench", run.__doc__)
-    parser.add_argument("--env", default="PongNoFrameskip-v4", help="an Atari game (%(default)s)")
-    parser.add_argument("--n-envs", type=positive_int, default=8, help="games (%(default)s)")
-    parser.add_argument("--steps", type=positive_int, default=4096, help="steps that are timed (%(default)s)")
-    parser.add_argument("--rounds", type=positive_int, default=1, help="how often each is measured (%(default)s)")
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the first round (%(default)s)")
-    parser.add_argument("--variants", type=positive_int, nargs="+", metavar="N", help="only these, and 1, the base")
-    parser.add_argument("--list", action="store_true", help="the variants and their numbers, and no more")
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each measurement in place of the table")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     if importlib.util.find_spec("ale_py") is None:
         raise UsageError("bench needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'.")
     import torch as th  # these imports take seconds, so they come after --help and mistakes in the call
 
-    from sb3_stable_ppo.bench import BASE, VARIANTS, measure, table, turns
-    from sb3_stable_ppo.envs.atari import atari_spec, frame_skip_of
+    from sb3_stable_ppo.bench import BASE, SHORT_NAMES, find_variant, measure, table, turns
+    from sb3_stable_ppo.envs.atari_ids import atari_spec, frame_skip_of
     from sb3_stable_ppo.fast.config import FastPathConfig
 
-    names = list(VARIANTS)
     if args.list:
-        print("\n".join(f"{number:2} {name}" for number, name in enumerate(names, start=1)))
+        for number, (short, description) in enumerate(SHORT_NAMES.items(), start=1):
+            print(f"{number:2} {short:14} {description}")
         return 0
-    if args.variants and max(args.variants) > len(names):
-        raise UsageError(f"--variants: there are {len(names)}; --list shows them.")
     try:
+        wanted = {find_variant(word) for word in args.variants or SHORT_NAMES}
         frame_skip_of(atari_spec(args.env))
     except ValueError as error:
         raise UsageError(f"bench: {error}") from error
-    chosen = [name for number, name in enumerate(names, start=1) if number in (args.variants or [number])]
-    chosen = list(dict.fromkeys([BASE, *chosen]))
+    short_names = {name: short for short, name in SHORT_NAMES.items() if name in {BASE, *wanted}}
+    chosen = list(short_names)
     device = th.device("cuda" if th.cuda.is_available() else "cpu")
     resolved = FastPathConfig("channels_last", "auto", "auto").resolve(device)
     print(
@@ -63,7 +93,7 @@ def run(argv: list[str]) -> int:
             rows[str(cell["variant"])].append(figures)
             print(f"{cell['variant']}: {figures['steps_per_s']:.0f} steps/s", file=sys.stderr)
             if args.json:
-                print(json.dumps({**cell, **figures}), flush=True)
+                print(json.dumps({"name": short_names[str(cell["variant"])], **cell, **figures}), flush=True)
     except RuntimeError as error:
         print(f"{PROGRAM}: bench: {error}", file=sys.stderr)
         return 1
