@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sb3_stable_ppo.algorithms.maskable_ppo import StableMaskablePPO as StableMaskablePPO
     from sb3_stable_ppo.algorithms.ppo import StablePPO as StablePPO
     from sb3_stable_ppo.algorithms.recurrent_ppo import StableRecurrentPPO as StableRecurrentPPO
-    from sb3_stable_ppo.common.errors import CollapseError as CollapseError
+    from sb3_stable_ppo.common.errors import CollapseError as CollapseError, UsageError as UsageError
     from sb3_stable_ppo.doctor.diagnosis import diagnose as diagnose
     from sb3_stable_ppo.doctor.findings import Diagnosis as Diagnosis, Finding as Finding
     from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer as TorchRolloutBuffer
@@ -53,7 +53,7 @@ else:
             "algorithms.maskable_ppo": ["StableMaskablePPO"],
             "algorithms.ppo": ["StablePPO"],
             "algorithms.recurrent_ppo": ["StableRecurrentPPO"],
-            "common.errors": ["CollapseError"],
+            "common.errors": ["CollapseError", "UsageError"],
             "doctor.diagnosis": ["diagnose"],
             "doctor.findings": ["Diagnosis", "Finding"],
             "fast.rollout_buffer": ["TorchRolloutBuffer"],

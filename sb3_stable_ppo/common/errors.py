@@ -7,8 +7,12 @@ from __future__ import annotations
 from sb3_stable_ppo.common.lazy import public
 
 
+@public
 class UsageError(Exception):
-    """A mistake of the user's: fact, cause and cure in one sentence, which the command line shows without traceback."""
+    """
+    A mistake of the user's: fact, cause and cure in one sentence. The command line shows it without traceback; what has
+    the command line's functions in Python, such as ``tune`` and ``train_seeds``, raises it.
+    """
 
 
 @public

@@ -1,16 +1,36 @@
 """
-This program's name, and the import of modules that a user names.
+This program's name and how to call it, and the import of modules that a user names.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from sb3_stable_ppo.common.errors import UsageError
 
 PROGRAM = "sb3-stable-ppo"
+
+
+def command_line(*arguments: str) -> str:
+    """
+    A call of this program that works where it is pasted: by its name if that is this environment's, else by its path.
+
+    :param arguments: of the call; they are quoted for a shell
+    """
+    script = Path(sys.executable).with_name(PROGRAM)
+    if shutil.which(PROGRAM) == str(script):
+        program = [PROGRAM]
+    elif script.is_file():
+        program = [str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)]
+    else:
+        program = [sys.executable, "-m", "sb3_stable_ppo"]
+    return shlex.join([*program, *arguments])
 
 
 def import_packages(names: Sequence[str]) -> None:
@@ -24,4 +44,4 @@ def import_packages(names: Sequence[str]) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise UsageError(f"--gym-packages {name}: {error}.") from error
+            raise UsageError(f"gym_packages (--gym-packages) {name}: {error}.") from error

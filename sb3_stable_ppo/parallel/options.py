@@ -29,15 +29,19 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.workers, int) or self.workers < 0:
-            raise UsageError(f"--workers {self.workers!r}: give a whole number of at least 0.")
+            raise UsageError(f"workers (--workers) must be a whole number of at least 0, not {self.workers!r}.")
         if not (0 <= self.worker_gpus <= 1 or (float(self.worker_gpus).is_integer() and self.worker_gpus > 1)):
             raise UsageError(
-                f"--worker-gpus {self.worker_gpus!r}: give a share of a GPU from 0 to 1, or a whole number of GPUs."
+                "worker_gpus (--worker-gpus) must be a share of a GPU from 0 to 1 or a whole number of GPUs, not "
+                f"{self.worker_gpus!r}."
             )
         if self.ray is None and self.worker_gpus:
-            raise UsageError("--worker-gpus is for --ray; processes here see all GPUs (CUDA_VISIBLE_DEVICES chooses).")
+            raise UsageError(
+                "worker_gpus (--worker-gpus) is for workers on Ray (--ray); processes here see all GPUs "
+                "(CUDA_VISIBLE_DEVICES chooses)."
+            )
         if self.ray is not None and importlib.util.find_spec("ray") is None:
-            raise UsageError("--ray needs Ray: pip install 'sb3-stable-ppo[ray]'.")
+            raise UsageError("ray (--ray) needs Ray: pip install 'sb3-stable-ppo[ray]'.")
 
     def run_jobs(
         self, jobs: Sequence[Job], logs: Path, environment: Mapping[str, str], look: Callable[[Statuses], None]

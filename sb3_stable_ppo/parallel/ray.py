@@ -85,7 +85,7 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise UsageError("--ray needs Ray: pip install 'sb3-stable-ppo[ray]'.") from None
+        raise UsageError("ray (--ray) needs Ray: pip install 'sb3-stable-ppo[ray]'.") from None
     _check_reachable(address)
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
@@ -110,8 +110,8 @@ def _check_reachable(address: str) -> None:
         problem = f"it gave no answer for {CONNECT_TIMEOUT_S} seconds"
     if problem:
         raise UsageError(
-            f"--ray {address}: no cluster answers: {problem.rstrip('.')}. Start one with `ray start --head`; "
-            "on a machine of the cluster, --ray auto finds it."
+            f"ray (--ray) {address}: no cluster answers: {problem.rstrip('.')}. Start one with `ray start --head`; "
+            "on a machine of the cluster, auto finds it."
         )
 
 
@@ -119,7 +119,7 @@ def _status(ray: Any, reference: Any, job: Job) -> int:
     try:
         return int(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
-        raise UsageError(f"--ray: {job.name}: {described(error.cause, 300)}") from None
+        raise UsageError(f"ray (--ray): {job.name}: {described(error.cause, 300)}") from None
     except ray.exceptions.RayError:
         return KILLED
 

@@ -14,6 +14,8 @@ SCHEDULES = ("constant", "linear", "step", "cosine")
 DECAYS = 20
 """Of ``step``: so many over the run, by 0.9 each, which end at an eighth of the start."""
 
+LESS = "one_minus_"
+"""Begins the names of parameters that are searched by their distance from 1."""
 SEARCHED = ("learning_rate", "n_epochs", "clip_range", "ent_coef", "gamma", "gae_lambda", "policy_kwargs", "guards")
 """Hyperparameters that a trial changes."""
 
@@ -81,6 +83,19 @@ def as_hyperparams(params: Mapping[str, Any], base: Mapping[str, Any], n_timeste
     if "max_kl" in params:
         entry["guards"] = {**(entry.get("guards") or {}), "max_kl": params["max_kl"]}
     return entry
+
+
+def as_shown(params: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    A trial's parameters by the names and values that a configuration has.
+
+    >>> as_shown({"n_epochs": 3, "one_minus_gamma": 0.02})
+    {'n_epochs': 3, 'gamma': 0.98}
+
+    :param params: ``trial.params``
+    """
+    known = params.items()
+    return {name.removeprefix(LESS): 1 - value if name.startswith(LESS) else value for name, value in known}
 
 
 def _schedule(kind: str, initial: float, n_updates: int) -> float | dict[str, Any]:

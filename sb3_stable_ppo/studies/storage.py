@@ -160,7 +160,7 @@ def without_password(where: str) -> tuple[str, list[str]]:
     try:
         url = make_url(where)
     except Exception:
-        raise UsageError("--storage: give the URL of a database, or the name of a file.") from None
+        raise UsageError("storage (--storage): give the URL of a database, or the name of a file.") from None
     hidden = {name: "***" if "password" in name.lower() else value for name, value in url.query.items()}
     secrets = [url.password, *(value for name, value in url.query.items() if hidden[name] == "***")]
     shown = url.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
@@ -195,4 +195,4 @@ def redacted_errors(where: str, *errors: type[Exception]) -> Iterator[None]:
         where, secrets = without_password(where)
         for secret in secrets:
             text = text.replace(secret, "***")
-        raise UsageError(f"--storage {where}: {type(cause).__name__}: {text}") from None
+        raise UsageError(f"storage (--storage) {where}: {type(cause).__name__}: {text}") from None

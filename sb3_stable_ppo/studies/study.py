@@ -39,6 +39,9 @@ the same number began at least this much later.
 MAX_FAILURES = 5
 """After so many trials in a row that fail with an error, the others would fail too."""
 PRUNERS = ("median", "halving", "none")
+SAMPLERS = ("tpe", "random")
+STARTUP_TRIALS = 10
+"""Trials whose parameters are drawn at random before TPE models them; rl_zoo3's default too."""
 
 
 class SurplusTrial(Exception):
@@ -46,7 +49,14 @@ class SurplusTrial(Exception):
 
 
 def open_study(
-    storage: BaseStorage, name: str, plan: Mapping[str, Any], pruner: str, seed: int | None, directions: int
+    storage: BaseStorage,
+    name: str,
+    plan: Mapping[str, Any],
+    pruner: str,
+    seed: int | None,
+    directions: int,
+    sampler: str = "tpe",
+    n_startup_trials: int = STARTUP_TRIALS,
 ) -> Study:
     """
     Make a study, or go on with one of the same plan.
@@ -57,23 +67,16 @@ def open_study(
     :param pruner: one of ``PRUNERS``
     :param seed: of the sampler; each worker needs another one
     :param directions: how many values a trial has; all are maximised
+    :param sampler: one of ``SAMPLERS``
+    :param n_startup_trials: trials before TPE begins
     :raises UsageError: if there is one of that name and another plan
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of multivariate, group and constant_liar
-        sampler = optuna.samplers.TPESampler(
-            seed=seed,
-            multivariate=True,
-            group=True,  # some parameters are sampled in some trials only
-            n_startup_trials=10,
-            constant_liar=True,  # keeps workers from the parameters of trials that run; the default only since Optuna 5
-        )
     study = optuna.create_study(
         storage=storage,
         study_name=name,
         load_if_exists=True,
         directions=[StudyDirection.MAXIMIZE] * directions,
-        sampler=sampler,
+        sampler=_sampler(sampler, seed, n_startup_trials),
         pruner=_pruner(pruner),
     )
     known = study.user_attrs.get("plan")
@@ -86,7 +89,7 @@ def open_study(
         key = differing[0]
         raise UsageError(
             f"The study {name!r} is of another {key}: {_short((known or {}).get(key))}, here {_short(plan[key])}. "
-            "Choose another --study, or the same settings."
+            "Choose another study (--study), or the same settings."
         )
     return study
 
@@ -104,13 +107,27 @@ def plan_of(storage: BaseStorage, name: str) -> dict[str, Any]:
         raise UsageError(f"There is no study {name!r} in this storage: do all machines see the same one?") from None
     plan = storage.get_study_user_attrs(study_id).get("plan")
     if not isinstance(plan, dict):
-        raise UsageError(f"The study {name!r} was not made by tune: choose another --study.")
+        raise UsageError(f"The study {name!r} was not made by tune: choose another study (--study).")
     return plan
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) < 100 else f"{text[:100]}…"
+
+
+def _sampler(name: str, seed: int | None, n_startup_trials: int) -> optuna.samplers.BaseSampler:
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of multivariate, group and constant_liar
+        return optuna.samplers.TPESampler(
+            seed=seed,
+            multivariate=True,
+            group=True,  # some parameters are sampled in some trials only
+            n_startup_trials=n_startup_trials,
+            constant_liar=True,  # keeps workers from the parameters of trials that run; the default only since Optuna 5
+        )
 
 
 def _pruner(name: str) -> optuna.pruners.BasePruner:

@@ -1,49 +1,47 @@
 """
-A study from its plan to its best trials: workers are started, replaced if they die, and waited for.
+A study from its plan to its best trials.
 """
 
 from __future__ import annotations
 
-import signal
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from rl_zoo3.utils import ALGOS
-from tqdm import tqdm
 
-from sb3_stable_ppo.common.checks import one_of, whole_number
+from sb3_stable_ppo.common.checks import one_of, unknown, whole_number
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.files import write_atomically
-from sb3_stable_ppo.common.packages import PROGRAM, import_packages
-from sb3_stable_ppo.common.signals import handled
+from sb3_stable_ppo.common.packages import import_packages
+from sb3_stable_ppo.common.seeds import parse_seeds
 from sb3_stable_ppo.envs.registry import check_env
-from sb3_stable_ppo.parallel.local import EXIT_USAGE, MAX_RETRIES, Job, last_line
 from sb3_stable_ppo.parallel.options import WorkerOptions
 from sb3_stable_ppo.studies.page import page_of
+from sb3_stable_ppo.studies.space import SEARCHED
 from sb3_stable_ppo.studies.storage import HEARTBEAT, is_file, open_storage
 from sb3_stable_ppo.studies.study import (
     PRUNERS,
-    WORKER,
+    SAMPLERS,
+    STARTUP_TRIALS,
     effective_trials,
     goal_of,
     n_remaining,
     open_study,
     plan_of,
     requeue_dead_trials,
-    running,
 )
-from sb3_stable_ppo.tuning.results import show, write_best
+from sb3_stable_ppo.tuning.results import show, training_command, write_best
+from sb3_stable_ppo.tuning.rounds import Jobs, do_trials
 from sb3_stable_ppo.tuning.trial import Plan, base_entry
-from sb3_stable_ppo.tuning.worker import STORAGE, VERSIONS, arguments
+from sb3_stable_ppo.tuning.worker import VERSIONS, arguments
+from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, with_numbers
 from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file, register
 
-POLL = 2.0
-"""Seconds between two looks at a study, each of which reads all its trials."""
+MERGED = ("policy_kwargs", "guards")
+"""Searched hyperparameters of which a trial changes some keys; the others stay as the configuration has them."""
 
 
 def tune(
@@ -52,13 +50,17 @@ def tune(
     *,
     algo: str = "stable_ppo",
     trials: int = 50,
-    seeds: int = 1,
+    seeds: int | str | Iterable[int] = 1,
     seed: int = 0,
     n_evaluations: int = 5,
     eval_episodes: int = 5,
     pruner: str = "median",
+    sampler: str = "tpe",
+    n_startup_trials: int = STARTUP_TRIALS,
     health: bool = False,
     conf_file: str | Path | None = None,
+    hyperparams: Mapping[str, Any] | None = None,
+    plots: bool = True,
     log_folder: str | Path = "logs",
     study: str | None = None,
     storage: str | None = None,
@@ -77,13 +79,17 @@ def tune(
     :param n_timesteps: environment steps of each run
     :param algo: ``stable_ppo``, ``stable_ppo_mask`` or ``stable_ppo_lstm``
     :param trials: in all, over all calls and workers
-    :param seeds: runs of each trial, whose mean counts
-    :param seed: the first of them
+    :param seeds: runs of each trial, whose mean counts: how many (``5``), or which (``"0-9"``, ``"1,3,5"``, ``[1, 3]``)
+    :param seed: the first of a number of seeds
     :param n_evaluations: of each run
     :param eval_episodes: episodes of each evaluation
     :param pruner: ``median``, ``halving`` or ``none``
+    :param sampler: ``tpe`` or ``random``
+    :param n_startup_trials: trials that are drawn at random before TPE begins
     :param health: whether the least share of live units is a second objective
     :param conf_file: YAML file with the configuration that trials change; None: this package's
+    :param hyperparams: of all trials, in place of the configuration's, such as ``{"n_steps": 256}``
+    :param plots: whether ``study.html`` with Optuna's plots is written
     :param log_folder: the study's files are in ``LOG_FOLDER/STUDY``
     :param study: the study's name; None: ``tune_ENV``
     :param storage: URL of a database, or a journal file; None: ``LOG_FOLDER/STUDY/journal.log``
@@ -100,26 +106,31 @@ def tune(
     """
     options = WorkerOptions(workers, ray, worker_gpus)
     if ray is not None and (storage is None or is_file(storage)):
-        raise UsageError("--ray needs --storage with the URL of a database that all its machines reach.")
+        raise UsageError(
+            "ray (--ray) needs storage (--storage) with the URL of a database that all its machines reach."
+        )
     import_packages(gym_packages)
     check_env(env)
     name = study or f"tune_{env.replace('/', '-')}"
     if Path(name).name != name or name == "..":
-        raise UsageError(f"--study {name}: give a name, not a path.")
+        raise UsageError(f"study (--study) {name}: give a name, not a path.")
     folder = Path(log_folder) / name
     where = storage or str(folder / "journal.log")
     try:
         one_of(pruner, PRUNERS, "pruner")
-        if not isinstance(health, bool):
-            raise ValueError(f"health must be True or False, not {health!r}.")
+        one_of(sampler, SAMPLERS, "sampler")
+        for what, value in (("health", health), ("plots", plots)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{what} must be True or False, not {value!r}.")
+        n_startup_trials = whole_number(n_startup_trials, "n_startup_trials")
         trials, heartbeat = whole_number(trials, "trials", 1), whole_number(heartbeat, "heartbeat", 1)
         n_timesteps, seed = whole_number(n_timesteps, "n_timesteps", 1), whole_number(seed, "seed")
         plan = Plan(
             algo=algo,
             env=env,
-            base=_base(algo, env, conf_file),
+            base=_base(algo, env, conf_file, hyperparams or {}),
             n_timesteps=n_timesteps,
-            seeds=tuple(range(seed, seed + whole_number(seeds, "seeds", 1))),
+            seeds=tuple(parse_seeds(seeds, seed)),
             n_evaluations=whole_number(n_evaluations, "n_evaluations", 1),
             eval_episodes=whole_number(eval_episodes, "eval_episodes", 1),
             health=health,
@@ -133,98 +144,52 @@ def tune(
         requeue_dead_trials(found, heartbeat)
         goal = goal_of(found, trials)
         print(f"Study {name}: {trials} trials, {n_remaining(found, goal)} of them to do.", flush=True)
-        jobs = _Jobs(options, arguments(name, plan.folder, goal, heartbeat, pruner, gym_packages), folder, where)
+        drawn = (sampler, n_startup_trials)
+        call = arguments(name, plan.folder, goal, heartbeat, pruner, gym_packages, *drawn)
+        jobs = Jobs(options, call, folder, where)
         try:
-            _do_trials(found, goal, heartbeat, jobs)
+            do_trials(found, goal, heartbeat, jobs)
         except KeyboardInterrupt:
             show(found)
             print("Interrupted: the same command goes on; trials that were running are done again.")
             raise
     show(found)
     _check_any_succeeded(found)
-    for path in write_best(found, plan, folder):
+    best = write_best(found, plan, folder, gym_packages)
+    for path in best:
         print(path)
-    page = page_of(found)
+    page = page_of(found) if plots else None
     if page is not None:
         write_atomically(folder / "study.html", page.encode())
         print(folder / "study.html")
+    print(f"To train {'the best' if len(best) == 1 else 'that of the best return'}:")
+    print(f"  {training_command(plan, best[0], gym_packages)}")
     return found
 
 
-def _base(algo: str, env: str, conf_file: str | Path | None) -> dict[str, Any]:
+def _base(algo: str, env: str, conf_file: str | Path | None, hyperparams: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that trials change, checked before anything is written."""
     register()
     if algo not in ALGORITHMS:
-        raise UsageError(f"tune searches {', '.join(ALGORITHMS)}, not {algo!r}.")
-    return base_entry(Path(conf_file or config_file(algo)), env, ALGOS[algo])
+        raise UsageError(f"tune: {unknown('algo', algo, ALGORITHMS)}")
+    searched = [name for name in hyperparams if name in SEARCHED and name not in MERGED]
+    if searched:
+        raise UsageError(f"hyperparams (--hyperparams) has {', '.join(searched)}, which tune searches: leave it out.")
+    entry = with_numbers({**base_entry(Path(conf_file or config_file(algo)), env, ALGOS[algo]), **hyperparams})
+    check_hyperparams(entry, ALGOS[algo], "hyperparams (--hyperparams)")
+    return dict(entry)
 
 
 def _study_of(plan: Plan, name: str, where: str, pruner: str, heartbeat: int, makes: bool) -> Study:
     """Open a study, or make it if ``makes``."""
     if not makes and is_file(where) and not Path(where).is_file():
-        raise UsageError(f"--storage {where}: there is no such file, and no study to show.")
+        raise UsageError(f"storage (--storage) {where}: there is no such file, and no study to show.")
     storage = open_storage(where, heartbeat)
     if not makes:
         plan_of(storage, name)
     facts = {field: value for field, value in plan._asdict().items() if field != "folder"}
     facts |= {"heartbeat": heartbeat, **VERSIONS}
     return open_study(storage, name, facts, pruner, plan.seeds[0], 2 if plan.health else 1)
-
-
-class _Jobs:
-    """
-    Workers of a study.
-
-    :param options: how many, and where
-    :param argv: what follows ``python`` for each
-    :param folder: of the study
-    :param where: the storage, which the workers are told in an environment variable
-    """
-
-    def __init__(self, options: WorkerOptions, argv: tuple[str, ...], folder: Path, where: str) -> None:
-        self._options, self._argv, self._environment = options, argv, {STORAGE: where}
-        self.logs = folder / "workers"
-
-    def run(self, n_trials: int, watch: _Watch) -> dict[str, int]:
-        """
-        :param n_trials: that are to be done; there are no more workers than trials
-        :param watch: called while they work
-        :return: exit status by worker
-        """
-        jobs = [Job(f"worker_{number}", self._argv) for number in range(min(self._options.workers, n_trials))]
-        return self._options.run_jobs(jobs, self.logs, self._environment, watch)
-
-
-def _do_trials(study: Study, goal: int, heartbeat: int, jobs: _Jobs) -> None:
-    """
-    Round after round of workers, until all trials are done.
-
-    :raises UsageError: if a worker reports a mistake, or the workers of several rounds fail without ending a trial
-    :raises KeyboardInterrupt: once the workers have ended
-    """
-    watch, fruitless_rounds = _Watch(study, goal, heartbeat), 0
-    try:
-        with handled(signal.SIGTERM):
-            while (left := n_remaining(study, goal)) or running(study):
-                if not left:  # other calls' workers do the rest, or have died, which will be seen
-                    watch.announce_waiting(running(study))
-                    time.sleep(POLL)
-                    watch()
-                    continue
-                before = watch.done
-                statuses = jobs.run(left, watch)
-                watch()
-                failed = [name for name, status in statuses.items() if status]
-                fruitless_rounds = fruitless_rounds + 1 if failed and watch.done == before else 0
-                refused = [name for name in failed if statuses[name] == EXIT_USAGE]
-                if n_remaining(study, goal) and (refused or fruitless_rounds > MAX_RETRIES):
-                    told = last_line(jobs.logs / f"{(refused or failed)[0]}.log")
-                    raise UsageError(f"tune: {(refused or failed)[0]}: {told.removeprefix(f'{PROGRAM}: error: ')}")
-    except KeyboardInterrupt:
-        requeue_dead_trials(study, heartbeat)
-        raise
-    finally:
-        watch.close()
 
 
 def _check_any_succeeded(study: Study) -> None:
@@ -234,40 +199,3 @@ def _check_any_succeeded(study: Study) -> None:
         errors = [trial.user_attrs["error"] for trial in found if "error" in trial.user_attrs]
         cause = errors[-1].rstrip(".") if errors else "their workers died"
         raise UsageError(f"All {len(found)} trials of the study {study.study_name!r} failed, the last with {cause}.")
-
-
-class _Watch:
-    """Looks for dead workers now and then, and shows a bar of the trials that are done if there is a terminal."""
-
-    def __init__(self, study: Study, goal: int, heartbeat: int) -> None:
-        self._study, self._heartbeat, self._next = study, heartbeat, 0.0
-        self.done, self._announced = 0, False
-        self._bar = tqdm(total=goal, unit="trial", disable=not sys.stderr.isatty())
-        self()
-
-    def __call__(self, statuses: object = None) -> None:
-        """
-        :param statuses: given by ``run_jobs``, which calls more often than a storage should be read: most of its calls
-            do nothing. Without it, the study is read at once.
-        """
-        if statuses is not None and time.monotonic() < self._next:
-            return
-        requeue_dead_trials(self._study, self._heartbeat)
-        self.done = sum(trial.state.is_finished() for trial in effective_trials(self._study).values())
-        self._bar.update(self.done - self._bar.n)
-        self._next = time.monotonic() + POLL
-
-    def announce_waiting(self, trials: list[FrozenTrial]) -> None:
-        """
-        Print, once, which workers of other calls have not ended their trials.
-
-        :param trials: that are waited for
-        """
-        if trials and not self._announced:
-            self._announced = True
-            workers = ", ".join(sorted({str(trial.user_attrs.get(WORKER, "a worker")) for trial in trials}))
-            print(f"Waiting for trials of {workers}. Ctrl-C ends the waiting, not the trials.", flush=True)
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()

@@ -5,6 +5,7 @@ What a study has found: a table of its best trials, and configurations that ``tr
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import yaml
 from optuna.study import Study
 
 from sb3_stable_ppo.common.files import write_atomically
-from sb3_stable_ppo.studies.space import as_hyperparams
+from sb3_stable_ppo.common.packages import command_line
+from sb3_stable_ppo.studies.space import as_hyperparams, as_shown
 from sb3_stable_ppo.studies.study import best_trials, effective_trials
 from sb3_stable_ppo.tuning.trial import Plan
 
@@ -48,18 +50,31 @@ def show(study: Study) -> None:
     table = Table("trial", "return", *(["health"] if two else []), "what", title="The best trials")
     for trial in complete[:SHOWN]:
         values = [f"{value:.4g}" for value in trial.values]
-        what = ", ".join(f"{name} {_text(value)}" for name, value in trial.params.items())
+        what = ", ".join(f"{name} {_text(value)}" for name, value in as_shown(trial.params).items())
         table.add_row(str(trial.number), *values, what)
     console.print(table)
 
 
-def write_best(study: Study, plan: Plan, folder: Path) -> list[Path]:
+def training_command(plan: Plan, config: Path, packages: Sequence[str] = ()) -> str:
+    """
+    The command that trains what :func:`write_best` has written.
+
+    :param plan: of the study's trials
+    :param config: one of its files
+    :param packages: modules that register the environment
+    """
+    modules = ("--gym-packages", *packages) if packages else ()
+    return command_line("train", "--algo", plan.algo, "--env", plan.env, *modules, "--conf-file", str(config))
+
+
+def write_best(study: Study, plan: Plan, folder: Path, packages: Sequence[str] = ()) -> list[Path]:
     """
     Write the best trial, of two objectives each of the Pareto front, as a file for ``train --conf-file``.
 
     :param study: the study
     :param plan: of its trials
     :param folder: where to
+    :param packages: modules that register the environment
     :return: the files; none while no trial is complete
     :raises UsageError: if no trial is complete
     """
@@ -71,11 +86,11 @@ def write_best(study: Study, plan: Plan, folder: Path) -> list[Path]:
         entry = as_hyperparams(trial.params, plan.base, plan.n_timesteps)
         values = ", ".join(f"{value:.4g}" for value in trial.values or ())
         head = f"# Trial {trial.number} of the study {study.study_name}, {values}:\n"
-        head += f"# sb3-stable-ppo train --algo {plan.algo} --env {plan.env} --conf-file {path.name}\n"
+        head += f"# {training_command(plan, path, packages)}\n"
         write_atomically(path, (head + yaml.safe_dump({plan.env: entry}, sort_keys=False)).encode())
         paths.append(path)
     return paths
 
 
 def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

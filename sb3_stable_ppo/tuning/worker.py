@@ -1,9 +1,9 @@
 """
 A worker of ``tune``: a process that does trials of a study until there are enough.
 
-Its arguments are the study's name, the folder, the goal, the heartbeat, the pruner, and modules to import. It reads the
-plan of the trials from the study. The storage is in an environment variable, because all users of a machine can read a
-command line, and a password in it.
+Its arguments are the study's name, the folder, the goal, the heartbeat, the pruner, the sampler, the number of its
+startup trials, and modules to import. It reads the plan of the trials from the study. The storage is in an environment
+variable, because all users of a machine can read a command line, and a password in it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from sb3_stable_ppo.parallel.local import EXIT_USAGE
 from sb3_stable_ppo.studies.space import VERSION
 from sb3_stable_ppo.studies.storage import is_file, open_storage, requeue
 from sb3_stable_ppo.studies.study import (
+    STARTUP_TRIALS,
     SURPLUS,
     check_failures,
     claim,
@@ -44,16 +45,33 @@ VERSIONS = {"search_space": VERSION, "package": __version__}
 
 
 def arguments(
-    study: str, folder: Path, goal: int, heartbeat: int, pruner: str, packages: Sequence[str]
+    study: str,
+    folder: Path,
+    goal: int,
+    heartbeat: int,
+    pruner: str,
+    packages: Sequence[str],
+    sampler: str = "tpe",
+    n_startup_trials: int = STARTUP_TRIALS,
 ) -> tuple[str, ...]:
     """
     :return: what follows ``python`` on the command line of a worker; see :func:`work`
     """
-    settings = (str(folder.absolute()), str(goal), str(heartbeat), pruner)
+    settings = (str(folder.absolute()), str(goal), str(heartbeat), pruner, sampler, str(n_startup_trials))
     return ("-m", "sb3_stable_ppo.tuning.worker", study, *settings, *packages)
 
 
-def work(where: str, name: str, folder: Path, goal: int, heartbeat: int, pruner: str, packages: Sequence[str]) -> None:
+def work(
+    where: str,
+    name: str,
+    folder: Path,
+    goal: int,
+    heartbeat: int,
+    pruner: str,
+    packages: Sequence[str],
+    sampler: str = "tpe",
+    n_startup_trials: int = STARTUP_TRIALS,
+) -> None:
     """
     Do one trial after the other, until the study has enough.
 
@@ -64,13 +82,15 @@ def work(where: str, name: str, folder: Path, goal: int, heartbeat: int, pruner:
     :param heartbeat: seconds between two heartbeats
     :param pruner: one of ``studies.study.PRUNERS``
     :param packages: modules that register the environment
+    :param sampler: one of ``studies.study.SAMPLERS``
+    :param n_startup_trials: trials before TPE begins
     :raises UsageError: if the storage cannot be used, the study is of another version of this package, or trial after
         trial fails
     """
     register()
     import_packages(packages)
     if is_file(where) and not Path(where).is_file():
-        raise UsageError(f"--storage {where}: there is no such file on this machine.")
+        raise UsageError(f"storage (--storage) {where}: there is no such file on this machine.")
     storage = open_storage(where, heartbeat)
     known = plan_of(storage, name)
     for fact, value in VERSIONS.items():
@@ -79,7 +99,7 @@ def work(where: str, name: str, folder: Path, goal: int, heartbeat: int, pruner:
     facts: dict[str, Any] = {field: known[field] for field in Plan._fields if field != "folder"}
     plan = Plan(**{**facts, "seeds": tuple(facts["seeds"])}, folder=folder)
     seed = int.from_bytes(os.urandom(4), "little")
-    study = open_study(storage, name, known, pruner, seed, 2 if plan.health else 1)
+    study = open_study(storage, name, known, pruner, seed, 2 if plan.health else 1, sampler, n_startup_trials)
     since = len(study.get_trials(deepcopy=False))
     last: int | None = None
 
@@ -112,10 +132,11 @@ def main() -> int:
     :return: the exit status
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    name, folder, goal, heartbeat, pruner, *packages = sys.argv[1:]
+    name, folder, goal, heartbeat, pruner, sampler, startup, *packages = sys.argv[1:]
     try:
         with handled(signal.SIGTERM), handled(signal.SIGINT):
-            work(os.environ[STORAGE], name, Path(folder), int(goal), int(heartbeat), pruner, packages)
+            settings = (int(goal), int(heartbeat), pruner, packages, sampler, int(startup))
+            work(os.environ[STORAGE], name, Path(folder), *settings)
     except UsageError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return EXIT_USAGE

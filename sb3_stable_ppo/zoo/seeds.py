@@ -6,16 +6,17 @@ A seed may have several attempts, because a killed process is begun again; one o
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 import statistics
 import uuid
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
+from sb3_stable_ppo.common.seeds import is_count, parse_seeds
 from sb3_stable_ppo.common.signals import handled
 from sb3_stable_ppo.parallel.local import EXIT_USAGE, Job, Statuses, last_line
 from sb3_stable_ppo.parallel.options import WorkerOptions
@@ -27,37 +28,15 @@ CRASHED = "crashed"
 """Folder for what a killed process left of a run that was then begun again."""
 CRASHED_BEFORE = "died"
 """The same folder, as version 0.1.0 named it."""
-MAX_SEEDS = 1000
-"""Seeds of one call."""
 FINISHED = "finished"
 """Status of a run that was trained to its end."""
 
 
-def parse_seeds(text: str) -> list[int]:
-    """
-    Read seeds and ranges of seeds.
-
-    :param text: such as ``0-9``, ``3`` or ``0-4,7``
-    :raises UsageError: if it is no such thing, or names a seed twice
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
-        if found is None or (found[2] and int(found[2]) < int(found[1])):
-            raise UsageError(f"--seeds {text!r}: give seeds and ranges of seeds, such as 0-9 or 0-4,7.")
-        more = range(int(found[1]), int(found[2] or found[1]) + 1)
-        if len(seeds) + len(more) > MAX_SEEDS:
-            raise UsageError(f"--seeds {text!r}: no more than {MAX_SEEDS} at once.")
-        seeds += more
-    if len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds {text!r}: a seed stands there twice.")
-    return seeds
-
-
 def train_seeds(
-    seeds: str | Iterable[int],
+    seeds: int | str | Iterable[int],
     flags: Sequence[str] = (),
     *,
+    seed: int = 0,
     log_folder: str | Path = "logs",
     workers: int = 1,
     ray: str | None = None,
@@ -66,8 +45,9 @@ def train_seeds(
     """
     Train once with each seed, as ``sb3-stable-ppo train --seeds`` does, and print a table of the runs.
 
-    :param seeds: numbers, or text such as ``0-9`` or ``0-4,7``
+    :param seeds: how many (``5``), or which (``"0-9"``, ``"1,3,5"``, ``[1, 3]``)
     :param flags: of ``sb3-stable-ppo train``, such as ``["--env", "CartPole-v1"]``
+    :param seed: the first of a number of seeds
     :param log_folder: where the runs' folders go
     :param workers: processes at once
     :param ray: address of a Ray cluster for the workers, or ``auto``
@@ -79,11 +59,15 @@ def train_seeds(
     """
     options = WorkerOptions(workers, ray, worker_gpus)
     if not workers:
-        raise UsageError("--workers 0: no seed would be trained; give at least 1.")
-    taken = {"--seed", "-optimize", "--optimize-hyperparameters"} & set(flags)
+        raise UsageError("workers (--workers) 0: no seed would be trained; give at least 1.")
+    if "--seed" in flags:
+        raise UsageError("flags has --seed: seed= and seeds= say which seeds are trained.")
+    taken = {"-optimize", "--optimize-hyperparameters"} & set(flags)
     if taken:
-        raise UsageError(f"--seeds and {', '.join(sorted(taken))} in flags do not go together.")
-    numbers = parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
+        raise UsageError(f"seeds (--seeds) and {taken.pop()} do not go together: tune has seeds for each trial.")
+    numbers = parse_seeds(seeds, seed)
+    if isinstance(seeds, str) and is_count(seeds):
+        warnings.warn(meaning_now(numbers), FutureWarning, stacklevel=2)
     log_folder, batch = Path(log_folder), uuid.uuid4().hex[:8]
     logs = log_folder / "seeds" / batch
     tasks = {seed: f"{batch}/{seed}" for seed in numbers}
@@ -114,6 +98,19 @@ def train_seeds(
     runs = runs_of(log_folder, tasks)
     show(runs)
     return runs
+
+
+def meaning_now(seeds: Sequence[int]) -> str:
+    """
+    What a number alone means, since it meant something else in version 0.1.
+
+    :param seeds: that it stands for
+    """
+    number = len(seeds)
+    return (
+        f"seeds (--seeds) {number} means {number} seeds, {seeds[0]} to {seeds[-1]}; in version 0.1 it was the seed "
+        f"{number} alone, which is --seed {number} now, or seeds {number}-{number}."
+    )
 
 
 def move_dead_attempt(log_folder: Path, task: str) -> Path | None:

@@ -223,7 +223,7 @@ def test_our_configuration_for_stock_ppo_works_through_our_command_too(tmp_path:
 
 MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     (["--env", "PongNoFrameskip-v5"], {}, "Unknown env 'PongNoFrameskip-v5' (did you mean PongNoFrameskip-v4?)"),
-    (["--gym-packages", "no_such_package"], {}, "--gym-packages no_such_package: No module named"),
+    (["--gym-packages", "no_such_package"], {}, "gym_packages (--gym-packages) no_such_package: No module named"),
     (["-i", "nowhere.zip"], {}, "--trained-agent nowhere.zip: no such .zip file"),
     (["-conf", "nowhere.yml"], {}, "No such file or directory: 'nowhere.yml'"),
     (["--env", "Acrobot-v1"], {}, "Hyperparameters not found for stable_ppo-Acrobot-v1"),

@@ -26,7 +26,7 @@ def test_a_storage_that_cannot_be_reached_is_one_sentence_without_the_password()
         with pytest.raises(UsageError) as caught:
             open_storage(where)
         text = str(caught.value)
-        assert text.startswith("--storage ")
+        assert text.startswith("storage (--storage) ")
         assert "***" in text
         assert "cret" not in text
         assert "\n" not in text
@@ -70,7 +70,7 @@ def test_a_full_disk_under_a_journal_is_told_of_the_storage_and_no_other_error_i
     with pytest.raises(KeyError):
         optuna.load_study(study_name="other", storage=open_storage(str(tmp_path / "journal.log")))
     monkeypatch.setattr(JournalFileBackend, "append_logs", full)
-    with pytest.raises(UsageError, match=r"--storage .*journal\.log: OSError: .*No space left on device"):
+    with pytest.raises(UsageError, match=r"storage \(--storage\) .*journal\.log: OSError: .*No space left on device"):
         study.ask()
 
 
@@ -85,6 +85,6 @@ def test_a_database_that_goes_away_is_one_sentence_without_the_password(
         raise OperationalError("select", {}, Exception(f"the server at {where} closed the connection"))
 
     monkeypatch.setattr(Engine, "connect", lost)
-    with pytest.raises(UsageError, match="--storage postgresql") as caught:
+    with pytest.raises(UsageError, match=r"storage \(--storage\) postgresql") as caught:
         study.trials  # noqa: B018  # a property that reads
     assert "s3cret" not in str(caught.value)

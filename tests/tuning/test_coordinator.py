@@ -122,8 +122,11 @@ def test_no_trial_is_lost_or_counted_twice(how: str, tmp_path: Path) -> None:
     ("args", "complaint"),
     [
         (["--env", "CartPole-v11"], "Unknown env 'CartPole-v11'"),
-        (["--env", "CartPole-v1", "--algo", "ppo"], "tune searches stable_ppo, stable_ppo_mask, stable_ppo_lstm"),
-        (["--env", "CartPole-v1", "--study", "../s"], "--study ../s: give a name, not a path"),
+        (
+            ["--env", "CartPole-v1", "--algo", "ppo"],
+            "Unknown algo 'ppo': choose one of stable_ppo, stable_ppo_mask, stable_ppo_lstm",
+        ),
+        (["--env", "CartPole-v1", "--study", "../s"], "study (--study) ../s: give a name, not a path"),
         (["--env", "CartPole-v1", "--workers", "0"], "journal.log: there is no such file, and no study to show"),
         (["--env", "Acrobot-v1"], "has no entry for Acrobot-v1; it has PongNoFrameskip-v4, atari, CartPole-v1"),
         (["--env", "CartPole-v1", "--conf-file", "nowhere.yml"], "--conf-file nowhere.yml: "),
@@ -179,11 +182,11 @@ def test_an_error_that_is_not_the_storages_is_not_told_as_one(tmp_path: Path, mo
         ({"trials": 0}, "trials must be a whole number of at least 1, not 0"),
         ({"pruner": "axe"}, "Unknown pruner 'axe': choose one of median, halving, none"),
         ({"health": "no"}, "health must be True or False, not 'no'"),
-        ({"study": ".."}, "--study ..: give a name, not a path"),
-        ({"study": "../s"}, "--study ../s: give a name, not a path"),
-        ({"worker_gpus": 0.5}, "--worker-gpus is for --ray"),
-        ({"ray": "auto"}, "--ray needs --storage with the URL of a database"),
-        ({"workers": -1}, "--workers -1: give a whole number of at least 0"),
+        ({"study": ".."}, "study (--study) ..: give a name, not a path"),
+        ({"study": "../s"}, "study (--study) ../s: give a name, not a path"),
+        ({"worker_gpus": 0.5}, "worker_gpus (--worker-gpus) is for workers on Ray"),
+        ({"ray": "auto"}, "ray (--ray) needs storage (--storage) with the URL of a database"),
+        ({"workers": -1}, "workers (--workers) must be a whole number of at least 0, not -1"),
     ],
 )
 def test_a_wrong_argument_in_python_is_one_sentence_and_leaves_nothing(

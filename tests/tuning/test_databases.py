@@ -107,4 +107,4 @@ def test_no_trial_is_lost_or_counted_twice_when_a_worker_and_a_node_of_the_clust
 def test_ray_needs_a_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call = ["tune", "--env", "CartPole-v1", "-n", "64", "-f", str(tmp_path / "logs"), "--ray", "auto"]
     assert main(call) == 2
-    assert "--ray needs --storage with the URL of a database" in capsys.readouterr().err
+    assert "ray (--ray) needs storage (--storage) with the URL of a database" in capsys.readouterr().err

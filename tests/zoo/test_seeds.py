@@ -14,18 +14,7 @@ from helpers.tuning import (
     config_with,
 )
 from sb3_stable_ppo.cli.app import main
-from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.zoo.seeds import move_dead_attempt, parse_seeds, runs_of, train_seeds
-
-
-def test_seeds_are_ranges_and_numbers() -> None:
-    assert parse_seeds("0-3,7, 9") == [0, 1, 2, 3, 7, 9]
-    assert parse_seeds("5") == [5]
-    for wrong in ("", "a", "3-1", "1,,2", "-1", "1-2-3"):
-        with pytest.raises(UsageError, match="such as 0-9"):
-            parse_seeds(wrong)
-    with pytest.raises(UsageError, match="a seed stands there twice"):
-        parse_seeds("0-3,2")
+from sb3_stable_ppo.zoo.seeds import move_dead_attempt, runs_of, train_seeds
 
 
 def test_what_a_killed_run_left_is_moved_away_and_nothing_else(tmp_path: Path) -> None:
@@ -42,13 +31,16 @@ def test_what_a_killed_run_left_is_moved_away_and_nothing_else(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["--seeds", "x"], "--seeds 'x': give seeds"),
-        (["--seeds", "0-1", "--seed", "3"], "--seeds and --seed do not go together"),
-        (["--seeds", "0-1", "-optimize"], "--seeds and -optimize do not go together"),
-        (["--seeds", "0-1", "--workers", "0"], "--workers 0: no seed would be trained"),
+        (
+            ["--seeds", "x"],
+            "seeds (--seeds) 'x': give a number of seeds such as 5, or seeds and ranges of seeds such as 0-9",
+        ),
+        (["--seeds", "0-1", "--seed", "3"], "seed (--seed) 3 is the first of a number of seeds"),
+        (["--seeds", "0-1", "-optimize"], "seeds (--seeds) and -optimize do not go together"),
+        (["--seeds", "0-1", "--workers", "0"], "workers (--workers) 0: no seed would be trained"),
         (["--workers", "2"], "--workers and --ray are for several runs"),
-        (["--seeds", "0-1", "--worker-gpus", "1"], "--worker-gpus is for --ray"),
-        (["--seeds", "0-1", "--ray", "!!"], "--ray !!: no cluster answers"),
+        (["--seeds", "0-1", "--worker-gpus", "1"], "worker_gpus (--worker-gpus) is for workers on Ray"),
+        (["--seeds", "0-1", "--ray", "!!"], "ray (--ray) !!: no cluster answers"),
         (["-optimize", "--storage", "postgresql+psycopg://u:pw@127.0.0.1:1/d"], "--storage needs --study-name"),
         (["--seeds", "0-999999999"], "no more than 1000 at once"),
         (["--trial-id", "0"], "--trial-id needs --storage and --study-name"),
