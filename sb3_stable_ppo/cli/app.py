@@ -19,12 +19,28 @@ COMMANDS = {
     "train": "train an agent through rl_zoo3; all flags of rl_zoo3's train work",
     "tune": "search for good hyperparameters with Optuna; several workers, several machines",
     "enjoy": "let a trained agent play, print its scores, write a video; all flags of rl_zoo3's enjoy work",
-    "plot": "rl_zoo3's plots: plot train (returns of runs), all (evaluations, over seeds), file (what all has saved)",
+    "plot": "draw returns with rl_zoo3's plots: of runs (plot train), or evaluations over seeds (plot all)",
     "doctor": "tell whether the network of a saved model lives; exit status 0 if it does, 1 if not",
-    "report": "write a page that shows whether a run's network lives, or compare several runs",
+    "report": "write a page that shows whether a run's network lives, or one that compares several runs",
     "bench": "measure training speed here: stock SB3, then the fast path one option after the other",
 }
 """Each has a module in this room with a function ``run``, imported when it is called."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """What stands before a command's own arguments."""
+    commands = "\n".join(f"  {name:8}{purpose}" for name, purpose in COMMANDS.items())
+    found = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Train PPO with networks that stay alive, and see how they fare. COMMAND --help shows its flags.",
+        epilog=f"commands:\n{commands}\n\nexample:\n  {PROGRAM} train --env CartPole-v1 -n 20000",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument(
+        "--version", action="version", version=f"{PROGRAM} {__version__}", help="show the version and exit"
+    )
+    found.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="what to do; see below")
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,15 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: the exit status
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Keeps PPO's networks alive. Each command takes --help.",
-        epilog="\n".join(f"  {name:8}{purpose}" for name, purpose in COMMANDS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.add_argument("command", choices=list(COMMANDS), metavar="command", help=", ".join(COMMANDS))
-    command = parser.parse_args(argv[:1]).command
+    command = parser().parse_args(argv[:1]).command
     try:
         status: int = import_module(f"sb3_stable_ppo.cli.{command}").run(argv[1:])
         sys.stdout.flush()

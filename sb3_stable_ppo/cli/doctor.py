@@ -4,32 +4,63 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import warnings
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from sb3_stable_ppo.cli.arguments import non_negative_int, parser_of, positive_int
+from sb3_stable_ppo.cli.arguments import add_gym_packages, non_negative_int, parser_of, positive_int
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.files import json_ready
 from sb3_stable_ppo.common.packages import import_packages
 from sb3_stable_ppo.doctor.findings import Diagnosis
+from sb3_stable_ppo.runs.models import model_of_run
+
+DESCRIPTION = """\
+Tell whether the network of a saved model lives, with evidence and what helps.
+Exit status: 0 if nothing critical is found, 1 if something is, 2 for a mistake in the call."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of ``doctor``."""
+    found = parser_of("doctor", DESCRIPTION, "logs/stable_ppo/CartPole-v1_1")
+    found.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="zip of any model of SB3, sb3-contrib or this package; or a run folder, whose last model is examined",
+    )
+    found.add_argument(
+        "--env",
+        help="id of the env in which the model plays for its observations (default: of a run folder its env; of a zip "
+        "none: its weights alone are examined)",
+    )
+    found.add_argument(
+        "--algo",
+        help="the model's algorithm, by its class (PPO) or by rl_zoo3's name (ppo) (default: that of run.json beside "
+        "the zip, or else found out from the zip)",
+    )
+    found.add_argument(
+        "--rows", type=positive_int, default=512, metavar="N", help="observations to look at (default: %(default)s)"
+    )
+    found.add_argument(
+        "--seed", type=non_negative_int, default=0, metavar="SEED", help="seed of the env (default: %(default)s)"
+    )
+    add_gym_packages(found)
+    found.add_argument(
+        "--weights-only",
+        action="store_true",
+        help="examine the weights and execute nothing that is in the zip: for files of strangers",
+    )
+    found.add_argument("--json", action="store_true", help="print the diagnosis as JSON")
+    return found
 
 
 def run(argv: list[str]) -> int:
     """tell whether the network of a saved model lives; exit status 0 if nothing critical is found, 1 otherwise"""
-    parser = parser_of("doctor", run.__doc__)
-    parser.add_argument("model", type=Path, help="zip of any model of SB3, sb3-contrib or ours")
-    parser.add_argument("--env", help="where it plays; without it only its weights are examined")
-    parser.add_argument("--algo", help="its algorithm's class, such as PPO, where it cannot be found out")
-    parser.add_argument("--rows", type=positive_int, default=512, help="observations to look at (%(default)s)")
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the env (%(default)s)")
-    parser.add_argument("--gym-packages", nargs="+", default=[], help="modules that register the env")
-    parser.add_argument(
-        "--weights-only", action="store_true", help="execute nothing in the zip: for files of strangers"
-    )
-    parser.add_argument("--json", action="store_true", help="the diagnosis as JSON")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     if args.weights_only and args.env:
         raise UsageError(
             "--weights-only looks at weights alone: leave --env out, or --weights-only if you trust the file."
@@ -37,17 +68,38 @@ def run(argv: list[str]) -> int:
     from sb3_stable_ppo.doctor.examination import examine  # here, so that --help does not wait for torch
     from sb3_stable_ppo.envs.registry import check_env
 
+    model, env = args.model, args.env
+    if model.is_dir():
+        model, env_of_run = model_of_run(model)
+        env = None if args.weights_only else env or env_of_run
     import_packages(args.gym_packages)
     if args.env:
         check_env(args.env)
+    elif env:
+        _check_env_of_run(env, args.model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        diagnosis, subject = examine(args.model, args.env, args.algo, args.rows, args.seed, args.weights_only)
+        diagnosis, subject = examine(model, env, args.algo, args.rows, args.seed, args.weights_only)
     if args.json:
         print(as_json(diagnosis, subject))
     else:
         show(diagnosis, subject)
     return 0 if diagnosis.is_healthy or diagnosis.is_open else 1
+
+
+def _check_env_of_run(env: str, folder: Path) -> None:
+    """:raises UsageError: if a run's env does not exist here, with what helps"""
+    from sb3_stable_ppo.envs.registry import check_env
+
+    with suppress(ImportError):
+        import rl_zoo3.import_envs  # noqa: F401  # registers rl_zoo3's envs
+    try:
+        check_env(env)
+    except UsageError as error:
+        raise UsageError(
+            f"{str(error).rstrip('.')}. It is the env of the run in {folder}: --gym-packages MODULE registers an env "
+            "of your own, --weights-only examines the weights without one."
+        ) from None
 
 
 def as_json(diagnosis: Diagnosis, subject: str) -> str:

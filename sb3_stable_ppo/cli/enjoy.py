@@ -14,37 +14,60 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sb3_stable_ppo.cli.arguments import positive_int
+from sb3_stable_ppo.cli.arguments import (
+    add_gym_packages,
+    add_help_argument,
+    parser_of,
+    positive_int,
+    show_help,
+)
 from sb3_stable_ppo.common.checks import unknown
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.envs.registry import check_env
 
+DESCRIPTION = """\
+Let a trained agent play, and print its scores. All flags of rl_zoo3's enjoy work; they follow below.
+Nothing is shown (--no-render) where there is no screen."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of ``enjoy`` that are ours, or have another default than rl_zoo3's; it parses the others."""
+    found = parser_of("enjoy", DESCRIPTION, "--env CartPole-v1 -n 500 --video videos", add_help=False)
+    add_help_argument(found)
+    found.add_argument("--algo", default="stable_ppo", help="algorithm of the agent (default: %(default)s)")
+    found.add_argument("--env", default="CartPole-v1", help="id of the environment (default: %(default)s)")
+    found.add_argument(
+        "-f", "--folder", default="logs", metavar="FOLDER", help="log folder of train (default: %(default)s)"
+    )
+    found.add_argument(
+        "-n",
+        "--n-timesteps",
+        type=positive_int,
+        default=1000,
+        metavar="STEPS",
+        help="environment steps to play (default: %(default)s)",
+    )
+    add_gym_packages(found)
+    found.add_argument(
+        "--video",
+        type=Path,
+        metavar="FOLDER",
+        help="write an mp4 of all steps to FOLDER and show nothing on a screen (default: no video)",
+    )
+    return found
+
 
 def run(argv: list[str]) -> int:
     """let a trained agent play, print its scores, write a video; all flags of rl_zoo3's enjoy work"""
     if importlib.util.find_spec("rl_zoo3") is None:
         raise UsageError("enjoy needs rl_zoo3: pip install 'sb3-stable-ppo[zoo]'.")
-    own = argparse.ArgumentParser(prog=f"{PROGRAM} enjoy", add_help=False, allow_abbrev=False)
-    own.add_argument("--algo", default="stable_ppo")
-    own.add_argument("--env", default="CartPole-v1")
-    own.add_argument("-f", "--folder", default="logs")
-    own.add_argument("-n", "--n-timesteps", type=positive_int, default=1000)
-    own.add_argument("--gym-packages", nargs="+", default=[])
-    own.add_argument("--video", type=Path)
-    own.add_argument("-h", "--help", action="store_true")
-    args, rest = own.parse_known_args(argv)
+    args, rest = parser().parse_known_args(argv)
     flags = ["--algo", args.algo, "--env", args.env, "-f", args.folder, "-n", str(args.n_timesteps), *rest]
-    if args.help:
-        flags = ["--help"]
-        print(
-            "Beside rl_zoo3's own flags below: --video FOLDER (an mp4 of all steps; nothing is shown on a screen).\n"
-            "Defaults that differ: --algo stable_ppo, -f logs, and --no-render where there is no screen.\n"
-        )
-    elif args.video is not None and importlib.util.find_spec("moviepy") is None:
+    if args.video is not None and not args.help and importlib.util.find_spec("moviepy") is None:
         raise UsageError("--video needs moviepy: pip install moviepy.")
-    elif args.video is None and "--no-render" not in flags and not _has_screen():
+    if args.video is None and "--no-render" not in flags and not _has_screen():
         flags.append("--no-render")
 
     import rl_zoo3.enjoy
@@ -54,11 +77,14 @@ def run(argv: list[str]) -> int:
     from sb3_stable_ppo.zoo.registry import register
 
     register()
-    if not args.help:
-        import_packages(args.gym_packages)
-        check_env(args.env)
-        if args.algo not in ALGOS:
-            raise UsageError(unknown("algorithm", args.algo, ALGOS))
+    if args.help:
+        with patched(sys, "argv", [f"{PROGRAM} enjoy", "--help"]):
+            show_help(parser(), "rl_zoo3's enjoy", rl_zoo3.enjoy.enjoy)
+        return 0
+    import_packages(args.gym_packages)
+    check_env(args.env)
+    if args.algo not in ALGOS:
+        raise UsageError(unknown("algorithm", args.algo, ALGOS))
     envs: list[Any] = []
     with ExitStack() as stack:
         make_env = create_test_env

@@ -7,14 +7,33 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from sb3_stable_ppo.cli.arguments import parser_of, show_help
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.common.patching import patched
 
 SCRIPTS = {"train": "plot_train", "all": "all_plots", "file": "plot_from_file"}
 NEEDED = ("rl_zoo3", "matplotlib", "seaborn", "scipy", "pandas")
+DESCRIPTION = """\
+Draw returns with rl_zoo3's plots. Each has flags of its own: `plot train --help` shows them."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Our own arguments of ``plot``; rl_zoo3 parses the others."""
+    found = parser_of("plot", DESCRIPTION, "train -a stable_ppo -e CartPole-v1 -f logs --save returns.png")
+    found.add_argument(
+        "script",
+        choices=list(SCRIPTS),
+        help="train: returns of training runs; all: evaluations, means over seeds; file: what `all` has saved "
+        "(rl_zoo3's plot_train, all_plots, plot_from_file)",
+    )
+    found.add_argument(
+        "--save", type=Path, metavar="FILE", help="write the last figure to FILE (default: show it in a window)"
+    )
+    return found
 
 
 def run(argv: list[str]) -> int:
@@ -22,14 +41,10 @@ def run(argv: list[str]) -> int:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"plot needs {', '.join(missing)}: pip install 'sb3-stable-ppo[zoo,report]'.")
-    parser = argparse.ArgumentParser(prog=f"{PROGRAM} plot", description=run.__doc__, allow_abbrev=False)
-    parser.add_argument("script", choices=list(SCRIPTS), help="rl_zoo3's plot_train, all_plots or plot_from_file")
-    script = SCRIPTS[parser.parse_args(argv[:1]).script]
+    script = SCRIPTS[parser().parse_args(argv[:1]).script]
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--save", type=Path)
     args, rest = own.parse_known_args(argv[1:])
-    if "-h" in rest or "--help" in rest:
-        print("Beside rl_zoo3's own flags below: --save FILE (the last figure, in place of a window).\n")
     import matplotlib as mpl
 
     if args.save is not None:
@@ -37,9 +52,13 @@ def run(argv: list[str]) -> int:
     from matplotlib import pyplot as plt
     from rl_zoo3 import plots
 
+    draw: Callable[[], None] = getattr(plots, script)
     with patched(sys, "argv", [f"{PROGRAM} plot {argv[0]}", *rest]):
+        if {"-h", "--help"} & set(rest):
+            show_help(parser(), f"rl_zoo3's {script}", draw)
+            return 0
         try:
-            getattr(plots, script)()
+            draw()
             if args.save is not None:
                 plt.savefig(args.save)
                 print(args.save)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -14,28 +15,59 @@ from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.report.write import missing, write_report
 from sb3_stable_ppo.runs.data import RunData, read_run
 from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.models import run_of_model
 from sb3_stable_ppo.snapshots.timeline import timeline_of
+
+DESCRIPTION = """\
+Write a page that shows whether a run's network lives, or one that compares several runs."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of ``report``."""
+    found = parser_of("report", DESCRIPTION, "logs/ppo/CartPole-v1_1 logs/stable_ppo/CartPole-v1_1 -o compare.html")
+    found.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="run folders, this package's, plain SB3's or rl_zoo3's; a model's zip stands for the run that it lies in",
+    )
+    found.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page (default: report.html in the run folder; of several runs: comparison.html here)",
+    )
+    found.add_argument(
+        "--gif", type=Path, metavar="FILE", help="also write the timeline of the first run as a GIF (default: no GIF)"
+    )
+    found.add_argument(
+        "--strip",
+        type=Path,
+        metavar="FOLDER",
+        help="also write pictures of that timeline as PNGs, for a paper (default: no PNGs)",
+    )
+    found.add_argument(
+        "--columns", type=positive_int, default=5, metavar="N", help="steps that the strip shows (default: %(default)s)"
+    )
+    found.add_argument("--watch", action="store_true", help="rewrite the page until the run ends")
+    found.add_argument(
+        "--every",
+        type=positive_int,
+        default=30,
+        metavar="SECONDS",
+        help="with --watch: seconds between two pages (default: %(default)s)",
+    )
+    return found
 
 
 def run(argv: list[str]) -> int:
     """write a page that shows whether a run's network lives, or compare several runs"""
-    parser = parser_of("report", run.__doc__)
-    parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="run folders, ours or plain SB3's or rl_zoo3's"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, help="the page (report.html in the run; of several: comparison.html)"
-    )
-    parser.add_argument("--gif", type=Path, metavar="FILE", help="also write the timeline of the first run as a GIF")
-    parser.add_argument(
-        "--strip", type=Path, metavar="FOLDER", help="also write pictures of that timeline as PNGs, for a paper"
-    )
-    parser.add_argument("--columns", type=positive_int, default=5, help="how many steps the strip shows (%(default)s)")
-    parser.add_argument("--watch", action="store_true", help="rewrite the page until the run ends")
-    parser.add_argument("--every", type=positive_int, default=30, help="seconds between two pages (%(default)s)")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     if missing():
         raise UsageError(f"report needs {', '.join(missing())}: pip install 'sb3-stable-ppo[report]'.")
+    args.runs = [run_of_model(path) if path.is_file() and path.suffix == ".zip" else path for path in args.runs]
     found = _read(args.runs)
     output = args.output or (args.runs[0] / "report.html" if len(found) == 1 else Path("comparison.html"))
     targets = [("--output", output), ("--gif", args.gif)]

@@ -92,7 +92,8 @@ def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv
                 break
         check_for_correct_spaces(env, space, model.action_space)
     except Exception as error:
-        raise UsageError(f"--env {env_id}: {described(error)}") from error
+        told = described(error).rstrip(".")
+        raise UsageError(f"--env {env_id}: {told}. --weights-only examines the weights without an env.") from error
     return env
 
 

@@ -21,7 +21,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from sb3_stable_ppo import algorithms
-from sb3_stable_ppo.common.checks import unknown
+from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.doctor.untrusted_zip import model_file
 from sb3_stable_ppo.runs.folder import RunReader
@@ -109,19 +109,23 @@ def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
     Load a model on the CPU. **This unpickles what is in the zip**: only for files from those you trust.
 
     :param path: the zip
-    :param algo: name of the algorithm's class; None: it is found out
+    :param algo: the algorithm by its class (``PPO``) or by rl_zoo3's name (``ppo``); None: it is found out
     :raises UsageError: if it cannot be loaded, saying why
     """
     path = model_file(path)
     known = known_algorithms()
-    if algo is not None and algo not in known:
-        raise UsageError(unknown("algorithm", algo, known))
+    names = {**_by_zoo_name(), **known}
+    if algo is not None and algo not in names:
+        raise UsageError(
+            f"Unknown algorithm {algo!r}{did_you_mean(algo, names)}: choose one of {', '.join(known)}, or by rl_zoo3's "
+            f"name one of {', '.join(_by_zoo_name())}."
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             data, _, _ = load_from_zip_file(path, device="cpu")
         data = data or {}
-        cls = known[algo] if algo else algorithm_by_its_run(path, data) or algorithm_of(data)
+        cls = names[algo] if algo else algorithm_by_its_run(path, data) or algorithm_of(data)
         if cls is None:
             raise UsageError(
                 f"{path}: its algorithm cannot be told; name it with --algo, one of {', '.join(known)}. (A "

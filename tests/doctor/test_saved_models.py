@@ -222,7 +222,7 @@ def test_a_mistake_is_one_sentence_and_status_2(
         ((tmp_path / "missing.zip", *env), "missing.zip: there is no such file"),
         (
             (tmp_path,),
-            "is a folder, with model.zip, nobody.zip, other.zip, short.zip, text.zip in it; name the zip of a model",
+            "has 5 models. Name one of model.zip, nobody.zip, other.zip, short.zip, text.zip.",
         ),
         ((tmp_path / "short.zip",), "no whole zip of an SB3 model"),
         ((tmp_path / "short.zip", *env), "short.zip"),
@@ -232,9 +232,9 @@ def test_a_mistake_is_one_sentence_and_status_2(
         ((class_of_nobody, *env), "its algorithm cannot be told; name it with --algo"),
         ((cartpole_zip, "--env", "Pendulum-v1"), "Observation spaces do not match"),
         ((cartpole_zip, "--env", "CartPole-v11"), "Unknown env 'CartPole-v11' (did you mean CartPole-v1?)"),
-        ((cartpole_zip, *env, "--algo", "PPPO"), "Unknown algorithm 'PPPO': choose one of A2C"),
+        ((cartpole_zip, *env, "--algo", "PPPO"), "Unknown algorithm 'PPPO' (did you mean PPO?): choose one of A2C"),
         ((cartpole_zip, *env, "--weights-only"), "--weights-only looks at weights alone"),
-        ((cartpole_zip, *env, "--gym-packages", "no_such_module"), "--gym-packages no_such_module"),
+        ((cartpole_zip, *env, "--gym-packages", "no_such_module"), "gym_packages (--gym-packages) no_such_module"),
     ]:
         assert doctor(*args) == 2, args
         shown = capsys.readouterr()
