@@ -96,11 +96,12 @@ def activation_modules(policy: nn.Module) -> dict[str, nn.Module]:
     :return: by their paths, as in the state dict
     """
     given = getattr(policy, "activation_fn", None)
-    own = given if isinstance(given, type) else ()
+    own: tuple[type, ...] = (given,) if isinstance(given, type) else ()
     found: dict[str, nn.Module] = {}
     for path, module in policy.named_modules():  # parents come before their children
         within = any(path.startswith(f"{other}.") for other in found)
-        if not within and (is_activation(module) or (isinstance(module, own) and not _has_layers(module))):
+        is_own = isinstance(module, own)
+        if not within and (is_activation(module) or (is_own and not _has_layers(module))):
             found[path] = module
     return found
 
