@@ -118,7 +118,7 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
 
     console = Console()
     colour = "green" if diagnosis.is_healthy else "yellow" if diagnosis.is_open else "red"
-    console.print(escape(subject), highlight=False)
+    console.print(escape(subject), highlight=False, soft_wrap=True)  # whole, for a path that one copies
     console.print(f"[bold {colour}]{diagnosis.verdict}[/]")
     for finding in diagnosis.findings:
         console.print(f"  [bold]{finding.severity}[/] {finding.name}: {escape(finding.evidence)}", highlight=False)
