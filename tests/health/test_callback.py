@@ -137,7 +137,10 @@ def test_a_run_with_health_ends_in_the_very_weights_of_a_run_without(name: str, 
 
     watched = trained(HealthCallback(folder=tmp_path, budget=None, every=30))
     assert len(lines_of(tmp_path)) >= 3
-    assert_same_weights(watched, trained(None))
+    without = trained(None)
+    assert_same_weights(watched, without)
+    with pytest.warns(UserWarning, match="HealthCallback has no folder"):
+        assert_same_weights(trained(HealthCallback(budget=None, every_updates=2)), without)
 
 
 def test_dict_observations_and_several_parts_of_an_action_are_measured(tmp_path: Path) -> None:
@@ -341,20 +344,24 @@ def test_a_run_that_goes_on_remembers_its_alarms_and_a_new_one_does_not(tmp_path
     assert (tmp_path / "last_healthy.zip.1").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:.*has no folder")
+@pytest.mark.parametrize("has_folder", [True, False])
 @pytest.mark.parametrize("on_alarm", ["stop", "raise", "function"])
-def test_an_alarm_stops_or_raises_or_calls(on_alarm: str, tmp_path: Path) -> None:
+def test_an_alarm_stops_or_raises_or_calls(on_alarm: str, has_folder: bool, tmp_path: Path) -> None:
+    folder = tmp_path if has_folder else None
+    model_kept = "The model as it was at step" if has_folder else "not kept, as there is no folder to save it in"
     heard: list[Any] = []
     action: Any = (
         (lambda event, model: heard.append((event.name, model.num_timesteps))) if on_alarm == "function" else on_alarm
     )
     model = cartpole_model(policy_kwargs={"activation_fn": th.nn.ReLU})
-    callbacks = [Break("mlp_extractor.policy_net.0", 64, -10.0), HealthCallback(folder=tmp_path, on_alarm=action)]
+    callbacks = [Break("mlp_extractor.policy_net.0", 64, -10.0), HealthCallback(folder=folder, on_alarm=action)]
     if on_alarm == "raise":
-        with pytest.raises(CollapseError, match=r"of the units of pi\.fc\d are dead .* The model as it was at step"):
+        with pytest.raises(CollapseError, match=rf"of the units of pi\.fc\d are dead .* {model_kept}"):
             model.learn(640, callback=callbacks)
         assert model.num_timesteps == 192
     elif on_alarm == "stop":
-        with pytest.warns(UserWarning, match="are dead"):
+        with pytest.warns(UserWarning, match=f"are dead .* {model_kept}"):
             model.learn(640, callback=callbacks)
         assert 192 < model.num_timesteps < 256
     else:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -22,6 +22,7 @@ from sb3_stable_ppo import (
     StablePongPolicy,
     StablePPO,
 )
+from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.interval import Interval
 from sb3_stable_ppo.snapshots.pictures import central_motion
@@ -38,7 +39,11 @@ def test_a_run_with_callbacks_ends_in_the_very_weights_of_a_run_without(tmp_path
     watched = pong_model().learn(
         192, callback=[ActivationSnapshotCallback(50, tmp_path), HealthCallback(folder=tmp_path)]
     )
-    assert_same_weights(watched, pong_model().learn(192))
+    with pytest.warns(UserWarning, match="has no folder"):
+        bare = pong_model().learn(192, callback=[ActivationSnapshotCallback(every_updates=1), HealthCallback()])
+    without = pong_model().learn(192)
+    assert_same_weights(watched, without)
+    assert_same_weights(bare, without)
     assert len(RunReader(tmp_path).snapshot_steps()) == 4
 
 
@@ -47,9 +52,63 @@ def test_snapshots_come_each_so_many_steps_and_at_the_end(tmp_path: Path) -> Non
     assert RunReader(tmp_path).snapshot_steps() == [100, 200, 256]
 
 
-def test_a_snapshot_holds_the_activations_of_every_conv_layer_for_the_stored_observation(tmp_path: Path) -> None:
-    from sb3_stable_ppo.probes.activations import ActivationProbe
+@pytest.mark.parametrize(
+    ("every_updates", "steps"),
+    [(1, [64, 128, 192, 256, 320]), (2, [128, 256, 320]), (9, [320])],  # and the end, as with every=
+)
+def test_snapshots_come_after_each_so_many_updates(every_updates: int, steps: list[int], tmp_path: Path) -> None:
+    pong_model().learn(320, callback=ActivationSnapshotCallback(every_updates=every_updates, folder=tmp_path))
+    assert RunReader(tmp_path).snapshot_steps() == steps
 
+
+def test_a_snapshot_after_an_update_is_of_the_weights_after_it(tmp_path: Path) -> None:
+    model = pong_model().learn(64, callback=ActivationSnapshotCallback(every_updates=1, folder=tmp_path))
+    observation = RunReader(tmp_path).observation()
+    assert observation is not None
+    probed = ActivationProbe(model.policy)(th.as_tensor(observation["observation"][None]))
+    for name, array in RunReader(tmp_path).snapshot(64).items():
+        np.testing.assert_allclose(array, probed[name][0].numpy(), atol=1e-3, rtol=1e-3)
+
+
+def test_where_nothing_has_moved_by_the_first_update_the_liveliest_observation_is_taken(tmp_path: Path) -> None:
+    callback = ActivationSnapshotCallback(every_updates=1, folder=tmp_path)
+    env = make_pong()  # which moves nothing in the first steps, when no ball is in play
+    StablePPO(StablePongPolicy, env, n_steps=1, batch_size=2, n_epochs=1, seed=0).learn(2, callback=callback)
+    assert RunReader(tmp_path).snapshot_steps() == [2]
+    assert RunReader(tmp_path).observation() is not None
+
+
+def test_off_policy_snapshots_may_come_after_updates_too(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"learning_starts": 20, "train_freq": 10, "buffer_size": 100, "seed": 0}
+    model = DQN("CnnPolicy", make_pong(1), **options)
+    model.learn(70, callback=ActivationSnapshotCallback(every_updates=2, folder=tmp_path))
+    assert RunReader(tmp_path).snapshot_steps() == [40, 60, 70]
+
+
+def test_both_intervals_are_an_error() -> None:
+    with pytest.raises(ValueError, match="every=10 counts environment steps, every_updates=2 counts updates"):
+        ActivationSnapshotCallback(10, every_updates=2)
+
+
+def test_snapshots_after_updates_are_thinned_to_a_longer_interval(tmp_path: Path) -> None:
+    callback = ActivationSnapshotCallback(every_updates=1, folder=tmp_path, max_snapshots=2)
+    pong_model(n_steps=8, batch_size=16).learn(8 * 16, callback=callback)
+    assert callback.interval == Interval(8, "updates")  # 1, 2 and 3 are thinned, then 1, 3 and 4, then 1, 4 and 8
+    assert RunReader(tmp_path).snapshot_steps() == [16, 128]
+
+
+@pytest.mark.filterwarnings("ignore:.*has no folder")
+def test_without_a_folder_the_last_snapshot_is_in_memory() -> None:
+    callback = ActivationSnapshotCallback(50)
+    model = pong_model().learn(64, callback=callback)
+    assert callback.observation is not None
+    probed = ActivationProbe(model.policy)(th.as_tensor(callback.observation["observation"][None]))
+    assert callback.activations.keys() == {"conv1", "conv2", "conv3"}
+    for name, array in callback.activations.items():
+        np.testing.assert_allclose(array, probed[name][0].numpy(), atol=1e-5)
+
+
+def test_a_snapshot_holds_the_activations_of_every_conv_layer_for_the_stored_observation(tmp_path: Path) -> None:
     model = pong_model().learn(128, callback=ActivationSnapshotCallback(100, tmp_path))
     reader = RunReader(tmp_path)
     observation = reader.observation()
