@@ -9,6 +9,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import textwrap
 from typing import Any
 
 import pytest
@@ -174,7 +175,10 @@ PATCHED = {
     ("guards/update.py", "self.model", "normalize_advantage"),
     ("guards/update.py", "self.model.rollout_buffer", "get"),
     ("guards/update.py", "self.model.policy", "evaluate_actions"),
+    ("zoo/manager.py", "rl_zoo3.exp_manager", "yaml"),
     ("zoo/manager.py", "self", "args"),
+    ("zoo/manager.py", "self", "config"),
+    ("zoo/manager.py", "self", "custom_hyperparams"),
     ("zoo/masks.py", "rl_zoo3.exp_manager", "EvalCallback"),
     ("zoo/masks.py", "rl_zoo3.exp_manager", "TrialEvalCallback"),
     ("zoo/redaction.py", "rl_zoo3.exp_manager", "pkl"),
@@ -214,3 +218,11 @@ def test_the_experiment_manager_still_writes_and_reads_what_we_redact() -> None:
     source = inspect.getsource(rl_zoo3.exp_manager)
     for used in ("self.args", "sys.orig_argv", "pkl.dump(", "report_"):
         assert used in source, f"rl_zoo3's exp_manager no longer has {used}"
+
+
+def test_the_experiment_manager_still_reads_hyperparameters_as_we_hand_them_over() -> None:
+    source = inspect.getsource(rl_zoo3.exp_manager.ExperimentManager.read_hyperparameters)
+    tree = ast.parse(textwrap.dedent(source))
+    used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert {"self.config", "self.custom_hyperparams", "yaml.safe_load"} <= used
+    assert [name for name in used if name.startswith("yaml.")] == ["yaml.safe_load"]

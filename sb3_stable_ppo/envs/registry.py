@@ -23,6 +23,8 @@ def check_env(env_id: str) -> None:
 
         gym.register_envs(ale_py)
     if env_id in gym.envs.registry:
+        if str(gym.envs.registry[env_id].entry_point).startswith("gymnasium.envs.mujoco") and not find_spec("mujoco"):
+            raise UsageError(f"{env_id} needs MuJoCo: pip install 'sb3-stable-ppo[mujoco]'.")
         return
     if ("NoFrameskip" in env_id or env_id.startswith("ALE/")) and find_spec("ale_py") is None:
         raise UsageError(f"{env_id} needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'.")

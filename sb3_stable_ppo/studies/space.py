@@ -78,7 +78,8 @@ def as_hyperparams(params: Mapping[str, Any], base: Mapping[str, Any], n_timeste
     entry["gae_lambda"] = 1 - params["one_minus_gae_lambda"]
     names = ("norm", "norm_position", "activation", "negative_slope", "init_gain")
     network = {name: params[name] for name in names if name in params}
-    kept = {name: value for name, value in (entry.get("policy_kwargs") or {}).items() if name not in names}
+    replaced = (*names, "activation_fn")  # SB3's name of activation
+    kept = {name: value for name, value in (entry.get("policy_kwargs") or {}).items() if name not in replaced}
     entry["policy_kwargs"] = {**kept, **network}
     if "max_kl" in params:
         entry["guards"] = {**(entry.get("guards") or {}), "max_kl": params["max_kl"]}

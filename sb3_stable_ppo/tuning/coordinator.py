@@ -37,7 +37,6 @@ from sb3_stable_ppo.tuning.results import show, training_command, write_best
 from sb3_stable_ppo.tuning.rounds import Jobs, do_trials
 from sb3_stable_ppo.tuning.trial import Plan, base_entry
 from sb3_stable_ppo.tuning.worker import VERSIONS, arguments
-from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, with_numbers
 from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file, register
 
 MERGED = ("policy_kwargs", "guards")
@@ -175,9 +174,7 @@ def _base(algo: str, env: str, conf_file: str | Path | None, hyperparams: Mappin
     searched = [name for name in hyperparams if name in SEARCHED and name not in MERGED]
     if searched:
         raise UsageError(f"hyperparams (--hyperparams) has {', '.join(searched)}, which tune searches: leave it out.")
-    entry = with_numbers({**base_entry(Path(conf_file or config_file(algo)), env, ALGOS[algo]), **hyperparams})
-    check_hyperparams(entry, ALGOS[algo], "hyperparams (--hyperparams)")
-    return dict(entry)
+    return base_entry(Path(conf_file or config_file(algo)), env, ALGOS[algo], hyperparams)
 
 
 def _study_of(plan: Plan, name: str, where: str, pruner: str, heartbeat: int, makes: bool) -> Study:

@@ -26,9 +26,11 @@ from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.series import least_live_share
 from sb3_stable_ppo.studies.space import as_hyperparams, sample
 from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
+from sb3_stable_ppo.zoo.configuration import entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, keywords_of, with_numbers
 from sb3_stable_ppo.zoo.manager import StableExperimentManager
 from sb3_stable_ppo.zoo.masks import MaskedTrialEvalCallback
+from sb3_stable_ppo.zoo.overrides import with_overrides
 
 COLLAPSES = ("nonfinite", "inactive_layer", "dormant_layer", "low_rank", "one_action")
 """Alarms that end a trial. The others (a rank that falls, a norm that grows, a policy that jumps) are only recorded."""
@@ -122,30 +124,28 @@ class Plan(NamedTuple):
         return float(manager.evaluation.last_mean_reward), least_live(manager.save_path)
 
 
-def base_entry(config: Path, env: str, algorithm: type[BaseAlgorithm]) -> dict[str, Any]:
+def base_entry(
+    config: Path, env: str, algorithm: type[BaseAlgorithm], overrides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """
     The entry of a YAML file that trials change.
 
-    :param config: the file
-    :param env: id; an Atari game without an entry of its own has ``atari``'s, as in rl_zoo3
+    :param config: the file; ours has rl_zoo3's behind it (:func:`entry_for`)
+    :param env: id
     :param algorithm: that is to be trained with it
-    :raises UsageError: if the file has no such entry, or something in it is wrong, or its policy has no ``norm``
+    :param overrides: of ``--hyperparams``
+    :raises UsageError: if there is no entry, or something in it is wrong, or its policy has no ``norm``
     """
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--conf-file {config}: {one_line(error)}") from error
-    entries = content if isinstance(content, dict) else {}
-    key = env if env in entries else "atari" if StableExperimentManager.is_atari(env) else env
-    if not isinstance(entries.get(key), dict):
-        raise UsageError(f"{config} has no entry for {env}; it has {', '.join(map(str, entries)) or 'none'}.")
-    entry: dict[str, Any] = with_numbers(entries[key])
-    check_hyperparams(entry, algorithm, f"{config}, {key}")
-    policy = find_policy(entry["policy"], algorithm, f"{config}, {key}")
+    found = entry_for(config, env, algorithm)
+    if found.note:
+        print(found.note)
+    entry: dict[str, Any] = with_numbers(with_overrides(found.hyperparams, overrides or {}, found.source))
+    check_hyperparams(entry, algorithm, found.source, overrides)
+    policy = find_policy(entry["policy"], algorithm, found.source)
     if "norm" not in keywords_of(policy):
-        raise UsageError(f"{config}, {key}: tune chooses the norm of our policies; {policy.__name__} has none.")
+        raise UsageError(f"{found.source}: tune chooses the norm of our policies; {policy.__name__} has none.")
     if not isinstance(entry.get("policy_kwargs", {}), dict):
-        raise UsageError(f"{config}, {key}: policy_kwargs must be a mapping, not {entry['policy_kwargs']!r}.")
+        raise UsageError(f"{found.source}: policy_kwargs must be a mapping, not {entry['policy_kwargs']!r}.")
     return entry
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.guards.config import OLD_FIELDS, GuardConfig
+from sb3_stable_ppo.zoo.places import FLAG, Place, check_place
 
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
@@ -53,32 +56,60 @@ def with_numbers(value: Any) -> Any:
     return value
 
 
-def check_hyperparams(hyperparams: Mapping[str, Any], algorithm: type[BaseAlgorithm], source: str) -> None:
+def check_hyperparams(
+    hyperparams: Mapping[str, Any],
+    algorithm: type[BaseAlgorithm],
+    source: str,
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
     """
-    Check the names in a configuration: keys, policy, policy_kwargs and callbacks.
+    Check the names in a configuration: keys, policy, policy_kwargs, guards and callbacks.
 
     :param hyperparams: one entry of the file
     :param algorithm: the class that is going to be built
     :param source: where they come from, for the error
+    :param overrides: those among them that ``--hyperparams`` gave, of which an error says so
     :raises UsageError: naming the first that is wrong, with the nearest right one
     """
-    known = keywords_of(algorithm) - {"env", "seed", "verbose", "device", "tensorboard_log"}
-    _check_keys(hyperparams, known | set(ZOO_KEYS), f"{source}: unknown key")
+    overrides = overrides or {}
+
+    def where(key: str) -> str:
+        return FLAG if key in overrides else source
+
+    policy = find_policy(hyperparams["policy"], algorithm, where("policy")) if "policy" in hyperparams else None
+    entry, *parts = places = _places(algorithm, policy)
+    check_place(hyperparams, entry, places, source, overrides)
     for key in ("n_timesteps", "policy"):
         if key not in hyperparams:
             raise UsageError(f"{source}: the key {key} is missing.")
     n_envs = hyperparams.get("n_envs", 1)
     if not isinstance(n_envs, int) or n_envs < 1:
-        raise UsageError(f"{source}: n_envs must be a whole number of at least 1, not {n_envs!r}.")
-    policy = find_policy(hyperparams["policy"], algorithm, source)
-    policy_kwargs = hyperparams.get("policy_kwargs")
-    if isinstance(policy_kwargs, Mapping):
-        _check_keys(policy_kwargs, keywords_of(policy), f"{source}: {policy.__name__} has no policy_kwargs key")
+        raise UsageError(f"{where('n_envs')}: n_envs must be a whole number of at least 1, not {n_envs!r}.")
+    for part in parts:
+        given, changed = hyperparams.get(part.name), overrides.get(part.name)
+        if isinstance(given, Mapping):
+            check_place(given, part, places, source, changed if isinstance(changed, Mapping) else {})
     for name, options in class_entries(hyperparams.get("callback")):
-        callback = find_class(name, f"{source}: callback")
+        callback = find_class(name, f"{where('callback')}: callback")
         if not isinstance(options, Mapping):
-            raise UsageError(f"{source}: callback {name} is followed by a colon but by no arguments.")
-        _check_keys(options, keywords_of(callback), f"{source}: {callback.__name__} has no argument")
+            raise UsageError(f"{where('callback')}: callback {name} is followed by a colon but by no arguments.")
+        known = keywords_of(callback)
+        for key in options:
+            if key not in known:
+                hint = f"{did_you_mean(key, known)}. Known are {', '.join(sorted(known))}."
+                raise UsageError(f"{where('callback')}: {callback.__name__} has no argument {key!r}{hint}")
+
+
+def _places(algorithm: type[BaseAlgorithm], policy: type | None) -> tuple[Place, ...]:
+    """The entry itself, ``policy_kwargs`` and ``guards``."""
+    known = keywords_of(algorithm)
+    network = keywords_of(policy) - {"observation_space", "action_space", "lr_schedule"} if policy else set()
+    guards = {field.name for field in fields(GuardConfig)} | set(OLD_FIELDS) if "guards" in known else set()
+    return (
+        Place("", known - {"env", "seed", "verbose", "device", "tensorboard_log"} | set(ZOO_KEYS), "unknown key"),
+        Place("policy_kwargs", network, f"{policy.__name__} has no policy_kwargs key" if policy else ""),
+        Place("guards", guards, ""),  # GuardConfig's own error names the nearest
+    )
 
 
 def find_policy(policy: Any, algorithm: type[BaseAlgorithm], source: str) -> type:
@@ -148,9 +179,3 @@ def class_entries(specified: Any) -> list[tuple[str, Mapping[str, Any]]]:
     """
     entries = specified if isinstance(specified, list) else [] if specified is None else [specified]
     return [next(iter(entry.items())) if isinstance(entry, Mapping) else (entry, {}) for entry in entries]
-
-
-def _check_keys(given: Iterable[str], known: set[str], complaint: str) -> None:
-    for key in given:
-        if key not in known:
-            raise UsageError(f"{complaint} {key!r}{did_you_mean(key, known)}. Known are {', '.join(sorted(known))}.")

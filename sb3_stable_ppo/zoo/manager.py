@@ -8,11 +8,11 @@ from __future__ import annotations
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from pprint import pprint
+from types import SimpleNamespace
 from typing import Any
 
-import yaml
+import rl_zoo3.exp_manager
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -27,9 +27,11 @@ from sb3_stable_ppo.runs.folder import RunWriter
 from sb3_stable_ppo.studies.storage import is_file, open_storage
 from sb3_stable_ppo.zoo.atari_options import ale_options
 from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
+from sb3_stable_ppo.zoo.configuration import entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.zoo.learning import ModelInTraining
 from sb3_stable_ppo.zoo.masks import masked_evaluation
+from sb3_stable_ppo.zoo.overrides import with_overrides
 from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, unpickled_study
 from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, facts_at_start, run_logger
 from sb3_stable_ppo.zoo.schedules import is_schedule_of, read_schedules
@@ -52,21 +54,35 @@ class StableExperimentManager(ExperimentManager):
     """Whether training was about to begin: what goes wrong before is a mistake in the call."""
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        source = f"{self.config}, {self.env_name.gym_id}"
-        if self.config.endswith((".yml", ".yaml")):
-            content = yaml.safe_load(Path(self.config).read_text())
-            entry = content.get(self.env_name.gym_id, {}) if isinstance(content, dict) else None
-            if not isinstance(entry, dict):
-                raise UsageError(f"{source}: not a mapping of names to values.")
+        """
+        As rl_zoo3's, from the entry that :func:`entry_for` finds, with what ``--hyperparams`` gives merged into it.
+
+        :raises UsageError: if there is no entry, or something in it is wrong
+        """
+        overrides = self.custom_hyperparams or {}
         trial_id, self.trial_id = self.trial_id, None  # rl_zoo3 takes trial 0 for none, and merges no policy_kwargs
-        hyperparams, _ = super().read_hyperparameters()
+        if self.config.endswith((".yml", ".yaml")):
+            found = entry_for(self.config, self.env_name.gym_id, ALGOS[self.algo])
+            self._source = found.source
+            if found.note:
+                print(found.note)
+            content = {self.env_name.gym_id: with_overrides(found.hyperparams, overrides, found.source)}
+            with (
+                patched(rl_zoo3.exp_manager, "yaml", SimpleNamespace(safe_load=lambda _: content)),
+                patched(self, "config", str(found.path)),
+                patched(self, "custom_hyperparams", None),
+            ):
+                hyperparams, _ = super().read_hyperparameters()
+        else:
+            self._source = f"{self.config}, {self.env_name.gym_id}"
+            hyperparams, _ = super().read_hyperparameters()
         if trial_id is not None and not self.optimize_hyperparameters:
             params = saved_params(self.load_trial, self.storage, self.study_name, trial_id)
             steps = self.n_timesteps if self.n_timesteps > 0 else int(float(hyperparams["n_timesteps"]))
-            hyperparams = {**with_trial(self.algo, hyperparams, params, steps), **(self.custom_hyperparams or {})}
+            hyperparams = with_overrides(with_trial(self.algo, hyperparams, params, steps), overrides, self._source)
             pprint({f"with trial {trial_id}": hyperparams})
         hyperparams = with_numbers(hyperparams)
-        check_hyperparams(hyperparams, ALGOS[self.algo], source)
+        check_hyperparams(hyperparams, ALGOS[self.algo], self._source, overrides)
         return hyperparams, OrderedDict(sorted(hyperparams.items()))
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
@@ -85,7 +101,7 @@ class StableExperimentManager(ExperimentManager):
     def _preprocess_hyperparams(
         self, hyperparams: dict[str, Any]
     ) -> tuple[dict[str, Any], Callable[..., Any] | None, list[BaseCallback], Callable[..., Any] | None]:
-        source = f"{self.config}, {self.env_name.gym_id}"
+        source = self._source
         if self.vec_env_flag is not None:
             hyperparams["vec_env"] = self.vec_env_flag
         given = {"env_kwargs": self.env_kwargs, **hyperparams}  # rl_zoo3 keeps what --env-kwargs says to itself

@@ -18,6 +18,7 @@ from sb3_stable_ppo.schedules.learning_rate import make_schedule
 from sb3_stable_ppo.studies.space import SEARCHED, as_hyperparams, sample
 from sb3_stable_ppo.studies.storage import is_file
 from sb3_stable_ppo.zoo.hyperparams import find_policy, keywords_of
+from sb3_stable_ppo.zoo.overrides import merged_policy_kwargs, read_policy_kwargs
 from sb3_stable_ppo.zoo.registry import ALGORITHMS
 
 
@@ -96,6 +97,5 @@ def with_policy_kwargs(sampled: dict[str, Any], entry: Mapping[str, Any]) -> dic
     :param entry: those of the configuration
     :return: the trial's, with the configuration's ``policy_kwargs`` but for those that it has itself
     """
-    known = entry.get("policy_kwargs") or {}
-    known = known if isinstance(known, dict) else {}
-    return {**sampled, "policy_kwargs": {**known, **(sampled.get("policy_kwargs") or {})}}
+    known = read_policy_kwargs(entry.get("policy_kwargs") or {}, "policy_kwargs")
+    return {**sampled, "policy_kwargs": merged_policy_kwargs(known, sampled.get("policy_kwargs") or {})}

@@ -32,7 +32,7 @@ def train(folder: Path, algo: str, env: str, *flags: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "env"), ENTRIES)
-def test_every_entry_trains(file: str, env: str, tmp_path: Path) -> None:
+def test_every_entry_trains_and_plays(file: str, env: str, tmp_path: Path) -> None:
     env_id = "BreakoutNoFrameskip-v4" if env == "atari" else env
     algo = max((name for name in ALGORITHMS if file.startswith(name)), key=len)
     conf = ["--conf-file", str(ROOT / "zoo_configs" / file)]
@@ -41,6 +41,8 @@ def test_every_entry_trains(file: str, env: str, tmp_path: Path) -> None:
     assert run.facts["status"] == "finished"
     assert [line["step"] for line in run.health()] == [32, 64]
     assert (run.folder / f"{env_id}.zip").is_file()
+    play = ["enjoy", "--algo", algo, "--env", env_id, "-f", str(tmp_path), "-n", "20", "--no-render"]
+    assert main(play) == 0
 
 
 @pytest.mark.slow
