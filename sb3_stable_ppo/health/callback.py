@@ -95,6 +95,7 @@ class HealthCallback(RunCallback):
         self.budget, self.on_alarm = budget, on_alarm
         self._pending: Measurement | None = None
         """Begun before an update, to be ended after it."""
+        self._updates = UpdateCounter()
 
     @property
     def spent_seconds(self) -> float:
@@ -121,7 +122,7 @@ class HealthCallback(RunCallback):
             name = type(self.model).__name__
             raise ValueError(f"HealthCallback reads a rollout or replay buffer; {name} has neither. Use diagnose().")
         self._interval = self.on_policy_interval if self._on_policy else self.off_policy_interval
-        self._updates = UpdateCounter(self.model)
+        self._updates.begin(self.model)
         self._measured_at: int | None = None if self._on_policy else self._now()
         if isinstance(self.model, OnPolicyAlgorithm):
             warn_of_short_interval(self._interval, self.model.n_steps * self.model.n_envs)
@@ -204,7 +205,7 @@ class HealthCallback(RunCallback):
                 self._budget.spent += measurement.close()
                 self._measure(measurement)
             self._budget.end_measurement(measurement.thorough)
-        if not self._on_policy and self._updates.look() and self._interval.unit == "updates":
+        if self._updates.look() and self._interval.unit == "updates":
             self._replay_if_due()
 
     def _tensor(self, observations: Any) -> Any:

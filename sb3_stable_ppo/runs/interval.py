@@ -49,17 +49,27 @@ class UpdateCounter:
     Counts the updates of any SB3 algorithm; one update is one ``train()``, as our schedules count.
 
     SB3 has no hook behind ``train()``: a changed ``_n_updates`` at the start of the next rollout tells that one was.
-
-    :param model: that is trained
     """
 
-    def __init__(self, model: BaseAlgorithm) -> None:
-        self.model = model
+    def __init__(self) -> None:
         self.count = 0
-        self._n_updates = model._n_updates
+        self._model: BaseAlgorithm | None = None
+
+    def begin(self, model: BaseAlgorithm) -> None:
+        """
+        Count from 0.
+
+        :param model: that is going to be trained
+        """
+        self.count, self._model, self._n_updates = 0, model, model._n_updates
 
     def look(self) -> bool:
-        """Count an update if there was one since the last look. To be called at each rollout's start and at the end."""
-        before, self._n_updates = self._n_updates, self.model._n_updates
-        self.count += before != self._n_updates
-        return before != self._n_updates
+        """
+        Count an update if there was one since the last look. To be called at each rollout's start and at the end of
+        training, which rl_zoo3 calls even where training has not begun.
+        """
+        if self._model is None or self._model._n_updates == self._n_updates:
+            return False
+        self._n_updates = self._model._n_updates
+        self.count += 1
+        return True

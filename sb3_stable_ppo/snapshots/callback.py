@@ -58,6 +58,7 @@ class ActivationSnapshotCallback(RunCallback):
         self.interval = Interval.of(every, every_updates) or Interval(1000, "steps")
         self.observation: dict[str, Array] | None = None
         self.activations: dict[str, Array] = {}
+        self._updates = UpdateCounter()
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -74,7 +75,7 @@ class ActivationSnapshotCallback(RunCallback):
         self.observation = reader.observation() if steps else None
         self._check_stored_observation()
         self.motion = -1.0
-        self._updates = UpdateCounter(self.model)
+        self._updates.begin(self.model)
         self._plan_next()
 
     def _without_folder(self) -> str:

@@ -1,5 +1,6 @@
 """Intervals in steps or updates, and what counts updates."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from helpers.envs import make_cartpole
+from sb3_stable_ppo import ActivationSnapshotCallback, HealthCallback
 from sb3_stable_ppo.runs.interval import Interval, UpdateCounter
 
 
@@ -22,7 +24,8 @@ class Counts(BaseCallback):
     """The count of updates when the next rollout begins, and at the end."""
 
     def _on_training_start(self) -> None:
-        self.counter, self.seen = UpdateCounter(self.model), list[int]()
+        self.counter, self.seen = UpdateCounter(), list[int]()
+        self.counter.begin(self.model)
 
     def _on_step(self) -> bool:
         return True
@@ -50,3 +53,10 @@ def test_each_train_counts_once_whatever_it_does(model: Any, seen: list[int]) ->
     counts = Counts()
     model().learn(96, callback=counts)
     assert counts.seen == seen
+
+
+@pytest.mark.parametrize("callback", [HealthCallback, ActivationSnapshotCallback])
+def test_the_end_of_a_training_that_never_began_is_none_of_an_update(callback: Any, tmp_path: Path) -> None:
+    """rl_zoo3 calls it whatever happens."""
+    callback(folder=tmp_path, every_updates=1).on_training_end()
+    assert list(tmp_path.iterdir()) == []
