@@ -19,6 +19,7 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
 
 import sb3_stable_ppo
 from helpers.envs import make_cartpole
@@ -89,6 +90,21 @@ def test_a_model_loads_with_its_schedule_and_guards_and_goes_on_training(name: s
     assert model._n_updates > 0
     changed = [key for key, tensor in model.policy.state_dict().items() if not th.equal(tensor, before[key])]
     assert changed or rate == 0.0
+
+
+def test_a_batchnorm_of_the_old_version_goes_on_in_torchs_way_and_is_saved_so(tmp_path: Path) -> None:
+    """In 0.1.0 an update was normalised by each minibatch; ``norm_statistics: running`` is newer."""
+    model = StablePPO.load(OLD / "image.zip", env=env_of("image"))
+    for round_trip in range(2):
+        norms = [module for module in model.policy.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert {type(norm) for norm in norms} == {nn.BatchNorm2d}, round_trip
+        assert {norm.momentum for norm in norms} == {0.1}
+        assert model.policy.block_config.norm_statistics == "batch"
+        batches = int(norms[0].num_batches_tracked)
+        model.learn(32, reset_num_timesteps=False)
+        assert int(norms[0].num_batches_tracked) > batches, "minibatches move the running statistics"
+        model.save(tmp_path / "again.zip")
+        model = StablePPO.load(tmp_path / "again.zip", env=env_of("image"))
 
 
 def test_a_model_saved_again_names_its_classes_by_the_package_alone(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class GuardConfig:
         any more
     :param max_newly_inactive_fraction: so is one after which more than this share of a layer's units, positive on some
         row before, is positive on none: ReLU units that died, LeakyReLU units that turned linear
+    :param max_statistics_kl: BatchNorm's running statistics move less far after an update, where they would move the
+        policy further than this
     :param max_retries: how often an update is tried again before it is dropped
     :param probe_rows: observations of the rollout on which both are measured
     :param max_consecutive_skips: after so many updates in a row that were dropped, or whose every optimizer step was
@@ -55,6 +57,7 @@ class GuardConfig:
     max_kl: float = 1.0
     max_lost_unit_fraction: float = 0.5
     max_newly_inactive_fraction: float = 0.85
+    max_statistics_kl: float = 0.05
     max_retries: int = 3
     probe_rows: int = 64
     max_consecutive_skips: int = 10
@@ -63,6 +66,7 @@ class GuardConfig:
         checked: dict[str, Any] = {
             "min_advantage_std": number(self.min_advantage_std, "min_advantage_std", may_be_infinite=True),
             "max_kl": number(self.max_kl, "max_kl", may_be_infinite=True),
+            "max_statistics_kl": number(self.max_statistics_kl, "max_statistics_kl", may_be_infinite=True),
             "max_log_ratio": number(self.max_log_ratio, "max_log_ratio", high=MAX_LOG_RATIO),
             "fallback_ratio": self._checked_fallback_ratio(),
             "max_retries": whole_number(self.max_retries, "max_retries"),

@@ -23,6 +23,7 @@ from sb3_stable_ppo.guards.backup import Backup
 from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
 from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
 from sb3_stable_ppo.guards.reading import Reading, draw_probe_batch, dump_minibatch, read, row_mask
+from sb3_stable_ppo.guards.statistics import move_statistics
 from sb3_stable_ppo.guards.update import GuardedUpdate
 from sb3_stable_ppo.metrics.kl import mean_kl
 from sb3_stable_ppo.probes.activations import ActivationProbe
@@ -149,8 +150,10 @@ class GuardMixin(OnPolicyAlgorithm):
         except BaseException:  # Ctrl-C, or a bug: whoever saves the model now gets the weights from before the update
             put_back()
             raise
-        if problem is None and self._scale_moves:
-            self._lr_scale = next_scale(self._lr_scale, kl)
+        if problem is None:
+            self._move_statistics(guards, rows, probe, after)
+            if self._scale_moves:
+                self._lr_scale = next_scale(self._lr_scale, kl)
         self._dropped_updates += problem is not None
         self._finish(guards, update, problem)
 
@@ -174,6 +177,17 @@ class GuardMixin(OnPolicyAlgorithm):
         weights = {name for name, _ in self.policy.named_parameters()}
         meant = {name for name in state if name not in weights and not all_finite([backup.tensors[name]])}
         return first_nonfinite({name: tensor for name, tensor in state.items() if name not in meant})
+
+    def _move_statistics(self, guards: GuardConfig, rows: Any, probe: ActivationProbe, after: Reading) -> None:
+        """What our policies do by themselves before the next rollout, done now: measured, and bounded."""
+
+        def kl_now() -> float:
+            moved = read(self.policy, probe, rows, self.action_space)
+            return mean_kl(after.distributions, moved.distributions, row_mask(rows))
+
+        kl = move_statistics(self.policy, kl_now, guards.max_statistics_kl)
+        if kl is not None:
+            self.logger.record("norm/commit_kl", kl)
 
     def _judge(self, guards: GuardConfig, before: Reading, after: Reading, kl: float) -> str | None:
         """Whether an update went too far; how, in words, or None."""

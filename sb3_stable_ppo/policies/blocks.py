@@ -13,9 +13,13 @@ from torch import nn
 
 from sb3_stable_ppo.common.checks import number, one_of
 from sb3_stable_ppo.policies.activations import ACTIVATIONS, ActivationFn, as_activation
+from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm1d, RunningBatchNorm2d
 
 NORMS = ("batch", "layer", "none")
 NORM_POSITIONS = ("before", "after")
+NORM_STATISTICS = ("running", "batch")
+MOMENTUM = {"running": 0.05, "batch": 0.1}
+"""By ``norm_statistics``; torch's own default for ``batch``."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,15 @@ class BlockConfig:
     """
     The options of a network's blocks, as they stand in ``policy_kwargs``.
 
-    :param norm: ``batch`` (plain BatchNorm), ``layer`` (GroupNorm(1), LayerNorm's form for images) or ``none``
+    :param norm: ``batch`` (BatchNorm), ``layer`` (GroupNorm(1), LayerNorm's form for images) or ``none``
     :param norm_position: ``before`` or ``after`` the activation; None: ``after`` for batch, ``before`` for layer
     :param activation: a word of ``ACTIVATIONS``, or a module class, as SB3's ``activation_fn``; kept as the word where
         there is one
     :param negative_slope: the slope below zero; only ``leaky_relu`` has one
-    :param norm_momentum: share of the newest batch in BatchNorm's running statistics
+    :param norm_momentum: share of the newest observations in BatchNorm's running statistics: of a rollout (``running``)
+        or a minibatch (``batch``); None: 0.05 or 0.1
+    :param norm_statistics: what BatchNorm normalises an update by: ``running`` statistics, as a rollout
+        (:class:`RunningBatchNorm`, which needs one of our policies around it), or those of each minibatch: ``batch``
     :raises ValueError: for an unknown word, listing the choices, or a number outside its range
     """
 
@@ -36,15 +43,18 @@ class BlockConfig:
     norm_position: str | None = None
     activation: str | ActivationFn = "leaky_relu"
     negative_slope: float = 0.01
-    norm_momentum: float = 0.1
+    norm_momentum: float | None = None
+    norm_statistics: str = "batch"
 
     def __post_init__(self) -> None:
         one_of(self.norm, NORMS, "norm")
         object.__setattr__(self, "activation", as_activation(self.activation))
         if self.norm_position is not None:
             one_of(self.norm_position, NORM_POSITIONS, "norm_position")
+        one_of(self.norm_statistics, NORM_STATISTICS, "norm_statistics")
         for name in ("negative_slope", "norm_momentum"):
-            object.__setattr__(self, name, number(getattr(self, name), name, high=1.0))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, number(getattr(self, name), name, high=1.0))
 
     @property
     def position(self) -> str:
@@ -56,6 +66,11 @@ class BlockConfig:
         if self.activation == "leaky_relu":
             return nn.LeakyReLU(self.negative_slope)
         return ACTIVATIONS[self.activation]() if isinstance(self.activation, str) else self.activation()
+
+    @property
+    def momentum(self) -> float:
+        """BatchNorm's: ``norm_momentum`` if given, else the default of ``norm_statistics``."""
+        return MOMENTUM[self.norm_statistics] if self.norm_momentum is None else self.norm_momentum
 
     @property
     def activation_class(self) -> type[nn.Module]:
@@ -75,10 +90,10 @@ class BlockConfig:
         return {**norm, **blocks} if self.position == "before" else {**blocks, **norm}
 
     def _norm_of(self, layer: nn.Conv2d | nn.Linear) -> nn.Module:
-        if isinstance(layer, nn.Conv2d):
-            if self.norm == "batch":
-                return nn.BatchNorm2d(layer.out_channels, momentum=self.norm_momentum)
-            return nn.GroupNorm(1, layer.out_channels)
-        if self.norm == "batch":
-            return nn.BatchNorm1d(layer.out_features, momentum=self.norm_momentum)
-        return nn.LayerNorm(layer.out_features)
+        is_conv = isinstance(layer, nn.Conv2d)
+        units = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+        if self.norm == "layer":
+            return nn.GroupNorm(1, units) if is_conv else nn.LayerNorm(units)
+        if self.norm_statistics == "running":
+            return (RunningBatchNorm2d if is_conv else RunningBatchNorm1d)(units, self.momentum)
+        return (nn.BatchNorm2d if is_conv else nn.BatchNorm1d)(units, momentum=self.momentum)

@@ -11,6 +11,7 @@ import torch as th
 from torch import nn
 
 from sb3_stable_ppo.metrics.layers import BatchNorm
+from sb3_stable_ppo.policies.running_batch_norm import pool
 
 
 def batch_norms(module: nn.Module) -> tuple[nn.Module, ...]:
@@ -24,15 +25,9 @@ def _take_in(norm: nn.Module, args: tuple[th.Tensor, ...]) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
-    batch = args[0].detach().float()
-    dims = [dim for dim in range(batch.dim()) if dim != 1]
     norm.num_batches_tracked.add_(1)
-    weight = 1.0 / norm.num_batches_tracked
-    deviation = batch.mean(dims) - norm.running_mean
-    pooled = (1 - weight) * norm.running_var + weight * batch.var(dims, correction=0)
     # with weight 1, the first batch, nothing is left of the mean 0 and variance 1 that a BatchNorm is born with
-    norm.running_var.copy_(pooled + weight * (1 - weight) * deviation**2)
-    norm.running_mean.add_(weight * deviation)
+    pool(norm.running_mean, norm.running_var, args[0], 1.0 / norm.num_batches_tracked)
 
 
 @contextmanager

@@ -73,8 +73,8 @@ class StablePongPolicy(PongPolicyMixin, ActorCriticPolicy):
     For Pong and its kind: three convolutions with LeakyReLU(0.01) and BatchNorm, then an actor and a critic of one
     hidden layer of 512 units each.
 
-    Plain BatchNorm raises the effective step of an update: keep its learning rate low (1e-4) or its updates guarded
-    (``StablePPO``); on stock PPO ``norm="layer"`` is the steadiest. Options: :class:`StablePolicyMixin`.
+    In an update BatchNorm uses the statistics of the rollouts (``norm_statistics="running"``), so that the policy
+    that learns is the one that acted. Options: :class:`StablePolicyMixin`.
     """
 
 
@@ -89,8 +89,8 @@ class StableCnnPolicy(CnnPolicyMixin, ActorCriticPolicy):
 @public
 class StableMlpPolicy(MlpPolicyMixin, ActorCriticPolicy):
     """
-    SB3's ``MlpPolicy`` (64x64 each for actor and critic) with norms and LeakyReLU in the hidden layers. ``batch``
-    needs at least two samples in each minibatch. Options: :class:`StablePolicyMixin`.
+    SB3's ``MlpPolicy`` (64x64 each for actor and critic) with norms and LeakyReLU in the hidden layers.
+    Options: :class:`StablePolicyMixin`.
     """
 
 

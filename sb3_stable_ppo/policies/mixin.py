@@ -8,6 +8,7 @@ sets ``net_arch`` itself; all else is SB3's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,9 +25,13 @@ from sb3_stable_ppo.common.checks import number
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
-from sb3_stable_ppo.policies.blocks import BlockConfig
+from sb3_stable_ppo.policies.blocks import MOMENTUM, BlockConfig
 from sb3_stable_ppo.policies.calibration import batch_norms, calibrating, untracked
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
+from sb3_stable_ppo.policies.running_batch_norm import GATHERED, RunningBatchNorm, gathering
+
+GATHER_EVERY = 4
+"""Every fourth step of a rollout is gathered for BatchNorm's statistics: steps that follow each other look alike."""
 
 NetArch = list[int] | dict[str, list[int]]
 
@@ -51,7 +56,10 @@ class StablePolicyMixin(_ActorCritic):
     :param activation: ``leaky_relu`` (the default), ``relu``, ``elu``, ``gelu``, ``silu``, ``tanh``, or a module class
     :param activation_fn: the same by SB3's name: ``nn.ReLU``, ``nn.Mish``, a class of your own
     :param negative_slope: slope of ``leaky_relu`` below zero
-    :param norm_momentum: share of the newest batch in BatchNorm's running statistics
+    :param norm_momentum: share of the newest observations in BatchNorm's running statistics, each update (``running``)
+        or each minibatch (``batch``); None: 0.05 or 0.1
+    :param norm_statistics: what BatchNorm normalises an update by: ``running`` statistics, as it does a rollout, or
+        those of each minibatch, ``batch``, as torch does it
     :param init_gain: gain of the orthogonal init of all layers but the last (0.01 for actions, 1 for the value);
         ``ortho_init=False`` leaves torch's init
     :param memory_format: ``contiguous`` or ``channels_last``; this and the next two make it faster (docs/fast_path.md)
@@ -75,6 +83,8 @@ class StablePolicyMixin(_ActorCritic):
     block_config: BlockConfig
     fast_path_config: FastPathConfig
     init_gain: float
+    running_norms: tuple[RunningBatchNorm, ...]
+    """The norms whose running statistics move after each update."""
 
     def __init__(
         self,
@@ -87,7 +97,8 @@ class StablePolicyMixin(_ActorCritic):
         activation: str | ActivationFn | None = None,
         activation_fn: str | ActivationFn | None = None,
         negative_slope: float = 0.01,
-        norm_momentum: float = 0.1,
+        norm_momentum: float | None = None,
+        norm_statistics: str = "running",
         init_gain: float = 0.8,
         memory_format: str = "contiguous",
         precision: str = "fp32",
@@ -105,6 +116,7 @@ class StablePolicyMixin(_ActorCritic):
             activation=chosen_activation(activation, activation_fn),
             negative_slope=negative_slope,
             norm_momentum=norm_momentum,
+            norm_statistics=norm_statistics,
         )
         fast_path_config = FastPathConfig(memory_format, precision, compile)
         extractor_class = features_extractor_class or self.default_extractor
@@ -155,6 +167,8 @@ class StablePolicyMixin(_ActorCritic):
         # Ours alone: what a features extractor of the user's own does with its norms is its business.
         ours = [child for child in self.modules() if isinstance(child, (StableCNN, StableMlpExtractor))]
         self._batch_norms = tuple(dict.fromkeys(norm for child in ours for norm in batch_norms(child)))
+        self.running_norms = tuple(norm for norm in self._batch_norms if isinstance(norm, RunningBatchNorm))
+        self._acting_steps = 0
         self._calibrates = bool(self._batch_norms)
         for child in self.modules():  # after the init, which cannot fill weights that lie otherwise
             if isinstance(child, StableCNN):
@@ -198,7 +212,34 @@ class StablePolicyMixin(_ActorCritic):
                 stack.enter_context(single_threaded_inference(rows, self.device))
             if not self.training and self._calibrates:
                 stack.enter_context(calibrating(self._batch_norms))
+            elif not self.training and self.running_norms:
+                if self._acting_steps % GATHER_EVERY == 0:
+                    stack.enter_context(gathering(self.running_norms))
+                self._acting_steps += 1
             return super().forward(obs, *args, **kwargs)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """SB3 leaves train mode before whatever acts next: there BatchNorm's running statistics move."""
+        super().set_training_mode(mode)
+        if not mode:
+            self.move_statistics()
+
+    def move_statistics(self, scale: float = 1.0) -> None:
+        """
+        After an update, move the running statistics of each :class:`RunningBatchNorm` towards those of the rollout;
+        otherwise do nothing.
+
+        :param scale: factor of ``norm_momentum``
+        """
+        if self.statistics_are_due:
+            for norm in self.running_norms:
+                norm.move(scale)
+            self._acting_steps = 0
+
+    @property
+    def statistics_are_due(self) -> bool:
+        """Whether an update has begun since statistics were gathered."""
+        return any(bool(norm.is_due) for norm in self.running_norms[:1])
 
     def train(self, mode: bool = True) -> Self:
         """SB3 sets train mode when an update begins: there the calibration ends."""
@@ -206,11 +247,21 @@ class StablePolicyMixin(_ActorCritic):
             self._calibrates = False
         return super().train(mode)
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Statistics that were learnt before stay as they were saved."""
-        result = super().load_state_dict(*args, **kwargs)
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Statistics that were learnt before stay as they were saved; version 0.1.0 goes on in torch's way."""
+        gathers = any(name.endswith(f".{GATHERED[0]}") for name in state_dict)
+        if self.running_norms and not gathers:
+            self._use_batch_statistics()
+        result = super().load_state_dict(state_dict, *args, **kwargs)
         self._calibrates = any(untracked(norm) for norm in self._batch_norms)
         return result
+
+    def _use_batch_statistics(self) -> None:
+        momentum = MOMENTUM["batch"] if self.block_config.norm_momentum is None else self.block_config.norm_momentum
+        for norm in self.running_norms:
+            norm.become_batch_norm(momentum)
+        self.running_norms = ()
+        self.block_config = replace(self.block_config, norm_statistics="batch")
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """SB3's, for ``BasePolicy.save``: our options as ``__init__`` takes them, the activation as its word."""

@@ -18,6 +18,7 @@ from helpers.processes import run_python
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo import StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy, StablePongPolicy, StablePPO
 from sb3_stable_ppo.policies.calibration import batch_norms
+from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm2d
 
 FRAMES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 VECTOR = spaces.Box(-1.0, 1.0, (4,))
@@ -85,7 +86,7 @@ def test_pong_policy_has_an_actor_and_a_critic_of_512_units_each() -> None:
     ]
     assert built.mlp_extractor.value_net[0].out_features == 512
     assert built.action_net.in_features == built.value_net.in_features == 512
-    assert {type(norm) for norm in batch_norms(built)} == {nn.BatchNorm2d}
+    assert {type(norm) for norm in batch_norms(built)} == {RunningBatchNorm2d}
 
 
 def test_cnn_policy_has_one_trunk_and_as_many_weights_as_stock() -> None:
@@ -161,11 +162,14 @@ def test_the_first_rollout_calibrates_batch_norm_and_the_update_ends_it() -> Non
 
     model.policy.forward = watched
     model.learn(32)
-    assert seen == [[n] * 3 for n in range(1, 9)] + [[9] * 3] * 8  # 8 steps, one minibatch, 8 steps untouched
+    assert seen == [[n] * 3 for n in range(1, 9)] + [[8] * 3] * 8  # 8 steps, then neither the update nor the next 8
 
 
 def test_the_calibrated_policy_acts_as_it_will_in_the_update() -> None:
-    model = PPO(StablePongPolicy, make_pong(8), n_steps=32, batch_size=256, n_epochs=1, seed=0)
+    torchs_way = {"norm_statistics": "batch"}
+    model = PPO(
+        StablePongPolicy, make_pong(8), n_steps=32, batch_size=256, n_epochs=1, seed=0, policy_kwargs=torchs_way
+    )
     _, callback = model._setup_learn(256, None)
     model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
     data = next(model.rollout_buffer.get())

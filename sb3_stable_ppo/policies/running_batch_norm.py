@@ -1,0 +1,141 @@
+"""
+BatchNorm with consistent statistics: rollout and update normalise by the same running statistics.
+
+torch's BatchNorm normalises a rollout by its running statistics and an update by those of each minibatch, so the policy
+that learns is not the policy that acted. Here both use the running statistics, and the first ratio of an update is 1.
+While the policy acts, the moments of what passes are gathered aside. After the update the running statistics move
+towards them, by ``momentum``:
+
+    running <- running + momentum * (gathered - running)
+
+Slow is what makes it work: with momentum 1 each move throws the policy out of every trust region (docs/batchnorm.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch as th
+from torch import nn
+from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
+
+GATHERED = ("gathered_mean", "gathered_var", "gathered_batches", "is_due")
+"""The buffers that torch's BatchNorm does not have."""
+
+
+class RunningBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """
+    Mixin for torch's BatchNorms. The gathered moments are buffers: they are saved, loaded, and undone with the weights.
+
+    :param num_features: channels of a convolution, or width of a linear layer
+    :param momentum: share of the gathered moments in the running statistics, once an update
+    """
+
+    gathered_mean: th.Tensor
+    gathered_var: th.Tensor
+    gathered_batches: th.Tensor
+    is_due: th.Tensor
+
+    def __init__(self, num_features: int, momentum: float) -> None:
+        super().__init__(num_features, momentum=momentum)
+        self.register_buffer("gathered_mean", th.zeros(num_features))
+        self.register_buffer("gathered_var", th.zeros(num_features))
+        self.register_buffer("gathered_batches", th.zeros((), dtype=th.long))
+        self.register_buffer("is_due", th.zeros((), dtype=th.bool))
+        self.training = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Notes that an update begins. The layer itself stays in eval mode, in which it uses the running statistics."""
+        if mode and int(self.gathered_batches) > 0:
+            self.is_due.fill_(True)
+        return super().train(False)
+
+    def gather(self, inputs: th.Tensor) -> None:
+        """
+        Take a batch into the moments; all batches of a rollout count the same.
+
+        :param inputs: as ``forward`` gets them, shape (batch, features, ...)
+        """
+        self.gathered_batches.add_(1)
+        pool(self.gathered_mean, self.gathered_var, inputs, 1.0 / self.gathered_batches)
+
+    def move(self, scale: float = 1.0) -> None:
+        """
+        Move the running statistics towards the gathered moments, and forget these.
+
+        :param scale: factor of ``momentum``
+        """
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(self.gathered_mean, scale * self.momentum)
+        self.running_var.lerp_(self.gathered_var, scale * self.momentum)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was gathered."""
+        for name in GATHERED:
+            getattr(self, name).zero_()
+
+    def become_batch_norm(self, momentum: float) -> None:
+        """
+        Go on in torch's way, as a model of version 0.1.0 does. The parameters stay the ones that the optimizer holds.
+
+        :param momentum: share of each minibatch in the running statistics
+        """
+        for name in GATHERED:
+            delattr(self, name)
+        self.momentum = momentum
+        self.__class__ = nn.BatchNorm2d if isinstance(self, nn.BatchNorm2d) else nn.BatchNorm1d  # type: ignore[assignment]
+
+
+class RunningBatchNorm1d(RunningBatchNorm, nn.BatchNorm1d):
+    """For hidden layers."""
+
+
+class RunningBatchNorm2d(RunningBatchNorm, nn.BatchNorm2d):
+    """For convolutions."""
+
+
+def pool(mean: th.Tensor, var: th.Tensor, inputs: th.Tensor, weight: th.Tensor) -> None:
+    """
+    Pool the moments of one more batch into those of the batches before, in place.
+
+    >>> mean, var = th.zeros(1), th.ones(1)
+    >>> for number, batch in enumerate((th.tensor([[1.0], [3.0]]), th.tensor([[5.0], [7.0]])), start=1):
+    ...     pool(mean, var, batch, th.tensor(1 / number))
+    >>> mean.item(), var.item()  # of 1, 3, 5, 7
+    (4.0, 5.0)
+
+    :param mean: shape (features,)
+    :param var: biased, shape (features,)
+    :param inputs: shape (batch, features, ...)
+    :param weight: share of the new batch; 1 leaves nothing of what was there
+    """
+    batch = inputs.detach().float()
+    dims = [dim for dim in range(batch.dim()) if dim != 1]
+    deviation = batch.mean(dims) - mean
+    pooled = (1 - weight) * var + weight * batch.var(dims, correction=0)
+    var.copy_(pooled + weight * (1 - weight) * deviation**2)
+    mean.add_(weight * deviation)
+
+
+def _gather(norm: nn.Module, args: tuple[th.Tensor, ...]) -> None:
+    assert isinstance(norm, RunningBatchNorm)
+    norm.gather(args[0])
+
+
+@contextmanager
+def gathering(norms: Sequence[nn.Module]) -> Iterator[None]:
+    """
+    Within this context each norm takes what it normalises into its moments. No random number is drawn.
+
+    :param norms: :class:`RunningBatchNorm`, each
+    """
+    handles = [norm.register_forward_pre_hook(_gather) for norm in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
