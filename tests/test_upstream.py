@@ -97,6 +97,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_get_constructor_parameters": "self",
         "extract_features": "self, obs, features_extractor",
         "forward": "self, obs, deterministic",
+        "set_training_mode": "self, mode",
     },
     "StableRecurrentMixin": {"_get_constructor_parameters": "self"},
     "TorchRolloutBuffer": {
