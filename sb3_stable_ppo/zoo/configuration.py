@@ -82,7 +82,7 @@ def _read(path: Path, name: str) -> File:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--conf-file {path}: {one_line(error)}") from error
+        raise UsageError(f"conf_file (--conf-file) {path}: {one_line(error)}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"--conf-file {path}: not a mapping of envs to their hyperparameters.")
+        raise UsageError(f"conf_file (--conf-file) {path}: not a mapping of envs to their hyperparameters.")
     return File(name, content)

@@ -60,9 +60,10 @@ def train_seeds(
     options = WorkerOptions(workers, ray, worker_gpus)
     if not workers:
         raise UsageError("workers (--workers) 0: no seed would be trained; give at least 1.")
-    if "--seed" in flags:
+    given = {flag.partition("=")[0] for flag in flags}
+    if "--seed" in given:
         raise UsageError("flags has --seed: seed= and seeds= say which seeds are trained.")
-    taken = {"-optimize", "--optimize-hyperparameters"} & set(flags)
+    taken = {"-optimize", "--optimize-hyperparameters"} & given
     if taken:
         raise UsageError(f"seeds (--seeds) and {taken.pop()} do not go together: tune has seeds for each trial.")
     numbers = parse_seeds(seeds, seed)

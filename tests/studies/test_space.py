@@ -10,7 +10,7 @@ from optuna.trial import FixedTrial
 from helpers.tuning import (
     PARAMS,
 )
-from sb3_stable_ppo.studies.space import SCHEDULES, as_hyperparams, sample
+from sb3_stable_ppo.studies.space import SCHEDULES, as_hyperparams, as_shown, sample
 
 
 def test_a_trial_is_merged_into_the_configuration() -> None:
@@ -67,3 +67,14 @@ def test_the_samplers_of_optuna_take_the_whole_space() -> None:
     sample(trial, guarded=True)
     kinds = {type(distribution) for distribution in trial.distributions.values()}
     assert {FloatDistribution, CategoricalDistribution} <= kinds
+
+
+def test_what_is_shown_of_a_trial_is_what_its_configuration_has() -> None:
+    shown = as_shown(PARAMS)
+    assert (shown["gamma"], shown["gae_lambda"]) == (0.98, 0.9)
+    assert not [name for name in shown if name.startswith("one_minus")]
+    entry = as_hyperparams(PARAMS, {}, 100)
+    written = {**entry, **entry["policy_kwargs"], **entry["guards"]}
+    assert {name: written[name] for name in shown.keys() - {"learning_rate", "schedule"}} == {
+        name: value for name, value in shown.items() if name not in ("learning_rate", "schedule")
+    }

@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,15 +19,21 @@ from optuna.trial import TrialState
 
 from helpers.processes import TESTS
 from helpers.tuning import (
+    PARAMS,
     flags,
     states_of,
+    study_of,
     with_ctrl_c,
 )
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.parallel.local import Job
 from sb3_stable_ppo.parallel.options import WorkerOptions
+from sb3_stable_ppo.studies.space import sample
 from sb3_stable_ppo.studies.storage import open_storage
-from sb3_stable_ppo.tuning import coordinator, tune
+from sb3_stable_ppo.studies.study import plan_of
+from sb3_stable_ppo.tuning import Plan, coordinator, tune
+from sb3_stable_ppo.tuning.results import show, training_command
 
 PACKAGES = ("--gym-packages", "helpers.callbacks")
 
@@ -41,14 +48,19 @@ def test_two_workers_do_every_trial_once_and_the_best_trains_as_it_is(
     folder = tmp_path / "tune_CartPole-v1"
     shown = capsys.readouterr().out
     assert "3 trials: 3 complete" in shown
-    assert str(folder / "best.yml") in shown.replace("\n", "")
+    assert f"{folder / 'best.yml'}\n" in shown
+    *_, said, command = shown.splitlines()
+    assert said == "To train the best:"
+    assert command in (folder / "best.yml").read_text().replace("# ", "  ")
+    trained = subprocess.run(["bash", "-c", f"{command} -f {tmp_path}"], capture_output=True, text=True)
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads((tmp_path / "stable_ppo/CartPole-v1_1/run.json").read_text())["num_timesteps"] == 512
     assert main([*args, "--trials", "4"]) == 0  # goes on
     assert states_of(tmp_path) == ["COMPLETE"] * 4
     assert len(list((folder / "trials").glob("trial_*/stable_ppo/CartPole-v1_[12]/CartPole-v1.zip"))) == 8
     best = yaml.safe_load((folder / "best.yml").read_text())["CartPole-v1"]
     assert best["policy_kwargs"]["net_arch"] == [16]
     assert best["n_timesteps"] == 512
-    assert main(["train", "--env", "CartPole-v1", "--conf-file", str(folder / "best.yml"), "-f", str(tmp_path)]) == 0
     assert main([*args, "--trials", "4", "-n", "256"]) == 2
     assert "is of another n_timesteps: 512, here 256" in capsys.readouterr().err
 
@@ -128,8 +140,8 @@ def test_no_trial_is_lost_or_counted_twice(how: str, tmp_path: Path) -> None:
         ),
         (["--env", "CartPole-v1", "--study", "../s"], "study (--study) ../s: give a name, not a path"),
         (["--env", "CartPole-v1", "--workers", "0"], "journal.log: there is no such file, and no study to show"),
-        (["--env", "Acrobot-v1"], "has no entry for Acrobot-v1; it has PongNoFrameskip-v4, atari, CartPole-v1"),
-        (["--env", "CartPole-v1", "--conf-file", "nowhere.yml"], "--conf-file nowhere.yml: "),
+        (["--env", "FrozenLake-v1"], "has no entry for FrozenLake-v1, nor has rl_zoo3's ppo.yml."),
+        (["--env", "CartPole-v1", "--conf-file", "nowhere.yml"], "conf_file (--conf-file) nowhere.yml: "),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(
@@ -180,6 +192,16 @@ def test_an_error_that_is_not_the_storages_is_not_told_as_one(tmp_path: Path, mo
     [
         ({"env": "CartPole-v11"}, "Unknown env 'CartPole-v11'"),
         ({"trials": 0}, "trials must be a whole number of at least 1, not 0"),
+        ({"seeds": "x"}, "seeds (--seeds) 'x': give a number of seeds such as 5"),
+        ({"seeds": [1, 1]}, "seeds (--seeds) [1, 1]: a seed stands there twice"),
+        ({"seeds": "0-1", "seed": 2}, "seed (--seed) 2 is the first of a number of seeds"),
+        ({"sampler": "grid"}, "Unknown sampler 'grid': choose one of tpe, random"),
+        ({"n_startup_trials": -1}, "n_startup_trials must be a whole number of at least 0, not -1"),
+        ({"plots": "no"}, "plots must be True or False, not 'no'"),
+        ({"hyperparams": {"gamma": 0.9}}, "hyperparams (--hyperparams) has gamma, which tune searches: leave it out"),
+        ({"hyperparams": {"n_stepz": 9}}, "unknown key 'n_stepz' (did you mean n_steps?)"),
+        ({"gym_packages": ["no_such"]}, "gym_packages (--gym-packages) no_such: No module named 'no_such'"),
+        ({"workers": 0}, "journal.log: there is no such file, and no study to show"),
         ({"pruner": "axe"}, "Unknown pruner 'axe': choose one of median, halving, none"),
         ({"health": "no"}, "health must be True or False, not 'no'"),
         ({"study": ".."}, "study (--study) ..: give a name, not a path"),
@@ -206,3 +228,81 @@ def test_python_and_the_command_line_have_the_same_names_and_defaults(monkeypatc
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     asked |= {"log_folder": str(asked["log_folder"]), "gym_packages": tuple(asked["gym_packages"])}
     assert asked == {**defaults, "env": "CartPole-v1", "n_timesteps": 64}
+
+
+def studied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **arguments: Any
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The plan that a call of ``tune`` makes, and what its workers would be called with."""
+    asked: list[tuple[str, ...]] = []
+
+    def run_jobs(_: WorkerOptions, jobs: list[Job], *__: object) -> None:
+        asked.append(jobs[0].argv)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkerOptions, "run_jobs", run_jobs)
+    with pytest.raises(KeyboardInterrupt):
+        tune("CartPole-v1", 64, log_folder=tmp_path, **arguments)
+    storage = open_storage(str(tmp_path / "tune_CartPole-v1" / "journal.log"))
+    return plan_of(storage, "tune_CartPole-v1"), asked[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seeds"),
+    [
+        ({}, [0]),
+        ({"seeds": 3}, [0, 1, 2]),
+        ({"seeds": "2", "seed": 7}, [7, 8]),
+        ({"seeds": "1,3,5"}, [1, 3, 5]),
+        ({"seeds": "0-2"}, [0, 1, 2]),
+        ({"seeds": [4, 2]}, [4, 2]),
+    ],
+)
+def test_seeds_are_a_number_or_a_list_as_in_train(
+    arguments: dict[str, Any], seeds: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = studied(tmp_path, monkeypatch, **arguments)
+    assert plan["seeds"] == seeds
+
+
+def test_a_number_and_the_same_seeds_by_name_are_one_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seeds in (3, "0-2", [0, 1, 2]):
+        studied(tmp_path, monkeypatch, seeds=seeds)
+    with pytest.raises(UsageError, match="is of another seeds"):
+        tune("CartPole-v1", 64, log_folder=tmp_path, seeds="0-3")
+
+
+def test_workers_are_told_the_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, call = studied(tmp_path, monkeypatch, sampler="random", n_startup_trials=3, gym_packages=["helpers.callbacks"])
+    assert call[-4:] == ("median", "random", "3", "helpers.callbacks")
+
+
+def test_hyperparams_stand_in_every_trials_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed = {"n_steps": "1e2", "env_kwargs": {"sutton_barto_reward": True}, "guards": {"probe_rows": 16}}
+    plan, _ = studied(tmp_path, monkeypatch, hyperparams=fixed)
+    assert {name: plan["base"][name] for name in fixed} == {**fixed, "n_steps": 100}
+    assert plan["base"]["policy"] == "StableMlpPolicy"
+
+
+def test_the_table_shows_hyperparameters_as_a_configuration_has_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = study_of(tmp_path)
+    study.enqueue_trial({**PARAMS, "one_minus_gamma": 0.0012})
+    trial = study.ask()
+    sample(trial, guarded=True)
+    study.tell(trial, 1.0)
+    show(study)
+    shown = " ".join(re.sub("[│┃]", " ", capsys.readouterr().out).split())
+    assert "gamma 0.9988, gae_lambda 0.9," in shown
+    assert "one_minus" not in shown
+
+
+def test_the_command_that_trains_the_best_has_all_that_it_needs(tmp_path: Path) -> None:
+    plan = Plan("stable_ppo_lstm", "My/Env v0", {}, 64, (0,), 1, 1, False, tmp_path)
+    program, *words = shlex.split(training_command(plan, Path("logs/a b/best.yml"), ["my_envs", "yours"]))
+    assert Path(program).name == "sb3-stable-ppo"
+    expected = (
+        "train --algo stable_ppo_lstm --env 'My/Env v0' --gym-packages my_envs yours --conf-file 'logs/a b/best.yml'"
+    )
+    assert words == shlex.split(expected)

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from helpers.run_folders import runs_in
 from helpers.tuning import (
     config_with,
 )
+from sb3_stable_ppo import UsageError
 from sb3_stable_ppo.cli.app import main
+from sb3_stable_ppo.parallel.local import Job
+from sb3_stable_ppo.parallel.options import WorkerOptions
 from sb3_stable_ppo.zoo.seeds import move_dead_attempt, runs_of, train_seeds
 
 
@@ -142,3 +147,72 @@ def test_seeds_are_trained_from_python_and_returned(tmp_path: Path) -> None:
     runs = train_seeds([3, 5], call, log_folder=tmp_path / "logs", workers=2)
     assert {seed: run.status for seed, run in runs.items()} == {3: "finished", 5: "finished"}
     assert {seed: run.facts["seed"] for seed, run in runs.items()} == {3: 3, 5: 5}
+
+
+class Called(Exception):
+    """In place of training."""
+
+
+def jobs_of(monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]) -> list[Job]:
+    """The jobs that a call would have done."""
+    asked: list[Job] = []
+
+    def run_jobs(_: WorkerOptions, jobs: list[Job], *__: object) -> None:
+        asked.extend(jobs)
+        raise Called
+
+    monkeypatch.setattr(WorkerOptions, "run_jobs", run_jobs)
+    with pytest.raises(Called):
+        call()
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("flags", "seeds"),
+    [
+        (["--seeds", "3"], [0, 1, 2]),
+        (["--seeds", "2", "--seed", "7"], [7, 8]),
+        (["--seeds", "1,3,5"], [1, 3, 5]),
+        (["--seeds", "5-5"], [5]),
+    ],
+)
+def test_a_number_alone_is_how_many_seeds_are_trained_and_that_is_told(
+    flags: list[str], seeds: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    call = ["train", "--env", "CartPole-v1", "-f", str(tmp_path), *flags]
+    jobs = jobs_of(monkeypatch, lambda: main(call))
+    assert [job.name for job in jobs] == [f"seed_{seed}" for seed in seeds]
+    assert [job.argv[job.argv.index("--seed") + 1] for job in jobs] == [str(seed) for seed in seeds]
+    assert [job.argv.count("--seed") for job in jobs] == [1] * len(seeds)
+    told = capsys.readouterr().err
+    is_number = flags[1].isdecimal()
+    first, last, number = seeds[0], seeds[-1], len(seeds)
+    assert (f"means {number} seeds, {first} to {last}; in version 0.1 it was the seed {number}" in told) == is_number
+
+
+def test_python_and_the_command_line_mean_the_same_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(*args: Any, **kwargs: Any) -> list[str]:
+        return [job.name for job in jobs_of(monkeypatch, lambda: train_seeds(*args, log_folder=tmp_path, **kwargs))]
+
+    assert names(2) == names([0, 1]) == names("0-1") == ["seed_0", "seed_1"]
+    assert names(2, seed=4) == ["seed_4", "seed_5"]
+    with pytest.warns(FutureWarning, match="means 2 seeds, 0 to 1; in version 0.1 it was the seed 2 alone"):
+        assert names("2") == ["seed_0", "seed_1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"flags": ["--seed", "1"]}, "flags has --seed: seed= and seeds= say which seeds are trained"),
+        ({"flags": ["--seed=1"]}, "flags has --seed: seed= and seeds= say which seeds are trained"),
+        ({"flags": ["-optimize"]}, "seeds (--seeds) and -optimize do not go together"),
+        ({"seed": 3}, "seed (--seed) 3 is the first of a number of seeds"),
+        ({"workers": 0}, "workers (--workers) 0: no seed would be trained"),
+    ],
+)
+def test_a_wrong_argument_in_python_names_the_argument(
+    arguments: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(complaint)):
+        train_seeds("0-1", log_folder=tmp_path / "logs", **arguments)
+    assert not (tmp_path / "logs").exists()
