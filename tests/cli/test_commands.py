@@ -293,7 +293,9 @@ def test_yaml_that_cannot_be_read_is_one_sentence(tmp_path: Path, capsys: pytest
     (tmp_path / "broken.yml").write_text("CartPole-v1: [")
     assert train(tmp_path, "-conf", str(tmp_path / "broken.yml")) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].startswith(f"sb3-stable-ppo: error: --conf-file {tmp_path / 'broken.yml'}: while parsing")
+    assert lines[-1].startswith(
+        f"sb3-stable-ppo: error: conf_file (--conf-file) {tmp_path / 'broken.yml'}: while parsing"
+    )
 
 
 @pytest.mark.parametrize("content", ["", "- CartPole-v1", "CartPole-v1:"])
