@@ -15,7 +15,7 @@ import pytest
 from helpers.processes import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
-SHARED = {"command", "pong", "record", "vitals"}
+SHARED = {"command", "pong", "record", "suite_settings", "vitals"}
 """Modules that benchmarks import, which measure nothing by themselves."""
 NAMES = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - SHARED)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

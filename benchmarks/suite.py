@@ -1,0 +1,190 @@
+"""
+Learning, measured the same way for all: env, settings and seed make a run; each finished run is a line on record.
+
+    python benchmarks/suite.py --settings batch layer --seeds 1 2 --steps 400000   # about 20 minutes a run and core
+    python benchmarks/suite.py --table
+
+Two runs at a time, each on one thread in a process of its own; what is on record is not run again. A line holds every
+game that ended (step and return), what updates were like, and the games that checks of the model played: once its last
+30 games of training are worth it, 20 games every 25,000 steps in SB3's own env, actions drawn as in training; a mean of
+18 or more is confirmed with 20 fresh games.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
+from pong import make_pong
+from record import finished, is_done, record
+from sb3_stable_ppo import StablePongPolicy, StablePPO
+from sb3_stable_ppo.envs import make_atari_vec_env
+from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
+from sb3_stable_ppo.probes import ActivationProbe
+from sb3_stable_ppo.probes.rows import strided_observations
+from suite_settings import SETTINGS, Settings
+from vitals import guard_counts
+
+NAME, GAME = "suite", "PongNoFrameskip-v4"
+STEPS, EPISODES, CHECK_EVERY, WORTH_A_CHECK, MARK = 400_000, 20, 25_000, 15.0, 18.0
+UPDATE_EVERY = 20
+"""Updates between two that are put on record."""
+LOGGED = ("approx_kl", "clip_fraction", "entropy_loss", "explained_variance", "learning_rate")
+SMOKE: dict[str, Any] = {"settings": "batch", "seed": 0, "steps": 2048}
+
+
+class Watch(BaseCallback):
+    """Games, updates and checks of a run; it draws no random number of the run's."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.games: list[list[float]] = []
+        self.updates: list[dict[str, float]] = []
+        self.checks: list[list[float]] = []
+        self.seed, self.check_seconds, self._n_rollouts = seed, 0.0, 0
+        self._next_check = CHECK_EVERY
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self.games.append([self.num_timesteps, info["episode"]["r"]])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        buffer = self.model.rollout_buffer  # type: ignore[attr-defined]  # train() flattens it
+        self.rows = self.model.policy.obs_to_tensor(strided_observations(buffer, 64))[0]
+
+    def _on_rollout_start(self) -> None:
+        logged: Any = self.logger.name_to_value
+        self._n_rollouts += 1
+        if self._n_rollouts % UPDATE_EVERY == 0:
+            names = [*(f"train/{name}" for name in LOGGED), "norm/commit_kl", "norm/first_ratio_error"]
+            found = {name.partition("/")[2]: float(f"{logged[name]:.4g}") for name in names if name in logged}
+            self.updates.append({"step": self.num_timesteps, **found})
+        if self.num_timesteps >= self._next_check:
+            self._next_check += CHECK_EVERY
+            if mean([game[1] for game in self.games[-30:]] or [-21]) >= WORTH_A_CHECK:
+                self._check()
+
+    def _check(self) -> None:
+        start = time.perf_counter()
+        scores = self.play()
+        if scores >= MARK and all(confirmed < MARK for *_, confirmed in self.checks):
+            self.checks.append([self.num_timesteps, scores, self.play()])
+        else:
+            self.checks.append([self.num_timesteps, scores, -21.0])
+        self.check_seconds += time.perf_counter() - start
+
+    def play(self) -> float:
+        """Mean return of fresh games in SB3's own env; the random state of the run stays as it is."""
+        env = make_pong(100_000 + 1000 * self.seed + len(self.checks), 8)
+        with th.random.fork_rng(devices=[]):
+            scores, _ = evaluate_policy(self.model, env, EPISODES, deterministic=False)
+        env.close()
+        return float(scores)
+
+
+def build(settings: Settings, seed: int, n_envs: int) -> PPO:
+    """A model as its settings say."""
+    env = make_atari_vec_env(GAME, n_envs, seed) if settings.env == "ale" else make_pong(seed, n_envs)
+    algorithm: Any = PPO if settings.algorithm == "PPO" else StablePPO
+    policy = StablePongPolicy if settings.policy == "StablePongPolicy" else settings.policy
+    return algorithm(policy, env, seed=seed, policy_kwargs=settings.policy_kwargs or None, **settings.options)
+
+
+def run(settings: str, seed: int, steps: int) -> dict[str, Any]:
+    """Train one, and tell what it came to."""
+    th.set_num_threads(1)
+    chosen = SETTINGS[settings]
+    model, watch, start = build(chosen, seed, chosen.n_envs), Watch(seed), time.perf_counter()
+    model.learn(steps, callback=watch)
+    seconds = time.perf_counter() - start - watch.check_seconds
+    probe = ActivationProbe(model.policy)
+    layers = layer_figures(probe, inspect_policy(model.policy, probe, watch.rows).activations)
+    return {
+        "games": [[int(step), round(ret, 1)] for step, ret in watch.games],
+        "updates": watch.updates,
+        "checks": watch.checks,
+        "live": {name: [int(layer["live"]), int(layer["units"])] for name, layer in layers.items()},
+        **guard_counts(model),
+        "minutes": round(seconds / 60, 2),
+    }
+
+
+def mean_return(games: list[list[float]], step: float, last: int = 100) -> float | None:
+    """Of the last games that had ended by a step; None before the first."""
+    ended = [ret for at, ret in games if at <= step][-last:]
+    return mean(ended) if ended else None
+
+
+def first_at(games: list[list[float]], mark: float, last: int = 30) -> int | None:
+    """The step at which the mean of the last games first reached a mark; None if it did not."""
+    returns = np.array([ret for _, ret in games])
+    for index in range(last, len(returns) + 1):
+        if returns[index - last : index].mean() >= mark:
+            return int(games[index - 1][0])
+    return None
+
+
+def table() -> str:
+    """A row for each run on record."""
+    marks = (100_000, 200_000, 300_000, 400_000)
+    lines = []
+    for row in sorted(finished(NAME), key=lambda row: (row["cell"]["settings"], row["cell"]["seed"])):
+        cell, games = row["cell"], row["games"]
+        returns = ["-" if step > cell["steps"] else f"{mean_return(games, step) or -21:.1f}" for step in marks]
+        reached = [f"{step // 1000}k" if (step := first_at(games, mark)) else "-" for mark in (0, 10, 16)]
+        checked = next((f"{step // 1000:.0f}k" for step, _, confirmed in row["checks"] if confirmed >= MARK), "-")
+        last = row["updates"][-1] if row["updates"] else {}
+        state = [f"{last.get('approx_kl', float('nan')):.3f}", f"{-last.get('entropy_loss', float('nan')):.2f}"]
+        lines.append(
+            [cell["settings"], cell["seed"], f"{cell['steps']:,}", *returns, " / ".join(reached), checked, *state]
+        )
+    heads = ["settings", "seed", "steps", *(f"at {step // 1000}k" for step in marks)]
+    return markdown([*heads, "last 30 at 0 / 10 / 16", "18 confirmed", "KL", "entropy"], lines)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--settings", nargs="+", default=["batch"], choices=list(SETTINGS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
+    add_cell_flag(parser)
+    return parser
+
+
+def main() -> None:
+    args = parsed(options())
+    if args.cell:
+        print(json.dumps(run(**args.cell)))
+        return
+    cells = [{"settings": name, "seed": seed, "steps": args.steps} for seed in args.seeds for name in args.settings]
+    cells = [SMOKE] if args.smoke else cells
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+    def run_and_record(cell: dict[str, Any]) -> None:
+        if not is_done(NAME, cell):
+            record(NAME, cell, in_a_process(__file__, cell))
+            print("done:", cell, flush=True)
+
+    if not args.table:
+        with ThreadPoolExecutor(args.workers) as pool:
+            list(pool.map(run_and_record, cells))
+    print(table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The settings that the suite compares, by name: what learns, and with which numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sb3_stable_ppo import TorchRolloutBuffer
+
+NUMBERS: dict[str, Any] = {
+    "learning_rate": 2.5e-4,
+    "n_steps": 128,
+    "batch_size": 256,
+    "n_epochs": 4,
+    "clip_range": 0.1,
+    "ent_coef": 0.01,
+    "vf_coef": 0.5,
+}
+BUFFER: dict[str, Any] = {
+    "rollout_buffer_class": TorchRolloutBuffer,
+    "rollout_buffer_kwargs": {"memory_format": "channels_last"},
+}
+FAST: dict[str, Any] = {
+    "memory_format": "channels_last",
+    "precision": "auto",
+    "compile": "auto",
+    "optimizer_kwargs": {"fused": True},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    :param algorithm: ``StablePPO`` or ``PPO``
+    :param policy: ``StablePongPolicy``, or one of the names that SB3 knows
+    :param env: ``ale`` (ALE's vector env) or ``sb3`` (SB3's own wrappers)
+    :param n_envs: games at a time
+    :param policy_kwargs: of the policy
+    :param options: further arguments of the algorithm
+    """
+
+    algorithm: str = "StablePPO"
+    policy: str = "StablePongPolicy"
+    env: str = "ale"
+    n_envs: int = 8
+    policy_kwargs: dict[str, Any] = field(default_factory=lambda: {**FAST, "norm": "batch"})
+    options: dict[str, Any] = field(default_factory=lambda: {**NUMBERS, **BUFFER})
+
+    def changed(self, policy_kwargs: dict[str, Any] | None = None, **options: Any) -> Settings:
+        """The same but for some options."""
+        return replace(
+            self,
+            policy_kwargs={**self.policy_kwargs, **(policy_kwargs or {})},
+            options={**self.options, **options},
+        )
+
+
+BATCH = Settings()
+SETTINGS: dict[str, Settings] = {
+    "batch": BATCH,
+    "batch, torch's way": BATCH.changed({"norm_statistics": "batch"}),
+    "layer": BATCH.changed({"norm": "layer"}),
+    "layer, minibatch 64": BATCH.changed({"norm": "layer"}, batch_size=64),
+    "batch, minibatch 64": BATCH.changed(batch_size=64),
+    "batch, momentum 0.02": BATCH.changed({"norm_momentum": 0.02}),
+    "batch, momentum 0.2": BATCH.changed({"norm_momentum": 0.2}),
+    "batch, rate 1e-4": BATCH.changed(learning_rate=1e-4),
+    "batch, target_kl 0.02": BATCH.changed(target_kl=0.02),
+    "PPO, our policy": replace(BATCH, algorithm="PPO"),
+    "PPO, CnnPolicy": Settings("PPO", "CnnPolicy", policy_kwargs={}, options=NUMBERS),
+}
