@@ -18,6 +18,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from command import benchmark_parser, markdown, parsed
+from pong import TORCHS_WAY
 from record import finished, run_missing
 from sb3_stable_ppo import StablePPO, TorchRolloutBuffer
 from sb3_stable_ppo.envs.atari import make_atari_vec_env
@@ -62,6 +63,7 @@ def run(precision: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[
         rollout_buffer_kwargs={"memory_format": "channels_last"},
         policy_kwargs={
             "norm": "batch",
+            **TORCHS_WAY,
             "memory_format": "channels_last",
             "precision": precision,
             "optimizer_kwargs": {"fused": True},

@@ -17,7 +17,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
 from command import benchmark_parser, markdown, parsed
-from pong import SETTINGS, SMOKE, make_pong
+from pong import SETTINGS, SMOKE, TORCHS_WAY, make_pong
 from record import finished, run_missing
 from sb3_stable_ppo import StablePongPolicy, StablePPO
 
@@ -68,7 +68,7 @@ class Updates(BaseCallback):
 def run(way: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[str, Any]:
     """Four rollouts, three updates that are read."""
     env = make_pong(seed, n_envs)
-    model = StablePPO(POLICIES[way], env, seed=seed, **SETTINGS)
+    model = StablePPO(POLICIES[way], env, seed=seed, policy_kwargs=TORCHS_WAY, **SETTINGS)
     callback = Updates()
     model.learn(steps, callback=callback)
     env.close()

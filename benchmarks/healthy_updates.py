@@ -23,7 +23,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from command import benchmark_parser, markdown, parsed
-from pong import SETTINGS, make_pong
+from pong import SETTINGS, TORCHS_WAY, make_pong
 from record import finished, is_done, record
 from sb3_stable_ppo import StablePPO
 
@@ -60,7 +60,7 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "StableMlpPolicy": ("StableMlpPolicy", {}),
     "ReLU, no norm": ("StableMlpPolicy", {"norm": "none", "activation": "relu"}),
     "CnnPolicy": ("CnnPolicy", {}),
-    "StablePongPolicy": ("StablePongPolicy", {}),
+    "StablePongPolicy": ("StablePongPolicy", TORCHS_WAY),
     "StablePongPolicy, layer": ("StablePongPolicy", {"norm": "layer"}),
 }
 

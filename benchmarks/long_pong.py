@@ -33,7 +33,7 @@ from vitals import guard_counts
 
 NAME, GAME, BIN, EPISODES = "long_pong", "PongNoFrameskip-v4", 50_000, 20
 CONVS = ("conv1", "conv2", "conv3")
-BATCH = "{memory_format: channels_last, precision: auto, optimizer_kwargs: {fused: true}, norm: batch}"
+BATCH = "{norm: batch, norm_statistics: batch}"
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "layer": ("stable_ppo", {}),
     "batch": ("stable_ppo", {"policy_kwargs": BATCH}),

@@ -24,7 +24,7 @@ import numpy as np
 from stable_baselines3 import PPO
 
 from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
-from pong import FAST_PATH, SETTINGS, make_pong
+from pong import FAST_PATH, SETTINGS, TORCHS_WAY, make_pong
 from record import finished, run_missing
 from sb3_stable_ppo import StablePongPolicy, StablePPO
 from sb3_stable_ppo.envs.atari import make_atari_vec_env
@@ -44,7 +44,7 @@ def build(env: str, algo: str, seed: int) -> PPO:
     if env == "cartpole":
         return MODELS[algo]("MlpPolicy", "CartPole-v1", seed=seed)
     if env == "pong":
-        return MODELS[algo](StablePongPolicy, make_pong(seed), seed=seed, **SETTINGS)
+        return MODELS[algo](StablePongPolicy, make_pong(seed), seed=seed, policy_kwargs=TORCHS_WAY, **SETTINGS)
     games = make_atari_vec_env("PongNoFrameskip-v4", 8, seed)
     options = {**FAST_PATH, "policy_kwargs": {**FAST_PATH["policy_kwargs"], "compile": env == "pong, compiled"}}
     return MODELS[algo](StablePongPolicy, games, seed=seed, **SETTINGS, **options)

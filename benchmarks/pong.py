@@ -21,10 +21,17 @@ SETTINGS: dict[str, Any] = {
     "clip_range": 0.1,
     "ent_coef": 0.01,
 }
+TORCHS_WAY: dict[str, Any] = {"norm_statistics": "batch"}
+"""BatchNorm as it was when the lines on record were measured: an update is normalised by each minibatch."""
 FAST_PATH: dict[str, Any] = {
     "rollout_buffer_class": TorchRolloutBuffer,
     "rollout_buffer_kwargs": {"memory_format": "channels_last"},
-    "policy_kwargs": {"memory_format": "channels_last", "precision": "auto", "optimizer_kwargs": {"fused": True}},
+    "policy_kwargs": {
+        **TORCHS_WAY,
+        "memory_format": "channels_last",
+        "precision": "auto",
+        "optimizer_kwargs": {"fused": True},
+    },
 }
 SMOKE: dict[str, int] = {"steps": 256, "n_envs": 2}
 """The smallest run: one rollout and one update."""

@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 
 from command import benchmark_parser, markdown, parsed
-from pong import SETTINGS, SMOKE, make_pong
+from pong import SETTINGS, SMOKE, TORCHS_WAY, make_pong
 from record import finished, run_missing
 from sb3_stable_ppo import StablePPO
 from sb3_stable_ppo.health.figures import layer_figures
@@ -60,9 +60,11 @@ class Health(BaseCallback):
 def run(algo: str, seed: int, steps: int, n_envs: int = 8) -> dict[str, Any]:
     """Train one cell."""
     warnings.simplefilter("ignore")
-    algorithm, policy = (StablePPO, "StablePongPolicy") if algo == "ours" else (PPO, "CnnPolicy")
+    algorithm, policy, options = (
+        (StablePPO, "StablePongPolicy", TORCHS_WAY) if algo == "ours" else (PPO, "CnnPolicy", None)
+    )
     env = make_pong(seed, n_envs)
-    model, health, error = algorithm(policy, env, seed=seed, **STRESS), Health(), None
+    model, health, error = algorithm(policy, env, seed=seed, policy_kwargs=options, **STRESS), Health(), None
     try:
         model.learn(steps, callback=health)
     except ValueError as raised:
