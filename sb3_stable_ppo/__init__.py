@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         StableRecurrentPongPolicy as StableRecurrentPongPolicy,
     )
     from sb3_stable_ppo.schedules.callback import LRSchedulerCallback as LRSchedulerCallback
+    from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR as KLAdaptiveLR
     from sb3_stable_ppo.schedules.learning_rate import (
         CosineLR as CosineLR,
         LinearLR as LinearLR,
@@ -74,6 +75,7 @@ else:
                 "StableRecurrentPongPolicy",
             ],
             "schedules.callback": ["LRSchedulerCallback"],
+            "schedules.kl_adaptive": ["KLAdaptiveLR"],
             "schedules.learning_rate": ["CosineLR", "LinearLR", "StepLR", "WarmupLR"],
             "snapshots.callback": ["ActivationSnapshotCallback"],
         },

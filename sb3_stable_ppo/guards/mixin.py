@@ -27,6 +27,8 @@ from sb3_stable_ppo.guards.statistics import move_statistics
 from sb3_stable_ppo.guards.update import GuardedUpdate
 from sb3_stable_ppo.metrics.kl import mean_kl
 from sb3_stable_ppo.probes.activations import ActivationProbe
+from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR
+from sb3_stable_ppo.schedules.learning_rate import counting_schedule
 
 
 class GuardMixin(OnPolicyAlgorithm):
@@ -144,8 +146,7 @@ class GuardMixin(OnPolicyAlgorithm):
                     break
                 put_back()
                 self._undone_updates += 1
-                self._lr_scale /= 2
-                self._scale_moves = True
+                self._halve_learning_rate()
                 self._warn_once("undo", f"An update was undone: {problem}. The learning rate is halved.")
         except BaseException:  # Ctrl-C, or a bug: whoever saves the model now gets the weights from before the update
             put_back()
@@ -156,6 +157,15 @@ class GuardMixin(OnPolicyAlgorithm):
                 self._lr_scale = next_scale(self._lr_scale, kl)
         self._dropped_updates += problem is not None
         self._finish(guards, update, problem)
+
+    def _halve_learning_rate(self) -> None:
+        """By the schedule itself, if it follows the KL of updates too; otherwise by a scale of the guards' own."""
+        schedule = counting_schedule(self.learning_rate)
+        if isinstance(schedule, KLAdaptiveLR):
+            schedule.lower(2.0)
+        else:
+            self._lr_scale /= 2
+            self._scale_moves = True
 
     def _attempt(self, update: GuardedUpdate, backup: Backup) -> str | None:
         """One guarded ``train()``; what broke, in words, or None."""

@@ -7,6 +7,7 @@ from sb3_stable_ppo.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from sb3_stable_ppo.schedules.callback import LRSchedulerCallback as LRSchedulerCallback
     from sb3_stable_ppo.schedules.counting import CountingSchedule as CountingSchedule
+    from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR as KLAdaptiveLR
     from sb3_stable_ppo.schedules.learning_rate import (
         CosineLR as CosineLR,
         LinearLR as LinearLR,
@@ -21,6 +22,7 @@ else:
         {
             "callback": ["LRSchedulerCallback"],
             "counting": ["CountingSchedule"],
+            "kl_adaptive": ["KLAdaptiveLR"],
             "learning_rate": ["CosineLR", "LinearLR", "StepLR", "WarmupLR", "make_schedule"],
             "update_counter": ["CountsUpdates"],
         },

@@ -16,7 +16,7 @@ from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.schedules.counting import CountingSchedule
-from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, StepLR, counting_schedule, make_schedule
+from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, StepLR, approx_kl_of, counting_schedule, make_schedule
 
 
 @public
@@ -29,8 +29,8 @@ class LRSchedulerCallback(BaseCallback):
 
     SB3 has no hook behind ``train()``: a changed ``_n_updates`` at the start of the next rollout tells that one was.
 
-    :param schedule: a schedule, its name (``step``, ``linear``, ``cosine``, ``warmup``), or None: the model's own
-        ``learning_rate``
+    :param schedule: a schedule, its name (``step``, ``linear``, ``cosine``, ``warmup``, ``kl_adaptive``), or None: the
+        model's own ``learning_rate``
     :param verbose: SB3's verbosity
     :param options: the arguments of a schedule given by name
     :raises ValueError: if there is no schedule, or its name or arguments are unknown
@@ -103,4 +103,4 @@ class LRSchedulerCallback(BaseCallback):
             return
         if self.model._n_updates != self._n_updates:
             self._n_updates = self.model._n_updates
-            self.schedule.advance(self.model.num_timesteps)
+            self.schedule.advance(self.model.num_timesteps, approx_kl_of(self.model))

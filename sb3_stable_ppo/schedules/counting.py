@@ -145,11 +145,12 @@ class CountingSchedule:
                 low = middle + 1
         return low if low < 0.99 * total else None
 
-    def advance(self, num_timesteps: int) -> None:
+    def advance(self, num_timesteps: int, kl: float | None = None) -> None:  # noqa: ARG002  # KLAdaptiveLR's
         """
         Count one update. Called once after each ``train()``.
 
         :param num_timesteps: the model's environment steps so far
+        :param kl: the update's ``train/approx_kl``; None where the algorithm logs none
         """
         self.count = self.count + 1 if self.unit == "updates" else num_timesteps
 
@@ -157,6 +158,6 @@ class CountingSchedule:
         return {**self.__dict__, "counted": False}
 
     def __repr__(self) -> str:
-        hidden = {"count", "counted", "length", "fixed_step"}
+        hidden = {"count", "counted", "length", "fixed_step", "rate"}
         words = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items() if name not in hidden)
         return f"{type(self).__name__}({words})"

@@ -7,11 +7,13 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_stable_ppo.common.checks import number, one_of, whole_number
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.schedules.counting import CountingSchedule
+from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR
 from sb3_stable_ppo.schedules.step_size import step_to_a_tenth
 
 
@@ -167,6 +169,7 @@ SCHEDULES: dict[str, type[CountingSchedule]] = {
     "linear": LinearLR,
     "cosine": CosineLR,
     "warmup": WarmupLR,
+    "kl_adaptive": KLAdaptiveLR,
 }
 
 
@@ -177,7 +180,7 @@ def make_schedule(schedule: str, **options: Any) -> CountingSchedule:
     >>> make_schedule("step", initial="1e-4", step_size=12)
     StepLR(initial=0.0001, warmup=0, unit='updates', step_size=12, gamma=0.9)
 
-    :param schedule: ``step``, ``linear``, ``cosine`` or ``warmup``
+    :param schedule: ``step``, ``linear``, ``cosine``, ``warmup`` or ``kl_adaptive``
     :param options: the arguments of its class
     :raises ValueError: for an unknown name or argument, listing the choices
     """
@@ -193,3 +196,9 @@ def counting_schedule(learning_rate: Any) -> CountingSchedule | None:
     if isinstance(learning_rate, FloatSchedule):
         learning_rate = learning_rate.value_schedule
     return learning_rate if isinstance(learning_rate, CountingSchedule) else None
+
+
+def approx_kl_of(model: BaseAlgorithm) -> float | None:
+    """The KL that a model's last update logged, the mean over its last epoch; None where it logs none."""
+    kl = model.logger.name_to_value.get("train/approx_kl")
+    return None if kl is None else float(kl)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_stable_ppo.schedules.learning_rate import counting_schedule
+from sb3_stable_ppo.schedules.learning_rate import approx_kl_of, counting_schedule
 
 
 class CountsUpdates(OnPolicyAlgorithm):
@@ -46,4 +46,4 @@ class CountsUpdates(OnPolicyAlgorithm):
         super().train()
         schedule = counting_schedule(self.learning_rate)
         if schedule is not None:
-            schedule.advance(self.num_timesteps)
+            schedule.advance(self.num_timesteps, approx_kl_of(self))
