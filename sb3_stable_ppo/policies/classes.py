@@ -52,7 +52,7 @@ class MlpPolicyMixin(StablePolicyMixin):
     """Two hidden layers of 64 units each for actor and critic, with norms."""
 
     default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
-    norm_hidden_layers = True
+    default_norm_hidden = None
 
     def _check_observations(self, observation_space: spaces.Space[Any]) -> None:
         if isinstance(observation_space, spaces.Dict):
@@ -64,7 +64,7 @@ class MultiInputPolicyMixin(StablePolicyMixin):
 
     default_extractor = StableCombinedExtractor
     default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [64, 64], "vf": [64, 64]}
-    norm_hidden_layers = True
+    default_norm_hidden = None
 
 
 @public

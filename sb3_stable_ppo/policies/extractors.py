@@ -4,6 +4,7 @@ The layers of our policies: convolutions for images, hidden layers behind them, 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch as th
@@ -42,6 +43,7 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
     :param features_dim: width of a linear layer behind the convolutions; None: the flattened last map itself
     :param normalized_image: the images are scaled already: no check of dtype and bounds
     :param fast_path_config: how the layers run; None: as any module's
+    :param norm_hidden: the norm of the linear layer: ``none``, ``layer`` or ``batch``
     :param block_options: the options of :class:`BlockConfig`
     :raises ValueError: for observations that are no image, an image below 36 pixels, or an unknown word
     """
@@ -52,6 +54,7 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
         features_dim: int | None = 512,
         normalized_image: bool = False,
         fast_path_config: FastPathConfig | None = None,
+        norm_hidden: str = "none",
         **block_options: Any,
     ) -> None:
         if not is_image_space(observation_space, normalized_image=normalized_image):
@@ -83,8 +86,10 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
 
         self.linear = nn.Sequential()
         if features_dim is not None:
-            self.linear.add_module("fc", nn.Linear(n_flatten, features_dim))
-            self.linear.add_module("act", self.block_config.activation_fn())
+            linear = nn.Linear(n_flatten, features_dim)
+            self.linear.add_module("fc", linear)
+            for name, module in replace(self.block_config, norm=norm_hidden).block(linear).items():
+                self.linear.add_module(name, module)
         self.fast_path_config = fast_path_config or FastPathConfig()
         self.use_fast_path(self.fast_path_config)
 
@@ -121,6 +126,7 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
     :param cnn_output_dim: features of each image
     :param normalized_image: the images are scaled already
     :param fast_path_config: how the layers run; None: as any module's
+    :param norm_hidden: the norm of each image's linear layer: ``none``, ``layer`` or ``batch``
     :param block_options: the options of :class:`BlockConfig`
     :raises ValueError: for observations that are no Dict, or an unknown word
     """
@@ -131,6 +137,7 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
         cnn_output_dim: int = 256,
         normalized_image: bool = False,
         fast_path_config: FastPathConfig | None = None,
+        norm_hidden: str = "none",
         **block_options: Any,
     ) -> None:
         if not isinstance(observation_space, spaces.Dict):
@@ -138,12 +145,14 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
                 f"A MultiInput policy needs Dict observations, not {observation_space}. "
                 "Use StableCnnPolicy for images and StableMlpPolicy for vectors."
             )
-        BlockConfig(**block_options)  # an unknown word is an error with no image too
+        # an unknown word is an error with no image too
+        BlockConfig(**block_options), BlockConfig(norm_hidden)
         extractors: dict[str, nn.Module] = {}
         total = 0
         for key, space in observation_space.spaces.items():
             if is_image_space(space, normalized_image=normalized_image):
-                extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, fast_path_config, **block_options)
+                options = {"norm_hidden": norm_hidden, **block_options}
+                extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, fast_path_config, **options)
                 total += cnn_output_dim
             else:
                 extractors[key] = nn.Flatten()

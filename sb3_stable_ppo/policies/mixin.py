@@ -21,11 +21,11 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
-from sb3_stable_ppo.common.checks import number
+from sb3_stable_ppo.common.checks import number, one_of
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
-from sb3_stable_ppo.policies.blocks import MOMENTUM, BlockConfig
+from sb3_stable_ppo.policies.blocks import MOMENTUM, NORMS, BlockConfig
 from sb3_stable_ppo.policies.calibration import batch_norms, calibrating, untracked
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
 from sb3_stable_ppo.policies.running_batch_norm import GATHERED, RunningBatchNorm, gathering
@@ -52,6 +52,8 @@ class StablePolicyMixin(_ActorCritic):
     :param action_space: the action space
     :param lr_schedule: learning rate as a function of the remaining progress
     :param norm: ``batch``, ``layer`` or ``none``; None: the policy's default
+    :param norm_hidden: the same of the hidden layers behind convolutions; None: ``none`` in ``StablePongPolicy`` and
+        ``StableCnnPolicy``, else ``norm``
     :param norm_position: ``before`` or ``after`` the activation; None: the norm's own place
     :param activation: ``leaky_relu`` (the default), ``relu``, ``elu``, ``gelu``, ``silu``, ``tanh``, or a module class
     :param activation_fn: the same by SB3's name: ``nn.ReLU``, ``nn.Mish``, a class of your own
@@ -77,11 +79,12 @@ class StablePolicyMixin(_ActorCritic):
     default_extractor_kwargs: ClassVar[dict[str, Any]] = {}
     default_norm: ClassVar[str] = "layer"
     default_net_arch: ClassVar[dict[str, list[int]]] = {"pi": [], "vf": []}
-    norm_hidden_layers: ClassVar[bool] = False
-    """Whether the hidden layers behind the extractor have norms too; where there are convolutions, they suffice."""
+    default_norm_hidden: ClassVar[str | None] = "none"
+    """Of the hidden layers behind the extractor. None: as ``norm``."""
 
     block_config: BlockConfig
     fast_path_config: FastPathConfig
+    norm_hidden: str
     init_gain: float
     running_norms: tuple[RunningBatchNorm, ...]
     """The norms whose running statistics move after each update."""
@@ -93,6 +96,7 @@ class StablePolicyMixin(_ActorCritic):
         lr_schedule: Schedule,
         *,
         norm: str | None = None,
+        norm_hidden: str | None = None,
         norm_position: str | None = None,
         activation: str | ActivationFn | None = None,
         activation_fn: str | ActivationFn | None = None,
@@ -118,6 +122,7 @@ class StablePolicyMixin(_ActorCritic):
             norm_momentum=norm_momentum,
             norm_statistics=norm_statistics,
         )
+        norm_of_hidden = one_of(norm_hidden or self.default_norm_hidden or block_config.norm, NORMS, "norm_hidden")
         fast_path_config = FastPathConfig(memory_format, precision, compile)
         extractor_class = features_extractor_class or self.default_extractor
         if issubclass(extractor_class, (StableCNN, StableCombinedExtractor)):
@@ -126,6 +131,7 @@ class StablePolicyMixin(_ActorCritic):
                 # SB3 passes this on to NatureCNN and CombinedExtractor alone (BaseModel.__init__)
                 "normalized_image": not kwargs.get("normalize_images", True),
                 "fast_path_config": fast_path_config,
+                "norm_hidden": norm_hidden or "none",
                 **asdict(block_config),
                 **(features_extractor_kwargs or {}),
             }
@@ -133,6 +139,7 @@ class StablePolicyMixin(_ActorCritic):
         # Kept out of nn.Module's attributes until its __init__ has run, which is where SB3 calls _build.
         self.__dict__.update(
             block_config=block_config,
+            norm_hidden=norm_of_hidden,
             fast_path_config=fast_path_config,
             init_gain=number(init_gain, "init_gain", high=100.0),
         )
@@ -152,7 +159,7 @@ class StablePolicyMixin(_ActorCritic):
         """Reject observations that this policy cannot take; by default the extractor does."""
 
     def _build_mlp_extractor(self) -> None:
-        config = self.block_config if self.norm_hidden_layers else replace(self.block_config, norm="none")
+        config = replace(self.block_config, norm=self.norm_hidden)
         # Behind an LSTM the hidden layers get its output (RecurrentActorCriticPolicy._build_mlp_extractor)
         features_dim = getattr(self, "lstm_output_dim", self.features_dim)
         self.mlp_extractor = StableMlpExtractor(features_dim, self.net_arch, config, self.device, self.fast_path_config)
@@ -273,6 +280,7 @@ class StablePolicyMixin(_ActorCritic):
         data.update(
             **asdict(self.block_config),
             **asdict(self.fast_path_config),
+            norm_hidden=self.norm_hidden,
             init_gain=self.init_gain,
             share_features_extractor=self.share_features_extractor,
         )

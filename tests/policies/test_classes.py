@@ -100,8 +100,30 @@ def test_mlp_policy_has_norms_in_its_hidden_layers() -> None:
     assert names == ["Linear", "LayerNorm", "LeakyReLU"] * 2
 
 
+@pytest.mark.parametrize(("norm", "module"), [("layer", "LayerNorm"), ("batch", "RunningBatchNorm1d")])
+def test_norm_hidden_is_the_norm_of_the_linear_layers_alone(norm: str, module: str) -> None:
+    built = build(StablePongPolicy, norm="none", norm_hidden=norm)
+    assert not [m for m in built.features_extractor.modules() if "Norm" in type(m).__name__]
+    for net in (built.mlp_extractor.policy_net, built.mlp_extractor.value_net):
+        assert sorted(type(m).__name__ for m in net) == sorted(["Linear", "LeakyReLU", module])
+
+
+def test_norm_hidden_is_that_of_the_trunk_behind_convolutions_too() -> None:
+    built = build(StableCnnPolicy, norm_hidden="layer")
+    assert [type(m).__name__ for m in built.features_extractor.linear] == ["Linear", "LayerNorm", "LeakyReLU"]
+    scene = build(StableMultiInputPolicy, norm_hidden="layer")
+    assert type(scene.features_extractor.extractors["camera"].linear.norm).__name__ == "LayerNorm"
+
+
+def test_without_norm_hidden_policies_are_built_as_in_the_first_version() -> None:
+    assert [type(m).__name__ for m in build(StableCnnPolicy).features_extractor.linear] == ["Linear", "LeakyReLU"]
+    scene = build(StableMultiInputPolicy, norm="batch")
+    assert not hasattr(scene.features_extractor.extractors["camera"].linear, "norm")
+    assert type(scene.mlp_extractor.policy_net.norm1).__name__ == "RunningBatchNorm1d"
+
+
 @pytest.mark.parametrize("policy", SPACES)
-@pytest.mark.parametrize("word", ["norm", "norm_position", "activation"])
+@pytest.mark.parametrize("word", ["norm", "norm_hidden", "norm_position", "activation"])
 def test_an_unknown_word_is_an_error_in_every_policy(policy: type, word: str) -> None:
     with pytest.raises(ValueError, match=f"Unknown {word} 'nonsense': choose one of"):
         build(policy, **{word: "nonsense"})
@@ -244,7 +266,13 @@ def test_calibration_adds_no_key_to_the_state_dict_and_draws_no_random_number() 
     assert list(built.state_dict()) == keys
 
 
-OPTIONS: dict[str, Any] = {"norm": "batch", "norm_position": "before", "activation": "elu", "init_gain": 0.7}
+OPTIONS: dict[str, Any] = {
+    "norm": "batch",
+    "norm_hidden": "layer",
+    "norm_position": "before",
+    "activation": "elu",
+    "init_gain": 0.7,
+}
 
 
 @pytest.mark.slow
