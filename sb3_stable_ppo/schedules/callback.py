@@ -33,7 +33,7 @@ class LRSchedulerCallback(BaseCallback):
         model's own ``learning_rate``
     :param verbose: SB3's verbosity
     :param options: the arguments of a schedule given by name
-    :raises ValueError: if there is no schedule, or its name or arguments are unknown
+    :raises ValueError: if it is no schedule that counts, its name or arguments are unknown, or there is none at all
     """
 
     extra_keywords = frozenset(name for cls in SCHEDULES.values() for name in inspect.signature(cls).parameters)
@@ -44,6 +44,11 @@ class LRSchedulerCallback(BaseCallback):
             schedule = make_schedule(schedule, **options)
         elif options:
             raise ValueError(f"{', '.join(options)}: such options go with a schedule's name, as in schedule='step'.")
+        elif not isinstance(schedule, CountingSchedule | None):
+            raise ValueError(
+                f"LRSchedulerCallback takes a schedule that counts updates, such as StepLR(1e-4), or the name of one "
+                f"({', '.join(SCHEDULES)}), not {schedule!r}."
+            )
         self.given = schedule
         self.schedule: CountingSchedule | None = None
 

@@ -167,6 +167,12 @@ def test_the_callback_without_any_schedule_says_so() -> None:
         model.learn(UPDATE, callback=LRSchedulerCallback())
 
 
+@pytest.mark.parametrize("given", [1e-3, StepLR, lambda progress: 1e-3 * progress, {"schedule": "step"}])
+def test_the_callback_refuses_at_once_what_is_no_schedule_that_counts(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"takes a schedule that counts updates.*the name of one \(step, .*\), not "):
+        LRSchedulerCallback(given)
+
+
 def train_in_parts(parts: list[int], folder: Path, schedule: CountingSchedule) -> list[float]:
     """The rates used when training is saved and loaded between parts."""
     model, used = StablePPO("MlpPolicy", make_cartpole(), learning_rate=schedule, **SMALL), []
