@@ -15,6 +15,7 @@ from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
 from sb3_stable_ppo.guards.mixin import GuardMixin
 from sb3_stable_ppo.policies import classes as policies
+from sb3_stable_ppo.policies.classes import own_form
 from sb3_stable_ppo.schedules.update_counter import CountsUpdates
 
 
@@ -98,7 +99,7 @@ class StablePPO(CountsUpdates, GuardMixin, PPO):
         guards: GuardConfig | Mapping[str, Any] | None = DEFAULT_GUARDS,
     ) -> None:
         super().__init__(
-            policy,
+            own_form(policy, self.policy_aliases),
             env,
             learning_rate=learning_rate,
             n_steps=n_steps,

@@ -12,6 +12,7 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
+from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor
 from sb3_stable_ppo.policies.mixin import StablePolicyMixin
@@ -142,6 +143,10 @@ class StableRecurrentMultiInputPolicy(MultiInputPolicyMixin, StableRecurrentMixi
     """:class:`StableMultiInputPolicy` with LSTMs, for RecurrentPPO."""
 
 
+KINDS = (MaskableActorCriticPolicy, RecurrentActorCriticPolicy, ActorCriticPolicy)
+"""What the policies of MaskablePPO, RecurrentPPO and PPO derive from; RecurrentPPO's derive from the last too."""
+
+
 def own_form(policy: Any, aliases: Mapping[str, type[BasePolicy]]) -> Any:
     """
     The form of one of our policies that an algorithm needs.
@@ -152,7 +157,27 @@ def own_form(policy: Any, aliases: Mapping[str, type[BasePolicy]]) -> Any:
 
     :param policy: what a user gave: a name, or any class
     :param aliases: the algorithm's ``policy_aliases``
-    :return: for :class:`StablePongPolicy` and its three kin the class that their name means there; all else as given
+    :return: for :class:`StablePongPolicy` and its three kin the class that their name means there; for the name of
+        such a class the class itself; all else as given
+    :raises ValueError: for a name that the algorithm does not know, or a policy of another algorithm
     """
-    ours = (StablePongPolicy, StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy)
-    return aliases[policy.__name__] if policy in ours else policy
+    if policy in (StablePongPolicy, StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy):
+        return aliases[policy.__name__]
+    choices = f"Choose one of {', '.join(aliases)}, or give a class"
+    if isinstance(policy, str) and policy not in aliases:
+        forms = {cls.__name__: cls for cls in aliases.values() if issubclass(cls, StablePolicyMixin)}
+        if policy in forms:
+            return forms[policy]
+        raise ValueError(f"Unknown policy {policy!r}{did_you_mean(policy, aliases)}. {choices}.")
+    kind, wanted = _kind_of(policy), _kind_of(next(iter(aliases.values())))
+    if kind not in (None, wanted):
+        raise ValueError(
+            f"{policy.__name__} is a policy of another algorithm: it derives from {kind.__name__}. "
+            f"{choices} that derives from {wanted.__name__}."
+        )
+    return policy
+
+
+def _kind_of(policy: Any) -> Any:
+    """The first of ``KINDS`` that a class derives from; None for any other class, and for names."""
+    return next((kind for kind in KINDS if isinstance(policy, type) and issubclass(policy, kind)), None)

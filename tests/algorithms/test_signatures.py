@@ -11,6 +11,8 @@ from sb3_contrib import MaskablePPO, RecurrentPPO
 from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3 import PPO
 
+import sb3_stable_ppo
+from helpers.envs import make_cartpole
 from sb3_stable_ppo import (
     GuardConfig,
     StableMaskablePPO,
@@ -75,3 +77,40 @@ def test_the_algorithm_chooses_its_own_form_of_a_policy_given_by_class_or_by_nam
     )
     assert type(model.policy).__name__ == f"Stable{form}MlpPolicy"
     model.learn(8)
+
+
+@pytest.mark.parametrize(
+    ("ours", "name"), [(StableMaskablePPO, "StableMaskableMlpPolicy"), (StableRecurrentPPO, "StableRecurrentMlpPolicy")]
+)
+def test_the_forms_own_name_means_it_too(ours: type, name: str) -> None:
+    assert type(ours(name, make_cartpole(), n_steps=8).policy) is getattr(sb3_stable_ppo, name)
+
+
+@pytest.mark.parametrize(
+    ("ours", "name", "hint"),
+    [
+        (StablePPO, "StableMLPPolicy", r"\(did you mean StableMlpPolicy\?\)"),
+        (StableRecurrentPPO, "MlpPolicy", r"\(did you mean MlpLstmPolicy\?\)"),
+        (StableMaskablePPO, "dense", ""),
+    ],
+)
+def test_an_unknown_policy_is_answered_with_those_that_the_algorithm_knows(ours: Any, name: str, hint: str) -> None:
+    choices = ", ".join(ours.policy_aliases)
+    with pytest.raises(
+        ValueError, match=f"^Unknown policy '{name}' ?{hint}. Choose one of {choices}, or give a class."
+    ):
+        ours(name, "CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("ours", "policy", "base"),
+    [
+        (StablePPO, "StableRecurrentMlpPolicy", "RecurrentActorCriticPolicy"),
+        (StablePPO, "StableMaskableMlpPolicy", "MaskableActorCriticPolicy"),
+        (StableRecurrentPPO, "StableMaskableMlpPolicy", "MaskableActorCriticPolicy"),
+        (StableMaskablePPO, "StableRecurrentMlpPolicy", "RecurrentActorCriticPolicy"),
+    ],
+)
+def test_a_policy_of_another_algorithm_is_refused_with_the_choices(ours: type, policy: str, base: str) -> None:
+    with pytest.raises(ValueError, match=f"^{policy} is a policy of another algorithm: it derives from {base}. Choose"):
+        ours(getattr(sb3_stable_ppo, policy), "CartPole-v1")
