@@ -42,7 +42,8 @@ class StableMaskablePPO(CountsUpdates, GuardMixin, MaskablePPO):
     :param ent_coef: weight of the entropy in the loss
     :param vf_coef: weight of the value loss
     :param max_grad_norm: gradients are scaled down to this norm
-    :param rollout_buffer_class: such as :class:`~sb3_stable_ppo.TorchRolloutBuffer`; None: SB3 chooses
+    :param rollout_buffer_class: a class that stores masks, such as sb3-contrib's ``MaskableRolloutBuffer``; None:
+        sb3-contrib chooses
     :param rollout_buffer_kwargs: further arguments of the rollout buffer
     :param target_kl: an update ends early once its ``approx_kl`` exceeds 1.5 times this; None: never
     :param stats_window_size: episodes over which the logged return, length and success rate are averaged

@@ -58,7 +58,7 @@ class HealthCallback(RunCallback):
     :param thorough_rows: observations of a thorough one; as many as the features are wide at least, or they bound the
         rank
     :param budget: share of the training time that may be spent; None: every measurement is thorough
-    :param on_alarm: ``warn``; ``stop`` the run after this rollout; ``raise`` CollapseError; or a function of the
+    :param on_alarm: ``warn``; ``stop`` the run in the next step; ``raise`` CollapseError; or a function of the
         :class:`~sb3_stable_ppo.health.alarms.Event` and the model. All but the function warn too
     :param every_steps: the old name of ``every``
     :param folder: see :class:`RunCallback`; without any, the figures are logged alone, and no model is kept
