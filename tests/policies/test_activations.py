@@ -132,7 +132,7 @@ def test_layers_with_a_function_behind_them_are_named_as_unread_by_probe_and_doc
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("mish", "Unknown activation_fn 'mish'"),
+        ("mish", "Unknown activation_fn 'mish': choose one of leaky_relu, .*, or give a module class such as nn.ReLU"),
         (nn.ReLU(), r"must be a class such as nn.ReLU, not the module ReLU\(\)"),
         (th.relu, "must be one of leaky_relu, relu"),
         (dict, "must be one of leaky_relu, relu"),
