@@ -34,7 +34,8 @@ class GuardConfig:
     :param on_nonfinite_obs: what an observation that is not finite does: ``raise`` a CollapseError, or let the env
         ``repeat_last``
     :param undo: whether updates that collapse the network are undone and tried again at a lower learning rate
-    :param max_kl: an update that moves the policy further than this from the one that collected the data is undone
+    :param max_kl: an update that moves the policy further than this from the one that collected the data is undone;
+        inf: none is
     :param max_lost_unit_fraction: so is one after which more than this share of the live units of a layer hardly vary
         any more
     :param max_newly_inactive_fraction: so is one after which more than this share of a layer's units, positive on some
