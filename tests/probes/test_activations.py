@@ -81,9 +81,11 @@ def test_a_probe_puts_back_modes_hooks_random_state_and_statistics() -> None:
 def test_a_probe_lets_go_after_an_error() -> None:
     policy = PPO(StablePongPolicy, make_pong(), seed=0).policy
     policy.train()
+    modes = [module.training for module in policy.modules()]
     with pytest.raises(RuntimeError):
         ActivationProbe(policy)(th.zeros(2, 3, 84, 84, dtype=th.uint8))
-    assert all(module.training for module in policy.modules())
+    assert policy.training
+    assert [module.training for module in policy.modules()] == modes
     assert not any(module._forward_hooks for module in policy.modules())
 
 
