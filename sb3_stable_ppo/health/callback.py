@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import EventCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
@@ -118,6 +119,7 @@ class HealthCallback(RunCallback):
         self.probe = ActivationProbe(self.model.policy)
         self.n_measured = self.n_rollouts = 0
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
+        self._warn_within_event()
         if not self._on_policy and not hasattr(self.model, "replay_buffer"):
             name = type(self.model).__name__
             raise ValueError(f"HealthCallback reads a rollout or replay buffer; {name} has neither. Use diagnose().")
@@ -133,6 +135,15 @@ class HealthCallback(RunCallback):
         self._initial = copied(dict(self.model.policy.named_parameters()))
         self._last_healthy = LastHealthy(self.writer.folder)
         self._asked_to_stop = False
+
+    def _warn_within_event(self) -> None:
+        if self._on_policy and isinstance(self.parent, EventCallback):
+            name = type(self.parent).__name__
+            warnings.warn(
+                f"HealthCallback measures nothing within {name}, which tells it of steps alone, not of rollouts and "
+                "updates. Give it to learn() beside the other callbacks; its every= says how often it measures.",
+                stacklevel=2,
+            )
 
     def _now(self) -> int:
         """In the unit of the interval."""

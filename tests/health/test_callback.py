@@ -12,7 +12,7 @@ import stable_baselines3
 import torch as th
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EveryNTimesteps
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -200,6 +200,14 @@ def test_rollouts_of_five_steps_are_looked_at_several_at_a_time(tmp_path: Path) 
 def test_an_algorithm_without_a_buffer_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ARS has neither\. Use diagnose\(\)"):
         sb3_contrib.ARS("LinearPolicy", "CartPole-v1").learn(10, callback=HealthCallback(folder=tmp_path))
+
+
+@pytest.mark.parametrize("within", [lambda health: health, lambda health: CallbackList([health])])
+def test_within_a_callback_of_events_it_says_that_it_measures_nothing(within: Any, tmp_path: Path) -> None:
+    health = HealthCallback(folder=tmp_path)
+    with pytest.warns(UserWarning, match=r"measures nothing within EveryNTimesteps.*Give it to learn\(\) beside"):
+        cartpole_model().learn(64, callback=EveryNTimesteps(16, within(health)))
+    assert lines_of(tmp_path) == []
 
 
 def test_what_sac_keeps_beside_its_weights_is_of_the_healthy_moment_too(tmp_path: Path) -> None:
