@@ -21,6 +21,7 @@ from sb3_stable_ppo.cli.arguments import (
     worker_options,
 )
 from sb3_stable_ppo.cli.results import leave_report, print_results
+from sb3_stable_ppo.cli.zoo_flags import stored
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 from sb3_stable_ppo.common.patching import patched
@@ -34,6 +35,10 @@ DESCRIPTION = """\
 Train an agent through rl_zoo3. All flags of rl_zoo3's train work; they follow below.
 Defaults that differ from rl_zoo3's: --algo stable_ppo, --conf-file of this package for its algorithms,
 and a progress bar (--progress)."""
+OF_THE_ENTRY = "-1"
+"""rl_zoo3's ``-n`` for the steps that the entry says."""
+PAIRS = (("-params", "--hyperparams"), ("--env-kwargs",), ("--eval-env-kwargs",))
+"""Flags of rl_zoo3 whose values it evaluates."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,15 +60,35 @@ def parser() -> argparse.ArgumentParser:
 
 def _of_rl_zoo3() -> argparse.ArgumentParser:
     """The flags of rl_zoo3's train that are read here before it reads them."""
-    found = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    found = argparse.ArgumentParser(prog=f"{PROGRAM} train", add_help=False, allow_abbrev=False)
     found.add_argument("--algo", default="stable_ppo")
     found.add_argument("--env", default="CartPole-v1")
     found.add_argument("--gym-packages", nargs="+", default=[])
+    found.add_argument("-n", "--n-timesteps", default=OF_THE_ENTRY)
     found.add_argument("-i", "--trained-agent", default="")
     found.add_argument("-f", "--log-folder", default="logs")
     found.add_argument("--vec-env")
     found.add_argument("-optimize", "--optimize-hyperparameters", action="store_true")
+    for names in PAIRS:
+        found.add_argument(*names, nargs="+", default=[])
     return found
+
+
+def _check(args: argparse.Namespace) -> None:
+    """:raises UsageError: if a value is one with which rl_zoo3 fails obscurely, or does something else"""
+    steps = args.n_timesteps
+    if steps != OF_THE_ENTRY and not (steps.isdecimal() and int(steps)):  # rl_zoo3 takes the entry's steps for 0 and -5
+        raise UsageError(
+            f"--n-timesteps (-n) {steps}: not a whole number of at least 1. Without the flag the entry's number counts."
+        )
+    agent = args.trained_agent
+    if agent and not (agent.endswith(".zip") and Path(agent).is_file()):
+        is_folder = Path(agent).is_dir()
+        hint = f"; it is a folder: name the model in it, such as {Path(agent, args.env)}.zip" if is_folder else ""
+        raise UsageError(f"--trained-agent {agent}: no such .zip file{hint}.")
+    for names in PAIRS:
+        name, *short = reversed(names)
+        stored(f"{name} ({short[0]})" if short else name, getattr(args, name.removeprefix("--").replace("-", "_")))
 
 
 def run(argv: list[str]) -> int:
@@ -86,8 +111,7 @@ def run(argv: list[str]) -> int:
         return 0
     import_packages(args.gym_packages)
     check_env(args.env)
-    if args.trained_agent and not (args.trained_agent.endswith(".zip") and Path(args.trained_agent).is_file()):
-        raise UsageError(f"--trained-agent {args.trained_agent}: no such .zip file.")
+    _check(args)
     if own.seeds is not None:
         return _train_seeds(own.seeds, flags, options, args.log_folder, own.no_report)
     finished = move_dead_attempt(Path(args.log_folder), own.task) if own.task else None

@@ -73,10 +73,15 @@ def stored(flag: str, texts: Sequence[str]) -> dict[str, Any]:
     """
     from rl_zoo3.utils import StoreDict
 
-    namespace = argparse.Namespace()
-    try:
-        StoreDict([], "found")(argparse.ArgumentParser(), namespace, list(texts))  # type: ignore[no-untyped-call]
-    except Exception as error:
-        hint = "write name:value; a value is Python, so text has quotes of its own"
-        raise UsageError(f"{flag} {' '.join(texts)}: {described(error)} ({hint}).") from None
-    return dict(namespace.found)
+    found: dict[str, Any] = {}
+    for text in texts:
+        namespace = argparse.Namespace()
+        try:
+            StoreDict([], "found")(argparse.ArgumentParser(), namespace, [text])  # type: ignore[no-untyped-call]
+        except Exception as error:
+            name, _, value = text.partition(":")
+            example = f", as in \"{name}:'{value}'\"" if isinstance(error, NameError) and value.isidentifier() else ""
+            hint = f"write name:value; a value is Python, so text has quotes of its own{example}"
+            raise UsageError(f"{flag} {text}: {described(error)} ({hint}).") from None
+        found.update(namespace.found)
+    return found

@@ -248,7 +248,13 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     ([], {"policy_kwargs": {"negative_slope": "big"}}, "negative_slope must be a number from 0 to 1, not 'big'"),
     ([], {"policy_kwargs": {"norm": False}}, "Unknown norm False: choose one of batch, layer, none"),
     ([], {"guards": {"fallback_ratio": 3}}, "fallback_ratio must be two bounds around 1, such as [0.05, 20], not 3"),
-    (["-params", "foo"], {}, "train: SyntaxError"),
+    (["-params", "foo"], {}, "--hyperparams (-params) foo: SyntaxError: "),
+    (["-params", "gamma:0.9", "policy:Foo"], {}, "(-params) policy:Foo: NameError: name 'Foo' is not defined (write"),
+    (["--env-kwargs", "a=1"], {}, "--env-kwargs a=1: SyntaxError: "),
+    (["-n", "0"], {}, "--n-timesteps (-n) 0: not a whole number of at least 1. Without the flag"),
+    (["-n", "-5"], {}, "--n-timesteps (-n) -5: not a whole number of at least 1"),
+    (["-n", "1e4"], {}, "--n-timesteps (-n) 1e4: not a whole number of at least 1"),
+    (["-i", "/"], {}, "--trained-agent /: no such .zip file; it is a folder: name the model in it, such as /CartPole"),
     (["--seed", "99999999999"], {}, "train: ValueError: Seed must be"),
 ]
 

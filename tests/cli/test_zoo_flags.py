@@ -84,6 +84,13 @@ def test_a_value_that_is_no_python_is_one_sentence() -> None:
         stored("--hyperparams", ["policy:Mlp Policy"])
 
 
+def test_a_word_without_quotes_is_shown_with_them_and_no_other_value_beside_it() -> None:
+    with pytest.raises(UsageError) as raised:
+        stored("-params", ["gamma:0.9", "policy:Foo"])
+    assert str(raised.value).startswith("-params policy:Foo: NameError: ")
+    assert str(raised.value).endswith("as in \"policy:'Foo'\").")
+
+
 def test_what_is_hidden_from_the_help_has_no_place_among_the_arguments() -> None:
     parsed = parser().parse_args([*CALL[1:], "-P"])
     assert argparse.SUPPRESS not in vars(parsed)
