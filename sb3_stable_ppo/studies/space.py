@@ -18,6 +18,10 @@ LESS = "one_minus_"
 """Begins the names of parameters that are searched by their distance from 1."""
 SEARCHED = ("learning_rate", "n_epochs", "clip_range", "ent_coef", "gamma", "gae_lambda", "policy_kwargs", "guards")
 """Hyperparameters that a trial changes."""
+NETWORK = ("norm", "norm_position", "activation", "negative_slope", "init_gain")
+"""What a trial changes of ``policy_kwargs``."""
+SEARCHED_IN = {"policy_kwargs": (*NETWORK, "activation_fn"), "guards": ("max_kl",)}
+"""What a trial changes of those that it merges; ``activation_fn`` is SB3's name of ``activation``."""
 
 
 class Suggests(Protocol):
@@ -76,9 +80,8 @@ def as_hyperparams(params: Mapping[str, Any], base: Mapping[str, Any], n_timeste
         entry[name] = params[name]
     entry["gamma"] = 1 - params["one_minus_gamma"]
     entry["gae_lambda"] = 1 - params["one_minus_gae_lambda"]
-    names = ("norm", "norm_position", "activation", "negative_slope", "init_gain")
-    network = {name: params[name] for name in names if name in params}
-    replaced = (*names, "activation_fn")  # SB3's name of activation
+    network = {name: params[name] for name in NETWORK if name in params}
+    replaced = SEARCHED_IN["policy_kwargs"]
     kept = {name: value for name, value in (entry.get("policy_kwargs") or {}).items() if name not in replaced}
     entry["policy_kwargs"] = {**kept, **network}
     if "max_kl" in params:

@@ -87,8 +87,9 @@ def open_study(
     differing = [key for key in plan if (known or {}).get(key) != plan[key]]
     if differing:
         key = differing[0]
+        theirs, ours = _differing((known or {}).get(key), plan[key])
         raise UsageError(
-            f"The study {name!r} is of another {key}: {_short((known or {}).get(key))}, here {_short(plan[key])}. "
+            f"The study {name!r} is of another {key}: {_short(theirs)}, here {_short(ours)}. "
             "Choose another study (--study), or the same settings."
         )
     return study
@@ -109,6 +110,15 @@ def plan_of(storage: BaseStorage, name: str) -> dict[str, Any]:
     if not isinstance(plan, dict):
         raise UsageError(f"The study {name!r} was not made by tune: choose another study (--study).")
     return plan
+
+
+def _differing(theirs: Any, ours: Any) -> tuple[Any, Any]:
+    """Both values; of two mappings only what differs."""
+    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+        return theirs, ours
+    same = {key for key in theirs.keys() & ours.keys() if theirs[key] == ours[key]}
+    first, second = ({key: value for key, value in side.items() if key not in same} for side in (theirs, ours))
+    return first, second
 
 
 def _short(value: Any) -> str:

@@ -20,7 +20,7 @@ from sb3_stable_ppo.common.seeds import parse_seeds
 from sb3_stable_ppo.envs.registry import check_env
 from sb3_stable_ppo.parallel.options import WorkerOptions
 from sb3_stable_ppo.studies.page import page_of
-from sb3_stable_ppo.studies.space import SEARCHED
+from sb3_stable_ppo.studies.space import SEARCHED, SEARCHED_IN
 from sb3_stable_ppo.studies.storage import HEARTBEAT, is_file, open_storage
 from sb3_stable_ppo.studies.study import (
     PRUNERS,
@@ -38,9 +38,6 @@ from sb3_stable_ppo.tuning.rounds import Jobs, do_trials
 from sb3_stable_ppo.tuning.trial import Plan, base_entry
 from sb3_stable_ppo.tuning.worker import VERSIONS, arguments
 from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file, register
-
-MERGED = ("policy_kwargs", "guards")
-"""Searched hyperparameters of which a trial changes some keys; the others stay as the configuration has them."""
 
 
 def tune(
@@ -171,7 +168,10 @@ def _base(algo: str, env: str, conf_file: str | Path | None, hyperparams: Mappin
     register()
     if algo not in ALGORITHMS:
         raise UsageError(f"tune: {unknown('algo', algo, ALGORITHMS)}")
-    searched = [name for name in hyperparams if name in SEARCHED and name not in MERGED]
+    searched = [name for name in hyperparams if name in SEARCHED and name not in SEARCHED_IN]
+    for key, names in SEARCHED_IN.items():
+        given = hyperparams.get(key)
+        searched += [f"{name} in {key}" for name in given if name in names] if isinstance(given, Mapping) else []
     if searched:
         raise UsageError(f"hyperparams (--hyperparams) has {', '.join(searched)}, which tune searches: leave it out.")
     return base_entry(Path(conf_file or config_file(algo)), env, ALGOS[algo], hyperparams)

@@ -140,6 +140,12 @@ def test_a_study_of_another_plan_is_left_alone(tmp_path: Path) -> None:
     assert study.trials == []
 
 
+def test_of_a_mapping_that_is_another_only_what_differs_is_shown(tmp_path: Path) -> None:
+    study_of(tmp_path, base={"policy": "P" * 200, "n_envs": 8, "gamma": 0.9})
+    with pytest.raises(UsageError, match=r'is of another base: {"gamma": 0.9}, here {"env_kwargs": {"g": 1}}\. Choose'):
+        study_of(tmp_path, base={"policy": "P" * 200, "n_envs": 8, "env_kwargs": {"g": 1}})
+
+
 def test_the_best_trials_need_one_that_is_complete(tmp_path: Path) -> None:
     study = study_of(tmp_path)
     with pytest.raises(UsageError, match="The study 's' has no completed trial"):

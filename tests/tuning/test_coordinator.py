@@ -199,6 +199,15 @@ def test_an_error_that_is_not_the_storages_is_not_told_as_one(tmp_path: Path, mo
         ({"n_startup_trials": -1}, "n_startup_trials must be a whole number of at least 0, not -1"),
         ({"plots": "no"}, "plots must be True or False, not 'no'"),
         ({"hyperparams": {"gamma": 0.9}}, "hyperparams (--hyperparams) has gamma, which tune searches: leave it out"),
+        (
+            {"hyperparams": {"policy_kwargs": {"norm": "batch", "net_arch": [8]}}},
+            "has norm in policy_kwargs, which tune",
+        ),
+        (
+            {"hyperparams": {"policy_kwargs": {"activation_fn": "relu"}}},
+            "has activation_fn in policy_kwargs, which tune",
+        ),
+        ({"hyperparams": {"guards": {"max_kl": 1, "undo": True}}}, "(--hyperparams) has max_kl in guards, which tune"),
         ({"hyperparams": {"n_stepz": 9}}, "unknown key 'n_stepz' (did you mean n_steps?)"),
         ({"gym_packages": ["no_such"]}, "gym_packages (--gym-packages) no_such: No module named 'no_such'"),
         ({"workers": 0}, "journal.log: there is no such file, and no study to show"),
