@@ -143,8 +143,12 @@ class StableRecurrentMultiInputPolicy(MultiInputPolicyMixin, StableRecurrentMixi
     """:class:`StableMultiInputPolicy` with LSTMs, for RecurrentPPO."""
 
 
-KINDS = (MaskableActorCriticPolicy, RecurrentActorCriticPolicy, ActorCriticPolicy)
-"""What the policies of MaskablePPO, RecurrentPPO and PPO derive from; RecurrentPPO's derive from the last too."""
+KINDS: dict[type[BasePolicy], str] = {
+    MaskableActorCriticPolicy: "MaskablePPO",
+    RecurrentActorCriticPolicy: "RecurrentPPO",
+    ActorCriticPolicy: "PPO",
+}
+"""What an algorithm's policies derive from; those of RecurrentPPO derive from PPO's too, so the order counts."""
 
 
 def own_form(policy: Any, aliases: Mapping[str, type[BasePolicy]]) -> Any:
@@ -170,9 +174,9 @@ def own_form(policy: Any, aliases: Mapping[str, type[BasePolicy]]) -> Any:
             return forms[policy]
         raise ValueError(f"Unknown policy {policy!r}{did_you_mean(policy, aliases)}. {choices}.")
     kind, wanted = _kind_of(policy), _kind_of(next(iter(aliases.values())))
-    if kind not in (None, wanted):
+    if kind is not None and kind is not wanted:
         raise ValueError(
-            f"{policy.__name__} is a policy of another algorithm: it derives from {kind.__name__}. "
+            f"{policy.__name__} is a policy for Stable{KINDS[kind]} and {KINDS[kind]}. "
             f"{choices} that derives from {wanted.__name__}."
         )
     return policy

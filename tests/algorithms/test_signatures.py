@@ -103,14 +103,14 @@ def test_an_unknown_policy_is_answered_with_those_that_the_algorithm_knows(ours:
 
 
 @pytest.mark.parametrize(
-    ("ours", "policy", "base"),
+    ("ours", "policy", "others"),
     [
-        (StablePPO, "StableRecurrentMlpPolicy", "RecurrentActorCriticPolicy"),
-        (StablePPO, "StableMaskableMlpPolicy", "MaskableActorCriticPolicy"),
-        (StableRecurrentPPO, "StableMaskableMlpPolicy", "MaskableActorCriticPolicy"),
-        (StableMaskablePPO, "StableRecurrentMlpPolicy", "RecurrentActorCriticPolicy"),
+        (StablePPO, "StableRecurrentMlpPolicy", "RecurrentPPO"),
+        (StablePPO, "StableMaskableMlpPolicy", "MaskablePPO"),
+        (StableRecurrentPPO, "StableMaskableMlpPolicy", "MaskablePPO"),
+        (StableMaskablePPO, "StableRecurrentMlpPolicy", "RecurrentPPO"),
     ],
 )
-def test_a_policy_of_another_algorithm_is_refused_with_the_choices(ours: type, policy: str, base: str) -> None:
-    with pytest.raises(ValueError, match=f"^{policy} is a policy of another algorithm: it derives from {base}. Choose"):
+def test_a_policy_of_another_algorithm_is_refused_with_the_choices(ours: type, policy: str, others: str) -> None:
+    with pytest.raises(ValueError, match=f"^{policy} is a policy for Stable{others} and {others}. Choose one"):
         ours(getattr(sb3_stable_ppo, policy), "CartPole-v1")
