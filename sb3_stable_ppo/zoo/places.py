@@ -8,6 +8,7 @@ from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 import yaml
+from torch import nn
 
 from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.errors import UsageError
@@ -60,8 +61,14 @@ def _goes_into(key: str, value: Any, place: Place, right: Place, is_flag: bool) 
     if not right.name:
         return f"{key} goes beside {place.name}, not into it."
     if is_flag:
-        return f'{key} goes into {right.name}: -params "{right.name}:dict({key}={value!r})".'
+        return f'{key} goes into {right.name}: -params "{right.name}:dict({key}={_python(value)})".'
     return f"{key} goes into {right.name}: {yaml.safe_dump({key: value}, default_flow_style=True).strip()}."
+
+
+def _python(value: Any) -> str:
+    """A value as ``-params`` takes it."""
+    is_module = isinstance(value, type) and getattr(nn, value.__name__, None) is value
+    return f"nn.{value.__name__}" if is_module else repr(value)
 
 
 def _elsewhere(key: str, others: list[Place]) -> str:

@@ -66,6 +66,11 @@ FLAG = "--hyperparams (-params): "
 MISTAKES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"norm": "batch"}, FLAG + "norm goes into policy_kwargs: -params \"policy_kwargs:dict(norm='batch')\"."),
     ({}, {"max_kl": 0.3}, FLAG + 'max_kl goes into guards: -params "guards:dict(max_kl=0.3)".'),
+    (
+        {},
+        {"activation_fn": nn.ReLU},
+        FLAG + 'activation_fn goes into policy_kwargs: -params "policy_kwargs:dict(activation_fn=nn.ReLU)".',
+    ),
     ({"norm": "batch"}, {}, "here: norm goes into policy_kwargs: {norm: batch}."),
     ({"net_arch": [8]}, {}, "here: net_arch goes into policy_kwargs: {net_arch: [8]}."),
     ({"max_log_ratio": 20}, {}, "here: max_log_ratio goes into guards: {max_log_ratio: 20}."),
