@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.common.patching import patched
 
 SCRIPTS = {"train": "plot_train", "all": "all_plots", "file": "plot_from_file"}
+WHAT_IT_DRAWS = {
+    "train": "runs of these envs with --episode-window (100) finished episodes or more",
+    "all": "runs of these envs with two evaluations or more",
+    "file": "a file that `plot all -o` has saved, with runs in it",
+}
 NEEDED = ("rl_zoo3", "matplotlib", "seaborn", "scipy", "pandas")
 DESCRIPTION = """\
 Draw returns with rl_zoo3's plots. Each has flags of its own: `plot train --help` shows them."""
@@ -57,8 +63,14 @@ def run(argv: list[str]) -> int:
         if {"-h", "--help"} & set(rest):
             show_help(parser(), f"rl_zoo3's {script}", draw)
             return 0
+        plt.close("all")
         try:
-            draw()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "No artists with labels")  # of a legend; told below
+                draw()
+            figures = [plt.figure(number) for number in plt.get_fignums()]  # none that was closed on a screen
+            if figures and not any(axes.has_data() for figure in figures for axes in figure.axes):
+                raise UsageError(f"plot {argv[0]}: nothing is drawn; it takes {WHAT_IT_DRAWS[argv[0]]}.")
             if args.save is not None:
                 plt.savefig(args.save)
                 print(args.save)

@@ -176,9 +176,22 @@ def test_enjoy_writes_a_video(cartpole_run: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_plot_saves_the_figure(cartpole_run: Path, tmp_path: Path) -> None:
     picture = tmp_path / "returns.png"
-    flags = ["-a", "stable_ppo", "-e", "CartPole-v1", "-f", str(cartpole_run), "--save", str(picture)]
+    flags = ["-a", "stable_ppo", "-e", "CartPole-v1", "-f", str(cartpole_run), "-w", "10", "--save", str(picture)]
     assert main(["plot", "train", *flags]) == 0
     assert picture.stat().st_size > 5000
+
+
+@pytest.mark.parametrize("script", ["train", "all"])
+def test_a_plot_without_anything_in_it_is_one_sentence_and_no_file(
+    script: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stable_ppo").mkdir()
+    flags = ["-a", "stable_ppo", "-e", "CartPole-v1", "-f", str(tmp_path), "--save", str(tmp_path / "returns.png")]
+    assert main(["plot", script, *flags]) == 2
+    shown = capsys.readouterr().err
+    assert f"error: plot {script}: nothing is drawn; it takes runs of these envs with" in shown
+    assert "No artists" not in shown
+    assert not (tmp_path / "returns.png").exists()
 
 
 @pytest.mark.slow
