@@ -170,8 +170,10 @@ def test_every_method_that_we_call_by_super_exists_upstream() -> None:
 
 
 PATCHED = {
+    ("cli/enjoy.py", "argparse.ArgumentParser", "error"),
     ("cli/enjoy.py", "rl_zoo3.enjoy", "create_test_env"),
     ("cli/enjoy.py", "rl_zoo3.enjoy", "ALGOS"),
+    ("cli/train.py", "argparse.ArgumentParser", "error"),
     ("cli/train.py", "rl_zoo3.train", "ExperimentManager"),
     ("guards/update.py", "self.model", "normalize_advantage"),
     ("guards/update.py", "self.model.rollout_buffer", "get"),

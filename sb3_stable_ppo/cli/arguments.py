@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import io
 from collections.abc import Callable
+from typing import NoReturn
 
 from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.parallel.options import WorkerOptions
@@ -21,6 +22,22 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=WIDTH)
 
 
+def brief_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """
+    ``ArgumentParser.error`` in one line, without the usage, which for some commands fills a screen.
+
+    :param parser: whose arguments are wrong
+    :param message: what is wrong
+    """
+    parser.exit(2, f"{parser.prog}: error: {message}. `{parser.prog} --help` shows all flags.\n")
+
+
+class BriefParser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    error = brief_error
+
+
 def parser_of(command: str, description: str, example: str, *, add_help: bool = True) -> argparse.ArgumentParser:
     """
     The parser of one command.
@@ -30,7 +47,7 @@ def parser_of(command: str, description: str, example: str, *, add_help: bool = 
     :param example: arguments of a call, which the help shows at its end
     :param add_help: whether ``--help`` prints the help at once
     """
-    return argparse.ArgumentParser(
+    return BriefParser(
         prog=f"{PROGRAM} {command}",
         description=description,
         epilog=f"example:\n  {PROGRAM} {command} {example}",

@@ -17,6 +17,7 @@ from typing import Any
 from sb3_stable_ppo.cli.arguments import (
     add_gym_packages,
     add_help_argument,
+    brief_error,
     parser_of,
     positive_int,
     show_help,
@@ -100,6 +101,7 @@ def run(argv: list[str]) -> int:
         players = {name: MaskedPlayer.of(cls, envs) for name, cls in ALGOS.items()}
         stack.enter_context(patched(rl_zoo3.enjoy, "ALGOS", players))
         stack.enter_context(patched(sys, "argv", [f"{PROGRAM} enjoy", *flags]))
+        stack.enter_context(patched(argparse.ArgumentParser, "error", brief_error))
         try:
             rl_zoo3.enjoy.enjoy()
         except (AssertionError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:

@@ -12,8 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sb3_stable_ppo.cli.arguments import (
+    BriefParser,
     add_help_argument,
     add_worker_arguments,
+    brief_error,
     count_or_seeds,
     non_negative_int,
     parser_of,
@@ -60,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _of_rl_zoo3() -> argparse.ArgumentParser:
     """The flags of rl_zoo3's train that are read here before it reads them."""
-    found = argparse.ArgumentParser(prog=f"{PROGRAM} train", add_help=False, allow_abbrev=False)
+    found = BriefParser(prog=f"{PROGRAM} train", add_help=False, allow_abbrev=False)
     found.add_argument("--algo", default="stable_ppo")
     found.add_argument("--env", default="CartPole-v1")
     found.add_argument("--gym-packages", nargs="+", default=[])
@@ -126,7 +128,7 @@ def run(argv: list[str]) -> int:
 
 def _train_seeds(seeds: int | str, flags: list[str], options: WorkerOptions, log_folder: str, no_report: bool) -> int:
     """A run for each seed; exit status 0 if all were trained to their end."""
-    of_seed = argparse.ArgumentParser(prog=f"{PROGRAM} train", add_help=False, allow_abbrev=False)
+    of_seed = BriefParser(prog=f"{PROGRAM} train", add_help=False, allow_abbrev=False)
     of_seed.add_argument("--seed", type=non_negative_int, default=0)
     args, flags = of_seed.parse_known_args(flags)
     numbers = parse_seeds(seeds, args.seed)
@@ -159,6 +161,7 @@ def _train(args: argparse.Namespace, flags: list[str], own: argparse.Namespace) 
     with (
         patched(rl_zoo3.train, "ExperimentManager", make_manager),
         patched(sys, "argv", [f"{PROGRAM} train", *defaults, *flags]),
+        patched(argparse.ArgumentParser, "error", brief_error),
         handled(signal.SIGTERM),
     ):
         try:

@@ -70,3 +70,15 @@ def test_commands_of_rl_zoo3_show_our_flags_then_its_own_then_the_example(
     positions = [shown.index(text) for text in (f"  {ours}", ", which work too:", theirs, "example:")]
     assert positions == sorted(positions)
     assert shown.rstrip().splitlines()[-1].startswith(f"  sb3-stable-ppo {argv[0]} ")
+
+
+@pytest.mark.parametrize(
+    "argv", [["tune"], ["train", "-n"], ["bench", "--steps", "0"], ["doctor"], ["report"]], ids=" ".join
+)
+def test_a_wrong_argument_is_one_line_without_the_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sb3-stable-ppo {argv[0]}: error: ")
+    assert line.endswith(f". `sb3-stable-ppo {argv[0]} --help` shows all flags.")
