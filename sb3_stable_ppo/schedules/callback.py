@@ -9,7 +9,7 @@ import inspect
 import math
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule
@@ -54,6 +54,11 @@ class LRSchedulerCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         model = self.model
+        if isinstance(self.parent, EventCallback):
+            raise ValueError(
+                f"LRSchedulerCallback counts nothing within {type(self.parent).__name__}, which tells it of steps alone, "
+                "not of updates. Give it to learn() beside the other callbacks."
+            )
         restart = bool(self.locals.get("reset_num_timesteps", True))
         own = counting_schedule(model.learning_rate)
         # A resumed model brings its count with it: go on from there, not from the start of an equal schedule.

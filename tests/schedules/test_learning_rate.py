@@ -8,7 +8,7 @@ import pytest
 import torch as th
 from hypothesis import given, strategies as st
 from stable_baselines3 import A2C, DQN, PPO, SAC
-from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.callbacks import CheckpointCallback, EveryNTimesteps
 
 from helpers.envs import make_cartpole
 from helpers.rates import SMALL, UPDATE, RateRecorder
@@ -171,6 +171,12 @@ def test_the_callback_without_any_schedule_says_so() -> None:
 def test_the_callback_refuses_at_once_what_is_no_schedule_that_counts(given: Any) -> None:
     with pytest.raises(ValueError, match=r"takes a schedule that counts updates.*the name of one \(step, .*\), not "):
         LRSchedulerCallback(given)
+
+
+def test_within_a_callback_of_events_the_callback_says_that_it_counts_nothing() -> None:
+    within = EveryNTimesteps(16, LRSchedulerCallback("step", initial=1e-3))
+    with pytest.raises(ValueError, match=r"counts nothing within EveryNTimesteps.*Give it to learn\(\) beside"):
+        PPO("MlpPolicy", make_cartpole(), **SMALL).learn(UPDATE, callback=within)
 
 
 def train_in_parts(parts: list[int], folder: Path, schedule: CountingSchedule) -> list[float]:
