@@ -56,8 +56,8 @@ class LRSchedulerCallback(BaseCallback):
         model = self.model
         if isinstance(self.parent, EventCallback):
             raise ValueError(
-                f"LRSchedulerCallback counts nothing within {type(self.parent).__name__}, which tells it of steps alone, "
-                "not of updates. Give it to learn() beside the other callbacks."
+                f"LRSchedulerCallback counts nothing within {type(self.parent).__name__}, which tells it of steps "
+                "alone, not of updates. Give it to learn() beside the other callbacks."
             )
         restart = bool(self.locals.get("reset_num_timesteps", True))
         own = counting_schedule(model.learning_rate)
