@@ -5,6 +5,7 @@ ours and behind it in rl_zoo3's.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,22 @@ def entry_for(config: str | Path, env_id: str, algorithm: type[BaseAlgorithm]) -
     hyperparams = with_our_policy(found.entry, algorithm, found.source)
     note = f"{note} {found.source}, with {hyperparams.get('policy')} and HealthCallback."
     return Entry(hyperparams, fallback, found.source, note)
+
+
+def check_module(config: str) -> None:
+    """
+    :param config: what ``--conf-file`` names and is no YAML file; rl_zoo3 imports it
+    :raises UsageError: if it cannot be imported, or has no ``hyperparams``
+    """
+    try:
+        found = hasattr(importlib.import_module(config), "hyperparams")
+    except (ImportError, ValueError, TypeError):
+        found = False
+    if not found:
+        raise UsageError(
+            f"conf_file (--conf-file) {config}: neither a .yml or .yaml file nor a Python module with a dictionary "
+            "hyperparams."
+        )
 
 
 def _checked(found: Found | None, env_id: str, files: list[File]) -> Found:

@@ -27,7 +27,7 @@ from sb3_stable_ppo.runs.folder import RunWriter
 from sb3_stable_ppo.studies.storage import is_file, open_storage
 from sb3_stable_ppo.zoo.atari_options import ale_options
 from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
-from sb3_stable_ppo.zoo.configuration import entry_for
+from sb3_stable_ppo.zoo.configuration import check_module, entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.zoo.learning import ModelInTraining
 from sb3_stable_ppo.zoo.masks import masked_evaluation
@@ -74,6 +74,7 @@ class StableExperimentManager(ExperimentManager):
             ):
                 hyperparams, _ = super().read_hyperparameters()
         else:
+            check_module(self.config)
             self._source = f"{self.config}, {self.env_name.gym_id}"
             hyperparams, _ = super().read_hyperparameters()
         if trial_id is not None and not self.optimize_hyperparameters:

@@ -12,6 +12,7 @@ import statistics
 import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sb3_stable_ppo.common.errors import UsageError
@@ -84,6 +85,7 @@ def train_seeds(
             how = "ended" if statuses[name] == 0 else f"failed: {last_line(logs / f'{name}.log')}"
             print(f"{name} {how} ({len(ended)} of {len(jobs)})", flush=True)
 
+    made = [folder for folder in (logs, logs.parent, log_folder) if not folder.exists()]
     print(f"{len(jobs)} seeds; what each prints is in {logs}", flush=True)
     try:
         with handled(signal.SIGTERM):
@@ -91,14 +93,24 @@ def train_seeds(
     except KeyboardInterrupt:
         show(runs_of(log_folder, tasks))
         raise
+    except UsageError:  # of Ray's cluster; if it ends the call before a seed began, nothing is left behind
+        _remove_empty(made)
+        raise
     wrong = next((name for name, status in statuses.items() if status == EXIT_USAGE), None)
     if wrong is not None:
         told = last_line(logs / f"{wrong}.log").removeprefix(f"{PROGRAM}: error: ")
         shutil.rmtree(logs)  # a mistake in the call leaves nothing behind
+        _remove_empty(made)
         raise UsageError(f"{wrong}: {told}")
     runs = runs_of(log_folder, tasks)
     show(runs)
     return runs
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def meaning_now(seeds: Sequence[int]) -> str:

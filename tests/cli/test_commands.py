@@ -227,6 +227,12 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     (["--gym-packages", "no_such_package"], {}, "gym_packages (--gym-packages) no_such_package: No module named"),
     (["-i", "nowhere.zip"], {}, "--trained-agent nowhere.zip: no such .zip file"),
     (["-conf", "nowhere.yml"], {}, "No such file or directory: 'nowhere.yml'"),
+    (
+        ["-conf", "/"],
+        {},
+        "conf_file (--conf-file) /: neither a .yml or .yaml file nor a Python module with a dictionary",
+    ),
+    (["-conf", "json"], {}, "conf_file (--conf-file) json: neither a .yml or .yaml file nor a Python module with"),
     (["--env", "Acrobot-v1"], {}, "config.yml has no entry for Acrobot-v1"),
     ([], {"n_stepz": 3}, "unknown key 'n_stepz' (did you mean n_steps?)"),
     ([], {"policy": "StablePongPolciy"}, "unknown policy 'StablePongPolciy' (did you mean StablePongPolicy?)"),
