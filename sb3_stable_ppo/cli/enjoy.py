@@ -23,7 +23,7 @@ from sb3_stable_ppo.cli.arguments import (
     show_help,
 )
 from sb3_stable_ppo.common.checks import unknown
-from sb3_stable_ppo.common.errors import UsageError, described
+from sb3_stable_ppo.common.errors import UsageError, described, one_line
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.envs.registry import check_env
@@ -105,6 +105,9 @@ def run(argv: list[str]) -> int:
         try:
             rl_zoo3.enjoy.enjoy()
         except (AssertionError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            if isinstance(error, (AssertionError, ValueError)) and "found" in str(error):
+                hint = "train leaves one there; --algo, --env, -f and --exp-id say which run plays"
+                raise UsageError(f"enjoy finds no model ({hint}): {one_line(error)}.") from error
             raise UsageError(f"enjoy: {described(error)}") from error
     return 0
 

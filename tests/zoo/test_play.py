@@ -198,7 +198,10 @@ def test_a_plot_without_anything_in_it_is_one_sentence_and_no_file(
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["enjoy", "--env", "CartPole-v1", "-f", "nowhere"], "The nowhere/stable_ppo folder was not found"),
+        (
+            ["enjoy", "--env", "CartPole-v1", "-f", "nowhere"],
+            "which run plays): The nowhere/stable_ppo folder was not found.",
+        ),
         (["enjoy", "--env", "CartPole-v11"], "Unknown env 'CartPole-v11' (did you mean CartPole-v1?)"),
         (["enjoy", "--env", "CartPole-v1", "--algo", "stable"], "Unknown algorithm 'stable': choose one of"),
         (["plot", "train", "-a", "ppo", "-e", "CartPole-v1", "-f", "nowhere"], "nowhere/ppo"),
