@@ -30,7 +30,7 @@ from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.configuration import check_module, entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.zoo.learning import ModelInTraining
-from sb3_stable_ppo.zoo.masks import masked_evaluation
+from sb3_stable_ppo.zoo.masks import HOW_TO_MASK, masked_evaluation
 from sb3_stable_ppo.zoo.overrides import with_overrides
 from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, unpickled_study
 from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, facts_at_start, run_logger
@@ -232,7 +232,8 @@ class StableExperimentManager(ExperimentManager):
                 problem = f"{type(error).__name__}: {error}"
                 raise
             status = ""
-            raise UsageError(f"{self.algo} on {self.env_name.gym_id} cannot begin: {error}") from error
+            cure = HOW_TO_MASK if "action masking" in str(error) else ""
+            raise UsageError(f"{self.algo} on {self.env_name.gym_id} cannot begin: {error}{cure}") from error
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
             raise

@@ -19,6 +19,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_stable_ppo.common.patching import patched
 
+HOW_TO_MASK = (
+    ", or give the env a method action_masks(); where info['action_mask'] has the mask, "
+    "env_wrapper: sb3_stable_ppo.envs.InfoActionMasks. Without masks: --algo stable_ppo."
+)
+"""The cure, after sb3-contrib's error about an env without masks."""
+
 
 class MaskedTrialEvalCallback(TrialEvalCallback, MaskableEvalCallback):
     """rl_zoo3's evaluation of a trial, with masks."""

@@ -135,6 +135,7 @@ def test_a_masked_algorithm_on_an_env_without_masks_is_one_sentence(
     assert train(tmp_path, "stable_ppo_mask", "CartPole-v1", "--conf-file", str(config), *QUIET) == 2
     shown = capsys.readouterr().err
     assert "does not support action masking" in shown
+    assert "or give the env a method action_masks()" in shown
     assert shown.count("error:") == 1
     assert not (tmp_path / "stable_ppo_mask").exists()
 
