@@ -18,4 +18,5 @@ else:
             "atari_vec_env": ["AtariVecEnv"],
             "registry": ["check_env"],
         },
+        unlisted=("make_atari_env",),  # an old name, which SB3's own function has too
     )

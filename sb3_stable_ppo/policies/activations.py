@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch as th
 from torch import nn
 
 from sb3_stable_ppo.common.checks import one_of
@@ -74,7 +75,10 @@ def chosen_activation(
 
 
 def _makes_modules(given: object) -> bool:
+    """Whether it makes modules that put out as many units as they take."""
     try:
-        return callable(given) and isinstance(given(), nn.Module)
-    except TypeError:  # it wants arguments, as a function such as torch.relu does
+        module = given() if callable(given) else None
+        units = th.zeros(1, 4)
+        return isinstance(module, nn.Module) and module.eval()(units).shape == units.shape
+    except (TypeError, NotImplementedError):  # it wants arguments, as torch.relu does, or has no forward
         return False

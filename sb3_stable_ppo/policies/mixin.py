@@ -8,7 +8,7 @@ sets ``net_arch`` itself; all else is SB3's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +21,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
-from sb3_stable_ppo.common.checks import number, one_of
+from sb3_stable_ppo.common.checks import did_you_mean, number, one_of
+from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
@@ -72,7 +73,7 @@ class StablePolicyMixin(_ActorCritic):
     :param features_extractor_kwargs: further arguments of the extractor
     :param optimizer_kwargs: as SB3's, but Adam keeps SB3's eps of 1e-5 unless they say otherwise: ``{fused: true}``
     :param kwargs: all other arguments of SB3's ``ActorCriticPolicy``
-    :raises ValueError: for an unknown word, two activations, or observations that the policy cannot take
+    :raises ValueError: for an unknown option or word, two activations, or observations that the policy cannot take
     """
 
     default_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
@@ -113,6 +114,7 @@ class StablePolicyMixin(_ActorCritic):
         optimizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        self._check_keywords(kwargs)
         self._check_observations(observation_space)
         block_config = BlockConfig(
             norm=self.default_norm if norm is None else norm,
@@ -154,6 +156,16 @@ class StablePolicyMixin(_ActorCritic):
             optimizer_kwargs=_with_eps(optimizer_kwargs, kwargs.get("optimizer_class", th.optim.Adam)),
             **kwargs,
         )
+
+    def _check_keywords(self, given: Iterable[str]) -> None:
+        known = keywords_of(type(self)) - {"observation_space", "action_space", "lr_schedule"}
+        for name in given:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ValueError(
+                    f"{type(self).__name__} has no option {name!r}{hint}. Known in policy_kwargs are "
+                    f"{', '.join(sorted(known))}."
+                )
 
     def _check_observations(self, observation_space: spaces.Space[Any]) -> None:
         """Reject observations that this policy cannot take; by default the extractor does."""

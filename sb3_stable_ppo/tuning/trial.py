@@ -18,6 +18,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, one_line
+from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.common.signals import was_interrupted
 from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.health.alarms import Event
@@ -27,7 +28,7 @@ from sb3_stable_ppo.runs.series import least_live_share
 from sb3_stable_ppo.studies.space import as_hyperparams, sample
 from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.configuration import entry_for
-from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, keywords_of, with_numbers
+from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, with_numbers
 from sb3_stable_ppo.zoo.manager import StableExperimentManager
 from sb3_stable_ppo.zoo.masks import MaskedTrialEvalCallback
 from sb3_stable_ppo.zoo.overrides import with_overrides

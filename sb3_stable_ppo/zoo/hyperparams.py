@@ -5,18 +5,21 @@ Hyperparameters as rl_zoo3's YAML gives them: read its numbers right, and name w
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_stable_ppo.algorithms.ppo import StablePPO
 from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.guards.config import OLD_FIELDS, GuardConfig
 from sb3_stable_ppo.zoo.places import FLAG, Place, check_place
+from sb3_stable_ppo.zoo.registry import ALGORITHMS
 
 SCIENTIFIC = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
@@ -78,6 +81,10 @@ def check_hyperparams(
 
     policy = find_policy(hyperparams["policy"], algorithm, where("policy")) if "policy" in hyperparams else None
     entry, *parts = places = _places(algorithm, policy)
+    if "guards" in hyperparams and "guards" not in entry.known:
+        raise UsageError(
+            f"{where('guards')}: {algorithm.__name__} has no guards; {', '.join(ALGORITHMS)} (--algo) have."
+        )
     check_place(hyperparams, entry, places, source, overrides)
     for key in ("n_timesteps", "policy"):
         if key not in hyperparams:
@@ -124,12 +131,19 @@ def find_policy(policy: Any, algorithm: type[BaseAlgorithm], source: str) -> typ
     if isinstance(policy, str) and "." in policy:
         return find_class(policy, f"{source}: policy")
     if policy not in algorithm.policy_aliases:
+        hint = _dotted(policy, algorithm) or did_you_mean(policy, algorithm.policy_aliases)
         raise UsageError(
-            f"{source}: unknown policy {policy!r}{did_you_mean(policy, algorithm.policy_aliases)}. "
+            f"{source}: unknown policy {policy!r}{hint}. "
             f"{algorithm.__name__} knows {', '.join(algorithm.policy_aliases)}; "
             "any other goes by its dotted path."
         )
     return algorithm.policy_aliases[policy]
+
+
+def _dotted(policy: Any, algorithm: type[BaseAlgorithm]) -> str:
+    """The path of a policy of ours that stock PPO or A2C was given by its name, as :func:`did_you_mean` has it."""
+    ours = algorithm in (A2C, PPO) and policy in StablePPO.policy_aliases.keys() - PPO.policy_aliases.keys()
+    return f" (did you mean sb3_stable_ppo.{policy}?)" if ours else ""
 
 
 def find_class(path: str, what: str) -> type:
@@ -150,25 +164,6 @@ def find_class(path: str, what: str) -> type:
     if not isinstance(found, type):
         raise UsageError(f"{what} {path!r} is not a class.")
     return found
-
-
-def keywords_of(cls: type) -> set[str]:
-    """
-    The keyword arguments that a class takes; ``**kwargs`` is followed to the parent classes, and what a class hands on
-    to others stands in its ``extra_keywords``.
-
-    :param cls: any class
-    """
-    names: set[str] = set(getattr(cls, "extra_keywords", ()))
-    for base in cls.__mro__:
-        init = base.__dict__.get("__init__")
-        if init is None:
-            continue
-        parameters = inspect.signature(init).parameters.values()
-        names.update(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return names - {"self", "_init_setup_model"}
 
 
 def class_entries(specified: Any) -> list[tuple[str, Mapping[str, Any]]]:

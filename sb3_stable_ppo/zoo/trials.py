@@ -14,10 +14,11 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from rl_zoo3.utils import ALGOS
 
 from sb3_stable_ppo.common.errors import UsageError, described
+from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.schedules.learning_rate import make_schedule
 from sb3_stable_ppo.studies.space import SEARCHED, as_hyperparams, sample
 from sb3_stable_ppo.studies.storage import is_file
-from sb3_stable_ppo.zoo.hyperparams import find_policy, keywords_of
+from sb3_stable_ppo.zoo.hyperparams import find_policy
 from sb3_stable_ppo.zoo.overrides import merged_policy_kwargs, read_policy_kwargs
 from sb3_stable_ppo.zoo.registry import ALGORITHMS
 

@@ -135,6 +135,8 @@ def test_layers_with_a_function_behind_them_are_named_as_unread_by_probe_and_doc
         ("mish", "Unknown activation_fn 'mish': choose one of leaky_relu, .*, or give a module class such as nn.ReLU"),
         (nn.ReLU(), r"must be a class such as nn.ReLU, not the module ReLU\(\)"),
         (th.relu, "must be one of leaky_relu, relu"),
+        (nn.GLU, "must be one of leaky_relu, relu"),
+        (nn.Module, "must be one of leaky_relu, relu"),
         (dict, "must be one of leaky_relu, relu"),
         (3, "must be one of leaky_relu, relu"),
     ],

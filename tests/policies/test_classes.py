@@ -100,6 +100,12 @@ def test_mlp_policy_has_norms_in_its_hidden_layers() -> None:
     assert names == ["Linear", "LayerNorm", "LeakyReLU"] * 2
 
 
+@pytest.mark.parametrize("policy", SPACES)
+def test_an_unknown_option_is_told_with_the_nearest_and_all_there_are(policy: type) -> None:
+    with pytest.raises(ValueError, match=r"no option 'nrom' \(did you mean norm\?\)\. Known .*net_arch.*use_sde"):
+        build(policy, nrom="layer")
+
+
 @pytest.mark.parametrize(("norm", "module"), [("layer", "LayerNorm"), ("batch", "RunningBatchNorm1d")])
 def test_norm_hidden_is_the_norm_of_the_linear_layers_alone(norm: str, module: str) -> None:
     built = build(StablePongPolicy, norm="none", norm_hidden=norm)
