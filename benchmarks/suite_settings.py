@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sb3_stable_ppo import TorchRolloutBuffer
+from sb3_stable_ppo import KLAdaptiveLR, TorchRolloutBuffer
 
 NUMBERS: dict[str, Any] = {
     "learning_rate": 2.5e-4,
@@ -64,6 +64,9 @@ SETTINGS: dict[str, Settings] = {
     "batch, minibatch 64": BATCH.changed(batch_size=64),
     "batch, momentum 0.02": BATCH.changed({"norm_momentum": 0.02}),
     "batch, momentum 0.2": BATCH.changed({"norm_momentum": 0.2}),
+    "batch, hidden layer": BATCH.changed({"norm_hidden": "layer"}),
+    "batch, KL-adaptive": BATCH.changed(learning_rate=KLAdaptiveLR(2.5e-4)),
+    "batch, hidden layer, KL-adaptive": BATCH.changed({"norm_hidden": "layer"}, learning_rate=KLAdaptiveLR(2.5e-4)),
     "batch, rate 1e-4": BATCH.changed(learning_rate=1e-4),
     "batch, target_kl 0.02": BATCH.changed(target_kl=0.02),
     "PPO, our policy": replace(BATCH, algorithm="PPO"),
