@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from stable_baselines3 import PPO
 from torch import nn
 
 from sb3_stable_ppo import StablePPO
@@ -95,6 +96,24 @@ def test_an_error_names_where_a_key_comes_from_and_where_it_goes(
     with pytest.raises(UsageError) as raised:
         check_hyperparams(merged, StablePPO, "here", overrides)
     assert str(raised.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            {"policy": "StableMlpPolicy"},
+            "unknown policy 'StableMlpPolicy' (did you mean sb3_stable_ppo.StableMlpPolicy?)",
+        ),
+        ({"guards": {"max_kl": 1}}, "PPO has no guards; stable_ppo, stable_ppo_mask, stable_ppo_lstm (--algo) have."),
+    ],
+)
+def test_stock_ppo_is_told_how_to_have_our_policies_and_who_has_guards(
+    overrides: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        check_hyperparams({"policy": "MlpPolicy", "n_timesteps": 64, **overrides}, PPO, "here", overrides)
+    assert str(raised.value).startswith(FLAG + sentence)
 
 
 def test_keys_of_a_file_are_its_own_where_the_command_line_changes_others() -> None:
