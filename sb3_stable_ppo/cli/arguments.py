@@ -113,12 +113,12 @@ def add_gym_packages(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_worker_arguments(parser: argparse._ActionsContainer, none: str, *also: str) -> None:
+def add_worker_arguments(parser: argparse._ActionsContainer, none: str | None = None, *also: str) -> None:
     """
     Add ``--workers``, ``--ray`` and ``--worker-gpus``.
 
     :param parser: of a command whose work several processes can share, or a group of its arguments
-    :param none: what the command does with ``--workers 0``
+    :param none: what the command does with ``--workers 0``; None: it takes no 0
     :param also: other names of ``--workers``
     """
     parser.add_argument(
@@ -127,7 +127,7 @@ def add_worker_arguments(parser: argparse._ActionsContainer, none: str, *also: s
         type=non_negative_int,
         default=1,
         metavar="N",
-        help=f"processes at once; 0: {none} (default: %(default)s)",
+        help=f"processes at once{f'; 0: {none}' if none else ''} (default: %(default)s)",
     )
     parser.add_argument(
         "--ray",

@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         type=count_or_seeds,
         help="how many (5: from --seed on, or else from 0 on), or which (0-9, or 1,3,5) (default: one run)",
     )
-    add_worker_arguments(seeds, none="an error")
+    add_worker_arguments(seeds)
     found.add_argument("--task", help=argparse.SUPPRESS)
     return found
 
