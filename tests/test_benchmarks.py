@@ -122,6 +122,7 @@ TABLES = [
     ("report_cost", "report.md", 1),
     ("storage_traffic", "tuning.md", 1),
     ("storage_traffic", "scaling.md", 2),
+    ("suite", "batchnorm.md", 2),
     ("throughput", "fast_path.md", 1),
 ]
 """Benchmark, page, and how many columns of words come first: the page says them in its own way."""
