@@ -64,6 +64,7 @@ SETTINGS: dict[str, Settings] = {
     "batch, minibatch 64": BATCH.changed(batch_size=64),
     "batch, momentum 0.02": BATCH.changed({"norm_momentum": 0.02}),
     "batch, momentum 0.2": BATCH.changed({"norm_momentum": 0.2}),
+    "batch before, hidden layer": BATCH.changed({"norm_position": "before", "norm_hidden": "layer"}),
     "batch, hidden layer": BATCH.changed({"norm_hidden": "layer"}),
     "batch, KL-adaptive": BATCH.changed(learning_rate=KLAdaptiveLR(2.5e-4)),
     "batch, hidden layer, KL-adaptive": BATCH.changed({"norm_hidden": "layer"}, learning_rate=KLAdaptiveLR(2.5e-4)),
