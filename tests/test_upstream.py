@@ -27,6 +27,7 @@ from helpers.processes import ROOT
 
 UPSTREAM = ("stable_baselines3", "sb3_contrib", "rl_zoo3")
 STANDS_BEFORE: dict[str, tuple[type, ...]] = {
+    "BatchNormStatistics": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
     "CountsUpdates": (PPO, MaskablePPO, RecurrentPPO),
     "GuardMixin": (PPO, MaskablePPO, RecurrentPPO),
     "StablePolicyMixin": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
@@ -52,6 +53,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "step_wait": "self",
     },
     "CheckedVecEnv": {"reset": "self", "step_wait": "self"},
+    "BatchNormStatistics": {"set_training_mode": "self, mode"},
     "CountsUpdates": {
         "_setup_learn": "self, total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar",
         "_setup_lr_schedule": "self",
@@ -97,7 +99,6 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_get_constructor_parameters": "self",
         "extract_features": "self, obs, features_extractor",
         "forward": "self, obs, deterministic",
-        "set_training_mode": "self, mode",
     },
     "StableRecurrentMixin": {"_get_constructor_parameters": "self"},
     "TorchRolloutBuffer": {

@@ -8,7 +8,7 @@ sets ``net_arch`` itself; all else is SB3's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,20 +19,15 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
-from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
 from sb3_stable_ppo.common.checks import did_you_mean, number, one_of
 from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
-from sb3_stable_ppo.policies.blocks import MOMENTUM, NORMS, BlockConfig
-from sb3_stable_ppo.policies.calibration import batch_norms, calibrating, untracked
+from sb3_stable_ppo.policies.blocks import NORMS, BlockConfig
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
-from sb3_stable_ppo.policies.running_batch_norm import GATHERED, RunningBatchNorm, gathering
-
-GATHER_EVERY = 4
-"""Every fourth step of a rollout is gathered for BatchNorm's statistics: steps that follow each other look alike."""
+from sb3_stable_ppo.policies.statistics import BatchNormStatistics
 
 NetArch = list[int] | dict[str, list[int]]
 
@@ -43,7 +38,7 @@ else:
     _ActorCritic = BasePolicy
 
 
-class StablePolicyMixin(_ActorCritic):
+class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
     """
     Norms, LeakyReLU and an init that stays, for any actor-critic policy of SB3.
 
@@ -87,8 +82,6 @@ class StablePolicyMixin(_ActorCritic):
     fast_path_config: FastPathConfig
     norm_hidden: str
     init_gain: float
-    running_norms: tuple[RunningBatchNorm, ...]
-    """The norms whose running statistics move after each update."""
 
     def __init__(
         self,
@@ -183,12 +176,7 @@ class StablePolicyMixin(_ActorCritic):
             for module, gain in self._init_gains().items():
                 for child in module.modules():
                     self.init_weights(child, gain)
-        # Ours alone: what a features extractor of the user's own does with its norms is its business.
-        ours = [child for child in self.modules() if isinstance(child, (StableCNN, StableMlpExtractor))]
-        self._batch_norms = tuple(dict.fromkeys(norm for child in ours for norm in batch_norms(child)))
-        self.running_norms = tuple(norm for norm in self._batch_norms if isinstance(norm, RunningBatchNorm))
-        self._acting_steps = 0
-        self._calibrates = bool(self._batch_norms)
+        self._find_norms(*(child for child in self.modules() if isinstance(child, (StableCNN, StableMlpExtractor))))
         for child in self.modules():  # after the init, which cannot fill weights that lie otherwise
             if isinstance(child, StableCNN):
                 self.fast_path_config.lay_out(child)
@@ -216,12 +204,7 @@ class StablePolicyMixin(_ActorCritic):
         return {**dict.fromkeys(extractors, self.init_gain), self.action_net: 0.01, self.value_net: 1.0}
 
     def forward(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
-        """
-        SB3's ``forward``, with which algorithms collect rollouts. In eval mode and until the first update, BatchNorm
-        learns its statistics from the observations that pass here, in place of the mean 0 and variance 1 it is born
-        with. (From its first batch alone it would not do: a few frames just after the reset hardly differ, and
-        what comes later is then divided by next to nothing. docs/batchnorm.md has the figures.)
-        """
+        """SB3's ``forward``, with which algorithms collect rollouts: BatchNorm learns its statistics here."""
         if not self._is_checked:  # not before: a saved model can be loaded and used where it could not be trained
             self.fast_path_config.check(self.device)
             self._is_checked = True
@@ -229,58 +212,8 @@ class StablePolicyMixin(_ActorCritic):
             if not self.fast_path_config.is_plain:
                 rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
                 stack.enter_context(single_threaded_inference(rows, self.device))
-            if not self.training and self._calibrates:
-                stack.enter_context(calibrating(self._batch_norms))
-            elif not self.training and self.running_norms:
-                if self._acting_steps % GATHER_EVERY == 0:
-                    stack.enter_context(gathering(self.running_norms))
-                self._acting_steps += 1
+            stack.enter_context(self._learning_statistics())
             return super().forward(obs, *args, **kwargs)
-
-    def set_training_mode(self, mode: bool) -> None:
-        """SB3 leaves train mode before whatever acts next: there BatchNorm's running statistics move."""
-        super().set_training_mode(mode)
-        if not mode:
-            self.move_statistics()
-
-    def move_statistics(self, scale: float = 1.0) -> None:
-        """
-        After an update, move the running statistics of each :class:`RunningBatchNorm` towards those of the rollout;
-        otherwise do nothing.
-
-        :param scale: factor of ``norm_momentum``
-        """
-        if self.statistics_are_due:
-            for norm in self.running_norms:
-                norm.move(scale)
-            self._acting_steps = 0
-
-    @property
-    def statistics_are_due(self) -> bool:
-        """Whether an update has begun since statistics were gathered."""
-        return any(bool(norm.is_due) for norm in self.running_norms[:1])
-
-    def train(self, mode: bool = True) -> Self:
-        """SB3 sets train mode when an update begins: there the calibration ends."""
-        if mode:
-            self._calibrates = False
-        return super().train(mode)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Statistics that were learnt before stay as they were saved; version 0.1.0 goes on in torch's way."""
-        gathers = any(name.endswith(f".{GATHERED[0]}") for name in state_dict)
-        if self.running_norms and not gathers:
-            self._use_batch_statistics()
-        result = super().load_state_dict(state_dict, *args, **kwargs)
-        self._calibrates = any(untracked(norm) for norm in self._batch_norms)
-        return result
-
-    def _use_batch_statistics(self) -> None:
-        momentum = MOMENTUM["batch"] if self.block_config.norm_momentum is None else self.block_config.norm_momentum
-        for norm in self.running_norms:
-            norm.become_batch_norm(momentum)
-        self.running_norms = ()
-        self.block_config = replace(self.block_config, norm_statistics="batch")
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """SB3's, for ``BasePolicy.save``: our options as ``__init__`` takes them, the activation as its word."""

@@ -21,7 +21,6 @@ from sb3_stable_ppo import (
     StableRecurrentMlpPolicy,
 )
 from sb3_stable_ppo.policies.blocks import BlockConfig
-from sb3_stable_ppo.policies.mixin import GATHER_EVERY
 from sb3_stable_ppo.policies.running_batch_norm import (
     GATHERED,
     RunningBatchNorm1d,
@@ -29,6 +28,7 @@ from sb3_stable_ppo.policies.running_batch_norm import (
     gathering,
     pool,
 )
+from sb3_stable_ppo.policies.statistics import GATHER_EVERY
 
 BATCH: dict[str, Any] = {"norm": "batch"}
 SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 8, "n_epochs": 2, "seed": 0}
@@ -250,6 +250,14 @@ def test_a_policy_saved_by_itself_keeps_how_its_statistics_move(tmp_path: Path) 
         loaded = StableMlpPolicy.load(str(tmp_path / "policy.pth"))
         assert loaded.block_config == policy.block_config
         assert_same(loaded.state_dict(), policy.state_dict(), "policy")
+
+
+def test_a_state_without_any_norm_leaves_how_statistics_move_as_it_is() -> None:
+    policy = mlp_model().policy
+    some = {name: tensor for name, tensor in policy.state_dict().items() if name.startswith("action_net")}
+    policy.load_state_dict(some, strict=False)
+    assert policy.block_config.norm_statistics == "running"
+    assert len(policy.running_norms) == 4
 
 
 # -- the words ---------------------------------------------------------------------------------------------------------
