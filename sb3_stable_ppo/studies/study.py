@@ -22,7 +22,7 @@ from typing import Any
 
 import optuna
 import psutil
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, fail_stale_trials
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -262,7 +262,10 @@ def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:
         fail_stale_trials(study)
     dead = [trial for trial in running(study) if _is_dead(trial, MISSED * heartbeat)]
     for trial in dead:
-        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        try:
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        except UpdateFinishedTrialError:  # another launcher ended it since it was looked at, and enqueues it
+            continue
         requeue(study, copy.deepcopy(trial))
     return len(dead)
 
