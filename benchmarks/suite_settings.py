@@ -62,6 +62,15 @@ SETTINGS: dict[str, Settings] = {
     "layer": BATCH.changed({"norm": "layer"}),
     "layer, minibatch 64": BATCH.changed({"norm": "layer"}, batch_size=64),
     "batch, minibatch 64": BATCH.changed(batch_size=64),
+    "batch before": BATCH.changed({"norm_position": "before"}),
+    "batch before, minibatch 64": BATCH.changed({"norm_position": "before"}, batch_size=64),
+    "batch before, minibatch 64, KL-adaptive": BATCH.changed(
+        {"norm_position": "before"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
+    ),
+    "layer, minibatch 64, KL-adaptive": BATCH.changed(
+        {"norm": "layer"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
+    ),
+    "batch, minibatch 64, KL-adaptive": BATCH.changed(batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)),
     "batch, momentum 0.02": BATCH.changed({"norm_momentum": 0.02}),
     "batch, momentum 0.2": BATCH.changed({"norm_momentum": 0.2}),
     "batch before, hidden layer": BATCH.changed({"norm_position": "before", "norm_hidden": "layer"}),

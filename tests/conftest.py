@@ -12,6 +12,7 @@ import pytest
 import torch as th
 
 from helpers.servers import cluster as cluster, port as port, where as where
+from sb3_stable_ppo.common import signals
 
 gym.register_envs(ale_py)
 
@@ -35,3 +36,10 @@ def _one_thread() -> None:
 def _distributions_are_validated() -> None:
     """torch.compile switches torch's validation off for the whole process (``torch._dynamo.eval_frame``)."""
     th.distributions.Distribution.set_default_validate_args(True)
+
+
+@pytest.fixture(autouse=True)
+def _no_signal_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was asked to stop ends; one that runs tests goes on."""
+    for fact in ("asked_to_stop", "pending"):
+        monkeypatch.setattr(signals._State, fact, False)

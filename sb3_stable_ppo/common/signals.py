@@ -9,22 +9,49 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_ASKED_TO_STOP = threading.Event()
+
+class _State:
+    """Of this process: whether it was asked to stop, may be interrupted now, and has an interruption to come."""
+
+    asked_to_stop, allowed, pending = False, True, False
 
 
 def interrupt(*_: object) -> None:
     """
     A signal's handler.
 
-    :raises KeyboardInterrupt: always
+    :raises KeyboardInterrupt: unless :func:`interruptions` puts it off
     """
-    _ASKED_TO_STOP.set()
-    raise KeyboardInterrupt
+    _State.asked_to_stop = _State.pending = True
+    _raise_what_came()
 
 
 def was_interrupted() -> bool:
     """Whether :func:`interrupt` was called: rl_zoo3 takes the KeyboardInterrupt for a wish to save and go on."""
-    return _ASKED_TO_STOP.is_set()
+    return _State.asked_to_stop
+
+
+@contextmanager
+def interruptions(allowed: bool) -> Iterator[None]:
+    """
+    Let :func:`interrupt` raise within the block, or put it off, so that what is written there is written whole.
+
+    :param allowed: whether it raises. Where it does not, it does so as soon as it may again.
+    :raises KeyboardInterrupt: at the begin or the end of the block, if it may be raised there and came before
+    """
+    before, _State.allowed = _State.allowed, allowed
+    try:
+        _raise_what_came()
+        yield
+    finally:
+        _State.allowed = before
+    _raise_what_came()
+
+
+def _raise_what_came() -> None:
+    if _State.pending and _State.allowed:
+        _State.pending = False
+        raise KeyboardInterrupt
 
 
 @contextmanager

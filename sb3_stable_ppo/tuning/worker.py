@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from sb3_stable_ppo import __version__
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
-from sb3_stable_ppo.common.signals import handled
+from sb3_stable_ppo.common.signals import handled, interruptions
 from sb3_stable_ppo.parallel.local import EXIT_USAGE
 from sb3_stable_ppo.studies.space import VERSION
 from sb3_stable_ppo.studies.storage import is_file, open_storage, requeue
@@ -73,7 +73,8 @@ def work(
     n_startup_trials: int = STARTUP_TRIALS,
 ) -> None:
     """
-    Do one trial after the other, until the study has enough.
+    Do one trial after the other, until the study has enough. A signal interrupts training alone, so that each trial that
+    was begun has ended and is enqueued again.
 
     :param where: the storage
     :param name: of the study
@@ -107,22 +108,26 @@ def work(
         nonlocal last
         last = trial.number
         claim(trial, goal)
-        return plan.objective(trial)
+        with interruptions(allowed=True):
+            return plan.objective(trial)
 
-    requeue_dead_trials(study, heartbeat)
-    try:
-        while n_remaining(study, goal):
-            try:
-                study.optimize(objective, n_trials=1, catch=(Exception,))
-            except (OptunaError, ValueError):  # without heartbeats for too long, the trial was taken from this worker
-                if last is None or study.trials[last].state is not TrialState.FAIL:
-                    raise
-            check_failures(study, since)
-    except KeyboardInterrupt:  # Optuna has failed the trial
-        trial = None if last is None else study.trials[last]
-        if trial is not None and trial.state is TrialState.FAIL and SURPLUS not in trial.user_attrs:
-            requeue(study, trial, counts=False)
-        raise
+    with interruptions(allowed=False):
+        requeue_dead_trials(study, heartbeat)
+        try:
+            while n_remaining(study, goal):
+                with interruptions(allowed=True):
+                    pass  # what came since the last trial's end
+                try:
+                    study.optimize(objective, n_trials=1, catch=(Exception,))
+                except (OptunaError, ValueError):  # silent for too long, the trial was taken from this worker
+                    if last is None or study.trials[last].state is not TrialState.FAIL:
+                        raise
+                check_failures(study, since)
+        except KeyboardInterrupt:  # Optuna has failed the trial
+            trial = None if last is None else study.trials[last]
+            if trial is not None and trial.state is TrialState.FAIL and SURPLUS not in trial.user_attrs:
+                requeue(study, trial, counts=False)
+            raise
 
 
 def main() -> int:

@@ -87,6 +87,23 @@ def test_a_trial_whose_worker_died_before_it_wrote_its_name_is_planned_again_in_
     assert effective_trials(study)[0].state is TrialState.WAITING
 
 
+def test_a_dead_trial_that_another_launcher_finds_at_the_same_time_is_planned_again_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, other = study_of(tmp_path), study_of(tmp_path)
+    study.ask().set_user_attr(WORKER, name_of_a_dead_process())
+    write, found_by_the_other = study._storage.set_trial_state_values, []
+
+    def late(*args: Any, **kwargs: Any) -> bool:
+        found_by_the_other.append(requeue_dead_trials(other))
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(study._storage, "set_trial_state_values", late)
+    requeue_dead_trials(study)
+    assert found_by_the_other == [1]
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
+
+
 def test_a_trial_is_planned_again_three_times_at_most(tmp_path: Path) -> None:
     study, dead = study_of(tmp_path), name_of_a_dead_process()
     for tries in range(4):

@@ -1,6 +1,7 @@
 """Workers: which study they take, and what they do when a trial is taken from them or interrupted."""
 
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from optuna.trial import TrialState
 
 from helpers.tuning import study_of
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.signals import handled
 from sb3_stable_ppo.studies.storage import open_storage, requeue
 from sb3_stable_ppo.studies.study import (
     effective_trials,
@@ -93,6 +95,41 @@ def test_an_interruption_gives_the_trial_back_however_often(
     assert len(drawn) == times + 1
     assert len(set(drawn)) == 1
     assert {number: trial.state.name for number, trial in effective_trials(study).items()} == {0: "COMPLETE"}
+
+
+@pytest.mark.parametrize("moment", ["is made", "is claimed", "is trained", "is ended", "is enqueued again"])
+def test_a_trial_is_enqueued_again_whenever_the_signal_comes(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = {**Plan("stable_ppo", "CartPole-v1", {}, 1, (0,), 1, 1, False, tmp_path)._asdict(), **VERSIONS}
+    study = study_of(tmp_path, **{**plan, "folder": None})
+    journal = type(study._storage)
+
+    def signalled_after(cls: type, method: str, when: str) -> None:
+        original = getattr(cls, method)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            found = original(*args, **kwargs)
+            if when == moment:
+                signal.raise_signal(signal.SIGTERM)
+            return found
+
+        monkeypatch.setattr(cls, method, call)
+
+    def objective(_: Plan, trial: optuna.Trial) -> float:
+        trial.suggest_float("learning_rate", 1e-5, 5e-3, log=True)
+        signal.raise_signal(signal.SIGTERM)
+        return 1.0
+
+    monkeypatch.setattr(Plan, "objective", objective)
+    signalled_after(journal, "create_new_trial", "is made")
+    signalled_after(journal, "set_trial_user_attr", "is claimed")
+    signalled_after(journal, "set_trial_state_values", "is ended")
+    signalled_after(optuna.Study, "add_trial", "is enqueued again")
+    with handled(signal.SIGTERM), pytest.raises(KeyboardInterrupt):
+        work(str(tmp_path / "journal.log"), "s", tmp_path, 2, 60, "median", ())
+    assert {number: trial.state.name for number, trial in effective_trials(study).items()} == {0: "WAITING"}
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
 
 
 def test_a_worker_stops_when_trial_after_trial_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

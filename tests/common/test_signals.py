@@ -1,0 +1,38 @@
+"""A signal interrupts where it may, and is not forgotten where it may not."""
+
+import signal
+
+import pytest
+
+from sb3_stable_ppo.common.signals import handled, interruptions, was_interrupted
+
+
+def test_a_signal_that_is_put_off_is_raised_once_when_the_block_has_ended() -> None:
+    written: list[str] = []
+    with handled(signal.SIGTERM):
+        with pytest.raises(KeyboardInterrupt), interruptions(allowed=False):
+            written.append("before")
+            signal.raise_signal(signal.SIGTERM)
+            written.append("after")
+        assert was_interrupted()
+        with interruptions(allowed=True):
+            written.append("later")
+    assert written == ["before", "after", "later"]
+
+
+def test_a_block_within_may_be_interrupted() -> None:
+    with handled(signal.SIGTERM), interruptions(allowed=False):
+        with pytest.raises(KeyboardInterrupt), interruptions(allowed=True):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # put off again
+        with pytest.raises(KeyboardInterrupt), interruptions(allowed=True):
+            pytest.fail("the signal came before")
+
+
+def test_an_error_within_stands_before_the_signal() -> None:
+    with handled(signal.SIGTERM):
+        with pytest.raises(ValueError, match="first"), interruptions(allowed=False):
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError("first")
+        with pytest.raises(KeyboardInterrupt), interruptions(allowed=True):
+            pytest.fail("the signal came before")
