@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from statistics import mean
@@ -73,6 +75,8 @@ class Watch(BaseCallback):
             names = [*(f"train/{name}" for name in LOGGED), "norm/commit_kl", "norm/first_ratio_error"]
             found = {name.partition("/")[2]: float(f"{logged[name]:.4g}") for name in names if name in logged}
             self.updates.append({"step": self.num_timesteps, **found})
+            last = mean([game[1] for game in self.games[-30:]] or [math.nan])
+            print(f"{self.num_timesteps:,} steps, last 30 games {last:.1f}", found, file=sys.stderr, flush=True)
         if self.num_timesteps >= self._next_check:
             self._next_check += CHECK_EVERY
             if mean([game[1] for game in self.games[-30:]] or [-21]) >= WORTH_A_CHECK:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         StableRecurrentMultiInputPolicy as StableRecurrentMultiInputPolicy,
         StableRecurrentPongPolicy as StableRecurrentPongPolicy,
     )
+    from sb3_stable_ppo.policies.value_norm_learning import ValueNormCallback as ValueNormCallback
     from sb3_stable_ppo.schedules.callback import LRSchedulerCallback as LRSchedulerCallback
     from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR as KLAdaptiveLR
     from sb3_stable_ppo.schedules.learning_rate import (
@@ -74,6 +75,7 @@ else:
                 "StableRecurrentMultiInputPolicy",
                 "StableRecurrentPongPolicy",
             ],
+            "policies.value_norm_learning": ["ValueNormCallback"],
             "schedules.callback": ["LRSchedulerCallback"],
             "schedules.kl_adaptive": ["KLAdaptiveLR"],
             "schedules.learning_rate": ["CosineLR", "LinearLR", "StepLR", "WarmupLR"],

@@ -30,6 +30,7 @@ STANDS_BEFORE: dict[str, tuple[type, ...]] = {
     "BatchNormStatistics": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
     "CountsUpdates": (PPO, MaskablePPO, RecurrentPPO),
     "GuardMixin": (PPO, MaskablePPO, RecurrentPPO),
+    "NormalizesValues": (PPO, MaskablePPO, RecurrentPPO),
     "StablePolicyMixin": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
 }
 """Mixins: the classes whose methods they override, which their own bases do not tell."""
@@ -93,12 +94,15 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "read_hyperparameters": "self",
         "setup_experiment": "self",
     },
+    "NormalizedFlattenExtractor": {"forward": "self, observations"},
+    "NormalizesValues": {"train": "self"},
     "StablePolicyMixin": {
         "_build": "self, lr_schedule",
         "_build_mlp_extractor": "self",
         "_get_constructor_parameters": "self",
         "extract_features": "self, obs, features_extractor",
         "forward": "self, obs, deterministic",
+        "set_training_mode": "self, mode",
     },
     "StableRecurrentMixin": {"_get_constructor_parameters": "self"},
     "TorchRolloutBuffer": {
@@ -107,6 +111,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "reset": "self",
     },
     "TrialManager": {"create_callbacks": "self"},
+    "ValueNormCallback": {"_on_rollout_end": "self", "_on_step": "self", "_on_training_start": "self"},
 }
 """By class of ours and method, the parameters that upstream's method has (of the first class that it stands before)."""
 

@@ -17,11 +17,12 @@ from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
 from sb3_stable_ppo.guards.mixin import GuardMixin
 from sb3_stable_ppo.policies import classes as policies
 from sb3_stable_ppo.policies.classes import own_form
+from sb3_stable_ppo.policies.value_norm_learning import NormalizesValues
 from sb3_stable_ppo.schedules.update_counter import CountsUpdates
 
 
 @public
-class StableMaskablePPO(CountsUpdates, GuardMixin, MaskablePPO):
+class StableMaskablePPO(CountsUpdates, NormalizesValues, GuardMixin, MaskablePPO):
     """
     sb3-contrib's MaskablePPO, guarded as :class:`~sb3_stable_ppo.StablePPO`. All arguments but ``guards`` are
     sb3-contrib's, with its defaults.

@@ -16,11 +16,12 @@ from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
 from sb3_stable_ppo.guards.mixin import GuardMixin
 from sb3_stable_ppo.policies import classes as policies
 from sb3_stable_ppo.policies.classes import own_form
+from sb3_stable_ppo.policies.value_norm_learning import NormalizesValues
 from sb3_stable_ppo.schedules.update_counter import CountsUpdates
 
 
 @public
-class StablePPO(CountsUpdates, GuardMixin, PPO):
+class StablePPO(CountsUpdates, NormalizesValues, GuardMixin, PPO):
     """
     SB3's PPO with the guards of :class:`~sb3_stable_ppo.guards.mixin.GuardMixin` and schedules that count updates.
     All arguments but ``guards`` are SB3's, with SB3's defaults.

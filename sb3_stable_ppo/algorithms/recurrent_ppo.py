@@ -16,11 +16,12 @@ from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
 from sb3_stable_ppo.guards.mixin import GuardMixin
 from sb3_stable_ppo.policies import classes as policies
 from sb3_stable_ppo.policies.classes import own_form
+from sb3_stable_ppo.policies.value_norm_learning import NormalizesValues
 from sb3_stable_ppo.schedules.update_counter import CountsUpdates
 
 
 @public
-class StableRecurrentPPO(CountsUpdates, GuardMixin, RecurrentPPO):
+class StableRecurrentPPO(CountsUpdates, NormalizesValues, GuardMixin, RecurrentPPO):
     """
     sb3-contrib's RecurrentPPO, guarded as :class:`~sb3_stable_ppo.StablePPO`. All arguments but ``guards`` are
     sb3-contrib's, with its defaults.

@@ -1,5 +1,5 @@
 """
-BatchNorm's statistics before the first update: those of the first rollout, in place of mean 0 and variance 1.
+Running statistics before the first update: those of the first rollout, in place of mean 0 and variance 1.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import torch as th
 from torch import nn
 
 from sb3_stable_ppo.metrics.layers import BatchNorm
+from sb3_stable_ppo.policies.input_norm import RunningInputNorm
 from sb3_stable_ppo.policies.running_batch_norm import pool
 
 
-def batch_norms(module: nn.Module) -> tuple[nn.Module, ...]:
-    """The BatchNorm layers within ``module``."""
-    return tuple(child for child in module.modules() if isinstance(child, BatchNorm))
+def norms_with_statistics(module: nn.Module) -> tuple[nn.Module, ...]:
+    """The layers within ``module`` whose statistics are learnt: BatchNorms, and those of observations."""
+    return tuple(child for child in module.modules() if isinstance(child, (*BatchNorm, RunningInputNorm)))
 
 
 def _take_in(norm: nn.Module, args: tuple[th.Tensor, ...]) -> None:
     """Forward pre-hook: the running statistics become those of all batches so far, the coming one included."""
-    assert isinstance(norm, BatchNorm)
+    assert isinstance(norm, (*BatchNorm, RunningInputNorm))
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
@@ -33,7 +34,7 @@ def _take_in(norm: nn.Module, args: tuple[th.Tensor, ...]) -> None:
 @contextmanager
 def calibrating(norms: Sequence[nn.Module]) -> Iterator[None]:
     """
-    Within this context each BatchNorm takes a batch into its statistics before it normalises that batch; all batches
+    Within this context each norm takes a batch into its statistics before it normalises that batch; all batches
     count the same, as if they were one. No random number is drawn, and it works in eval mode.
 
     :param norms: the layers to calibrate
@@ -47,6 +48,6 @@ def calibrating(norms: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def untracked(norm: nn.Module) -> bool:
-    """Whether a BatchNorm has seen no batch yet: its statistics are still mean 0, variance 1."""
-    assert isinstance(norm, BatchNorm)
+    """Whether a norm has seen no batch yet: its statistics are still mean 0, variance 1."""
+    assert isinstance(norm, (*BatchNorm, RunningInputNorm))
     return norm.num_batches_tracked is not None and int(norm.num_batches_tracked) == 0

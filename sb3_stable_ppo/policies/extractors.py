@@ -14,9 +14,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtr
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
+from sb3_stable_ppo.common.checks import one_of
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.execution import FastModule
 from sb3_stable_ppo.policies.blocks import BlockConfig
+from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NO_VECTOR, flatten, is_vector_space
 
 NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel and stride of each convolution (Mnih et al., 2015)."""
@@ -127,8 +129,9 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
     :param normalized_image: the images are scaled already
     :param fast_path_config: how the layers run; None: as any module's
     :param norm_hidden: the norm of each image's linear layer: ``none``, ``layer`` or ``batch``
+    :param norm_input: ``running``: vectors are normalised (:class:`RunningInputNorm`); ``none``: as they are
     :param block_options: the options of :class:`BlockConfig`
-    :raises ValueError: for observations that are no Dict, or an unknown word
+    :raises ValueError: for observations that are no Dict, an unknown word, or ``running`` without a vector
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
         normalized_image: bool = False,
         fast_path_config: FastPathConfig | None = None,
         norm_hidden: str = "none",
+        norm_input: str = "none",
         **block_options: Any,
     ) -> None:
         if not isinstance(observation_space, spaces.Dict):
@@ -147,6 +151,9 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
             )
         # an unknown word is an error with no image too
         BlockConfig(**block_options), BlockConfig(norm_hidden)
+        normalises = one_of(norm_input, INPUT_NORMS, "norm_input") == "running"
+        if normalises and not any(is_vector_space(space, normalized_image) for space in observation_space.values()):
+            raise ValueError(NO_VECTOR.format(observation_space))
         extractors: dict[str, nn.Module] = {}
         total = 0
         for key, space in observation_space.spaces.items():
@@ -155,7 +162,7 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
                 extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, fast_path_config, **options)
                 total += cnn_output_dim
             else:
-                extractors[key] = nn.Flatten()
+                extractors[key] = flatten(space, normalises)
                 total += get_flattened_obs_dim(space)
         super().__init__(observation_space, total)
         self.extractors = nn.ModuleDict(extractors)

@@ -27,7 +27,10 @@ from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
 from sb3_stable_ppo.policies.blocks import NORMS, BlockConfig
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
+from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NormalizedFlattenExtractor, RunningInputNorm
 from sb3_stable_ppo.policies.statistics import BatchNormStatistics
+from sb3_stable_ppo.policies.value_norm import VALUE_NORMS, NormalizedValue
+from sb3_stable_ppo.policies.value_norm_learning import warn_if_untold
 
 NetArch = list[int] | dict[str, list[int]]
 
@@ -50,6 +53,11 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
     :param norm: ``batch``, ``layer`` or ``none``; None: the policy's default
     :param norm_hidden: the same of the hidden layers behind convolutions; None: ``none`` in ``StablePongPolicy`` and
         ``StableCnnPolicy``, else ``norm``
+    :param norm_input: ``running``: observations that are vectors are normalised by the mean and variance of all
+        rollouts so far, within plus and minus 10, as ``VecNormalize`` does outside; ``none``: they come as they are
+    :param norm_value: ``running``: the critic's last layer learns ``(return - mean) / std``
+        (:class:`~sb3_stable_ppo.policies.value_norm.NormalizedValue`); needs ``StablePPO`` or its siblings, or
+        ``ValueNormCallback``; ``none``: it learns returns as they are
     :param norm_position: ``before`` or ``after`` the activation; None: the norm's own place
     :param activation: ``leaky_relu`` (the default), ``relu``, ``elu``, ``gelu``, ``silu``, ``tanh``, or a module class
     :param activation_fn: the same by SB3's name: ``nn.ReLU``, ``nn.Mish``, a class of your own
@@ -81,6 +89,8 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
     block_config: BlockConfig
     fast_path_config: FastPathConfig
     norm_hidden: str
+    norm_input: str
+    norm_value: str
     init_gain: float
 
     def __init__(
@@ -91,6 +101,8 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
         *,
         norm: str | None = None,
         norm_hidden: str | None = None,
+        norm_input: str = "none",
+        norm_value: str = "none",
         norm_position: str | None = None,
         activation: str | ActivationFn | None = None,
         activation_fn: str | ActivationFn | None = None,
@@ -119,7 +131,7 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
         )
         norm_of_hidden = one_of(norm_hidden or self.default_norm_hidden or block_config.norm, NORMS, "norm_hidden")
         fast_path_config = FastPathConfig(memory_format, precision, compile)
-        extractor_class = features_extractor_class or self.default_extractor
+        extractor_class = self._extractor_class(features_extractor_class, one_of(norm_input, INPUT_NORMS, "norm_input"))
         if issubclass(extractor_class, (StableCNN, StableCombinedExtractor)):
             features_extractor_kwargs = {
                 **(self.default_extractor_kwargs if extractor_class is self.default_extractor else {}),
@@ -130,11 +142,15 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
                 **asdict(block_config),
                 **(features_extractor_kwargs or {}),
             }
+            if issubclass(extractor_class, StableCombinedExtractor):
+                features_extractor_kwargs["norm_input"] = norm_input
             features_extractor_kwargs.pop("speed", None)  # what version 0.1.0 saved, see _get_constructor_parameters
         # Kept out of nn.Module's attributes until its __init__ has run, which is where SB3 calls _build.
         self.__dict__.update(
             block_config=block_config,
             norm_hidden=norm_of_hidden,
+            norm_input=norm_input,
+            norm_value=one_of(norm_value, VALUE_NORMS, "norm_value"),
             fast_path_config=fast_path_config,
             init_gain=number(init_gain, "init_gain", high=100.0),
         )
@@ -148,6 +164,22 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
             features_extractor_kwargs=features_extractor_kwargs,
             optimizer_kwargs=_with_eps(optimizer_kwargs, kwargs.get("optimizer_class", th.optim.Adam)),
             **kwargs,
+        )
+
+    def _extractor_class(
+        self, given: type[BaseFeaturesExtractor] | None, norm_input: str
+    ) -> type[BaseFeaturesExtractor]:
+        """
+        :raises ValueError: if only an extractor of the user's own sees what is to be normalised, or it is an image
+        """
+        chosen = given or self.default_extractor
+        if norm_input == "none" or issubclass(chosen, (StableCombinedExtractor, NormalizedFlattenExtractor)):
+            return chosen
+        if chosen is FlattenExtractor:
+            return NormalizedFlattenExtractor
+        raise ValueError(
+            f"norm_input='running' normalises vectors, and {chosen.__name__} is not one of our extractors for them. "
+            "Leave norm_input out, and normalise in the extractor; images are divided by 255 in any case."
         )
 
     def _check_keywords(self, given: Iterable[str]) -> None:
@@ -176,7 +208,10 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
             for module, gain in self._init_gains().items():
                 for child in module.modules():
                     self.init_weights(child, gain)
-        self._find_norms(*(child for child in self.modules() if isinstance(child, (StableCNN, StableMlpExtractor))))
+        if self.norm_value == "running":
+            self.value_net = NormalizedValue.of(self.value_net)
+        own = (StableCNN, StableMlpExtractor, RunningInputNorm)
+        self._find_norms(*(child for child in self.modules() if isinstance(child, own)))
         for child in self.modules():  # after the init, which cannot fill weights that lie otherwise
             if isinstance(child, StableCNN):
                 self.fast_path_config.lay_out(child)
@@ -215,6 +250,11 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
             stack.enter_context(self._learning_statistics())
             return super().forward(obs, *args, **kwargs)
 
+    def set_training_mode(self, mode: bool) -> None:
+        if mode and isinstance(self.value_net, NormalizedValue):
+            warn_if_untold(self.value_net)
+        super().set_training_mode(mode)
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """SB3's, for ``BasePolicy.save``: our options as ``__init__`` takes them, the activation as its word."""
         data = super()._get_constructor_parameters()
@@ -226,6 +266,8 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
             **asdict(self.block_config),
             **asdict(self.fast_path_config),
             norm_hidden=self.norm_hidden,
+            norm_input=self.norm_input,
+            norm_value=self.norm_value,
             init_gain=self.init_gain,
             share_features_extractor=self.share_features_extractor,
         )

@@ -24,12 +24,10 @@ GATHERED = ("gathered_mean", "gathered_var", "gathered_batches", "is_due")
 """The buffers that torch's BatchNorm does not have."""
 
 
-class RunningBatchNorm(nn.modules.batchnorm._BatchNorm):
+class RunningNorm(nn.Module):
     """
-    Mixin for torch's BatchNorms. The gathered moments are buffers: they are saved, loaded, and undone with the weights.
-
-    :param num_features: channels of a convolution, or width of a linear layer
-    :param momentum: share of the gathered moments in the running statistics, once an update
+    Mixin for a layer that normalises by running statistics, in rollout and update alike. The gathered moments are
+    buffers: they are saved, loaded, and undone with the weights.
     """
 
     gathered_mean: th.Tensor
@@ -37,8 +35,8 @@ class RunningBatchNorm(nn.modules.batchnorm._BatchNorm):
     gathered_batches: th.Tensor
     is_due: th.Tensor
 
-    def __init__(self, num_features: int, momentum: float) -> None:
-        super().__init__(num_features, momentum=momentum)
+    def _gathers(self, num_features: int) -> None:
+        """To be called at the end of ``__init__``."""
         self.register_buffer("gathered_mean", th.zeros(num_features))
         self.register_buffer("gathered_var", th.zeros(num_features))
         self.register_buffer("gathered_batches", th.zeros((), dtype=th.long))
@@ -64,6 +62,32 @@ class RunningBatchNorm(nn.modules.batchnorm._BatchNorm):
         """
         Move the running statistics towards the gathered moments, and forget these.
 
+        :param scale: factor of the move
+        """
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Drop what was gathered."""
+        for name in GATHERED:
+            getattr(self, name).zero_()
+
+
+class RunningBatchNorm(RunningNorm, nn.modules.batchnorm._BatchNorm):
+    """
+    Mixin for torch's BatchNorms.
+
+    :param num_features: channels of a convolution, or width of a linear layer
+    :param momentum: share of the gathered moments in the running statistics, once an update
+    """
+
+    def __init__(self, num_features: int, momentum: float) -> None:
+        super().__init__(num_features, momentum=momentum)
+        self._gathers(num_features)
+
+    def move(self, scale: float = 1.0) -> None:
+        """
+        Move the running statistics towards the gathered moments, and forget these.
+
         :param scale: factor of ``momentum``
         """
         assert self.running_mean is not None
@@ -72,11 +96,6 @@ class RunningBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_mean.lerp_(self.gathered_mean, scale * self.momentum)
         self.running_var.lerp_(self.gathered_var, scale * self.momentum)
         self.forget()
-
-    def forget(self) -> None:
-        """Drop what was gathered."""
-        for name in GATHERED:
-            getattr(self, name).zero_()
 
     def become_batch_norm(self, momentum: float) -> None:
         """
@@ -115,14 +134,26 @@ def pool(mean: th.Tensor, var: th.Tensor, inputs: th.Tensor, weight: th.Tensor) 
     """
     batch = inputs.detach().float()
     dims = [dim for dim in range(batch.dim()) if dim != 1]
-    deviation = batch.mean(dims) - mean
-    pooled = (1 - weight) * var + weight * batch.var(dims, correction=0)
-    var.copy_(pooled + weight * (1 - weight) * deviation**2)
+    pool_moments(mean, var, batch.mean(dims), batch.var(dims, correction=0), weight)
+
+
+def pool_moments(mean: th.Tensor, var: th.Tensor, new_mean: th.Tensor, new_var: th.Tensor, weight: th.Tensor) -> None:
+    """
+    Pool the moments of new rows into those of the rows before, in place.
+
+    :param mean: any shape
+    :param var: biased, of the same shape
+    :param new_mean: of the same shape
+    :param new_var: biased, of the same shape
+    :param weight: share of the new rows; 1 leaves nothing of what was there
+    """
+    deviation = new_mean - mean
+    var.copy_((1 - weight) * var + weight * new_var + weight * (1 - weight) * deviation**2)
     mean.add_(weight * deviation)
 
 
 def _gather(norm: nn.Module, args: tuple[th.Tensor, ...]) -> None:
-    assert isinstance(norm, RunningBatchNorm)
+    assert isinstance(norm, RunningNorm)
     norm.gather(args[0])
 
 
@@ -131,7 +162,7 @@ def gathering(norms: Sequence[nn.Module]) -> Iterator[None]:
     """
     Within this context each norm takes what it normalises into its moments. No random number is drawn.
 
-    :param norms: :class:`RunningBatchNorm`, each
+    :param norms: :class:`RunningNorm`, each
     """
     handles = [norm.register_forward_pre_hook(_gather) for norm in norms]
     try:

@@ -1,6 +1,7 @@
 """
-When BatchNorm's statistics are learnt in the life of a policy: calibrated in the first rollout, gathered while it acts,
-moved after each update. It works under any algorithm of SB3 that sets train mode for updates alone.
+When running statistics, BatchNorm's and those of observations, are learnt in the life of a policy: calibrated in the
+first rollout, gathered while it acts, moved after each update. It works under any algorithm of SB3 that sets train mode
+for updates alone.
 """
 
 from __future__ import annotations
@@ -15,28 +16,28 @@ from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
 from sb3_stable_ppo.policies.blocks import MOMENTUM, BlockConfig
-from sb3_stable_ppo.policies.calibration import batch_norms, calibrating, untracked
-from sb3_stable_ppo.policies.running_batch_norm import GATHERED, RunningBatchNorm, gathering
+from sb3_stable_ppo.policies.calibration import calibrating, norms_with_statistics, untracked
+from sb3_stable_ppo.policies.running_batch_norm import GATHERED, RunningBatchNorm, RunningNorm, gathering
 
 GATHER_EVERY = 4
 """Every fourth step of a rollout is gathered for BatchNorm's statistics: steps that follow each other look alike."""
 
 
 class BatchNormStatistics(BasePolicy):
-    """Mixin for a policy: the statistics of its BatchNorms. :meth:`_find_norms` is called when they have been built."""
+    """Mixin for a policy: the statistics of its norms. :meth:`_find_norms` is called when they have been built."""
 
     block_config: BlockConfig
-    running_norms: tuple[RunningBatchNorm, ...]
+    running_norms: tuple[RunningNorm, ...]
     """The norms whose running statistics move after each update."""
 
     def _find_norms(self, *networks: nn.Module) -> None:
         """
         :param networks: of ours; what a features extractor of the user's own does with its norms is its business
         """
-        self._batch_norms = tuple(dict.fromkeys(norm for network in networks for norm in batch_norms(network)))
-        self.running_norms = tuple(norm for norm in self._batch_norms if isinstance(norm, RunningBatchNorm))
+        self._norms = tuple(dict.fromkeys(norm for network in networks for norm in norms_with_statistics(network)))
+        self.running_norms = tuple(norm for norm in self._norms if isinstance(norm, RunningNorm))
         self._acting_steps = 0
-        self._calibrates = bool(self._batch_norms)
+        self._calibrates = bool(self._norms)
 
     @contextmanager
     def _learning_statistics(self) -> Iterator[None]:
@@ -46,10 +47,10 @@ class BatchNormStatistics(BasePolicy):
         with. (From its first batch alone it would not do: a few frames just after the reset hardly differ, and what
         comes later is then divided by next to nothing: docs/batchnorm.md.) Afterwards they are gathered.
         """
-        if self.training or not self._batch_norms:
+        if self.training or not self._norms:
             yield
         elif self._calibrates:
-            with calibrating(self._batch_norms):
+            with calibrating(self._norms):
                 yield
         else:
             norms = self.running_norms if self._acting_steps % GATHER_EVERY == 0 else ()
@@ -65,7 +66,7 @@ class BatchNormStatistics(BasePolicy):
 
     def move_statistics(self, scale: float = 1.0) -> None:
         """
-        After an update, move the running statistics of each :class:`RunningBatchNorm` towards those of the rollout;
+        After an update, move the running statistics of each :class:`RunningNorm` towards those of the rollout;
         otherwise do nothing.
 
         :param scale: factor of ``norm_momentum``
@@ -92,12 +93,13 @@ class BatchNormStatistics(BasePolicy):
         if self.running_norms and has and not gathers:
             self._use_batch_statistics()
         result = super().load_state_dict(state_dict, *args, **kwargs)
-        self._calibrates = any(untracked(norm) for norm in self._batch_norms)
+        self._calibrates = any(untracked(norm) for norm in self._norms)
         return result
 
     def _use_batch_statistics(self) -> None:
         given = self.block_config.norm_momentum
         for norm in self.running_norms:
-            norm.become_batch_norm(MOMENTUM["batch"] if given is None else given)
-        self.running_norms = ()
+            if isinstance(norm, RunningBatchNorm):
+                norm.become_batch_norm(MOMENTUM["batch"] if given is None else given)
+        self.running_norms = tuple(norm for norm in self.running_norms if isinstance(norm, RunningNorm))
         self.block_config = replace(self.block_config, norm_statistics="batch")

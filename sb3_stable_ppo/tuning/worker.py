@@ -73,8 +73,8 @@ def work(
     n_startup_trials: int = STARTUP_TRIALS,
 ) -> None:
     """
-    Do one trial after the other, until the study has enough. A signal interrupts training alone, so that each trial that
-    was begun has ended and is enqueued again.
+    Do one trial after the other, until the study has enough. A signal interrupts training alone, so that each trial
+    that was begun has ended and is enqueued again.
 
     :param where: the storage
     :param name: of the study

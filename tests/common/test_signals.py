@@ -9,11 +9,16 @@ from sb3_stable_ppo.common.signals import handled, interruptions, was_interrupte
 
 def test_a_signal_that_is_put_off_is_raised_once_when_the_block_has_ended() -> None:
     written: list[str] = []
-    with handled(signal.SIGTERM):
-        with pytest.raises(KeyboardInterrupt), interruptions(allowed=False):
+
+    def write() -> None:
+        with interruptions(allowed=False):
             written.append("before")
             signal.raise_signal(signal.SIGTERM)
             written.append("after")
+
+    with handled(signal.SIGTERM):
+        with pytest.raises(KeyboardInterrupt):
+            write()
         assert was_interrupted()
         with interruptions(allowed=True):
             written.append("later")
@@ -30,9 +35,13 @@ def test_a_block_within_may_be_interrupted() -> None:
 
 
 def test_an_error_within_stands_before_the_signal() -> None:
-    with handled(signal.SIGTERM):
-        with pytest.raises(ValueError, match="first"), interruptions(allowed=False):
+    def fail() -> None:
+        with interruptions(allowed=False):
             signal.raise_signal(signal.SIGTERM)
             raise ValueError("first")
+
+    with handled(signal.SIGTERM):
+        with pytest.raises(ValueError, match="first"):
+            fail()
         with pytest.raises(KeyboardInterrupt), interruptions(allowed=True):
             pytest.fail("the signal came before")

@@ -17,7 +17,7 @@ from helpers.envs import SceneEnv, make_cartpole, make_pong
 from helpers.processes import run_python
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo import StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy, StablePongPolicy, StablePPO
-from sb3_stable_ppo.policies.calibration import batch_norms
+from sb3_stable_ppo.policies.calibration import norms_with_statistics
 from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm2d
 
 FRAMES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -86,7 +86,7 @@ def test_pong_policy_has_an_actor_and_a_critic_of_512_units_each() -> None:
     ]
     assert built.mlp_extractor.value_net[0].out_features == 512
     assert built.action_net.in_features == built.value_net.in_features == 512
-    assert {type(norm) for norm in batch_norms(built)} == {RunningBatchNorm2d}
+    assert {type(norm) for norm in norms_with_statistics(built)} == {RunningBatchNorm2d}
 
 
 def test_cnn_policy_has_one_trunk_and_as_many_weights_as_stock() -> None:
@@ -179,7 +179,7 @@ def test_every_policy_trains_under_stock_algorithms(algorithm: type, policy: typ
 
 def test_the_first_rollout_calibrates_batch_norm_and_the_update_ends_it() -> None:
     model = PPO(StablePongPolicy, make_pong(), n_steps=8, batch_size=16, n_epochs=1, seed=0)
-    norms = batch_norms(model.policy)
+    norms = norms_with_statistics(model.policy)
     seen: list[list[int]] = []
     forward = model.policy.forward
 
@@ -247,19 +247,21 @@ def test_predict_and_evaluate_actions_never_calibrate() -> None:
     frames = th.zeros(2, 4, 84, 84, dtype=th.uint8)
     built.predict(np.zeros((2, 4, 84, 84), np.uint8))
     built.evaluate_actions(frames, th.zeros(2))
-    assert [int(norm.num_batches_tracked) for norm in batch_norms(built)] == [0, 0, 0]
+    assert [int(norm.num_batches_tracked) for norm in norms_with_statistics(built)] == [0, 0, 0]
     built(frames)
-    assert [int(norm.num_batches_tracked) for norm in batch_norms(built)] == [1, 1, 1]
+    assert [int(norm.num_batches_tracked) for norm in norms_with_statistics(built)] == [1, 1, 1]
 
 
 def test_a_trained_policy_is_not_calibrated_again_after_load(tmp_path: Path) -> None:
     model = PPO(StablePongPolicy, make_pong(), n_steps=8, batch_size=8, n_epochs=1, seed=0).learn(16)
     model.save(tmp_path / "model")
     loaded = PPO.load(tmp_path / "model", env=make_pong())
-    statistics = [norm.running_mean.clone() for norm in batch_norms(loaded.policy)]
+    statistics = [norm.running_mean.clone() for norm in norms_with_statistics(loaded.policy)]
     loaded.policy.set_training_mode(False)
     loaded.policy(th.zeros(2, 4, 84, 84, dtype=th.uint8))
-    assert all(th.equal(a, n.running_mean) for a, n in zip(statistics, batch_norms(loaded.policy), strict=True))
+    assert all(
+        th.equal(a, n.running_mean) for a, n in zip(statistics, norms_with_statistics(loaded.policy), strict=True)
+    )
 
 
 def test_calibration_adds_no_key_to_the_state_dict_and_draws_no_random_number() -> None:

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from torch import nn
 
 from sb3_stable_ppo.policies.blocks import BlockConfig
-from sb3_stable_ppo.policies.calibration import batch_norms, calibrating, untracked
+from sb3_stable_ppo.policies.calibration import calibrating, norms_with_statistics, untracked
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, conv_output_size
 
 FRAMES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -135,9 +135,9 @@ def test_calibration_leaves_no_hook_after_an_error() -> None:
 
 def test_a_new_batch_norm_is_untracked_until_a_batch_has_passed() -> None:
     cnn = StableCNN(FRAMES, norm="batch")
-    assert all(untracked(norm) for norm in batch_norms(cnn))
+    assert all(untracked(norm) for norm in norms_with_statistics(cnn))
     cnn(th.rand(2, 4, 84, 84))
-    assert not any(untracked(norm) for norm in batch_norms(cnn))
+    assert not any(untracked(norm) for norm in norms_with_statistics(cnn))
 
 
 def test_numbers_that_yaml_reads_as_strings_are_numbers() -> None:

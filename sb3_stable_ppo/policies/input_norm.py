@@ -1,0 +1,99 @@
+"""
+Vectors of observations, normalised within the policy by the mean and the variance of all rollouts so far.
+
+SB3's ``VecNormalize`` does it in the env, so its statistics are a file of their own, which an evaluation and whoever
+loads the model must not forget. Here they are buffers of the policy. They move once an update, before the next rollout
+acts, so that a rollout and the update from it see the same numbers.
+"""
+
+from __future__ import annotations
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import nn
+
+from sb3_stable_ppo.policies.running_batch_norm import RunningNorm, pool_moments
+
+INPUT_NORMS = ("none", "running")
+NO_VECTOR = "norm_input='running' normalises vectors (Box), and there is none in {}. Leave norm_input out."
+CLIP = 10.0
+"""Bound of a normalised observation, as VecNormalize's ``clip_obs``."""
+
+
+class RunningInputNorm(RunningNorm):
+    """
+    ``(x - running_mean) / sqrt(running_var + eps)``, within plus and minus 10.
+
+    :param num_features: width of the observations
+    :param eps: keeps what never varies from being divided by zero, as VecNormalize's ``epsilon``
+    """
+
+    running_mean: th.Tensor
+    running_var: th.Tensor
+    num_batches_tracked: th.Tensor
+    rollouts: th.Tensor
+
+    def __init__(self, num_features: int, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("running_mean", th.zeros(num_features))
+        self.register_buffer("running_var", th.ones(num_features))
+        self.register_buffer("num_batches_tracked", th.zeros((), dtype=th.long))  # as torch's BatchNorm has it
+        self.register_buffer("rollouts", th.ones((), dtype=th.long))  # the first is that of the calibration
+        self._gathers(num_features)
+
+    def move(self, scale: float = 1.0) -> None:
+        """
+        Take the gathered rollout into the statistics: every rollout so far counts the same.
+
+        :param scale: factor of its share
+        """
+        self.rollouts.add_(1)
+        moments = (self.running_mean, self.running_var, self.gathered_mean, self.gathered_var)
+        pool_moments(*moments, weight=scale / self.rollouts)
+        self.forget()
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        normalised = (inputs - self.running_mean) * th.rsqrt(self.running_var + self.eps)
+        return normalised.clamp(-CLIP, CLIP)
+
+
+class NormalizedFlattenExtractor(FlattenExtractor):
+    """
+    SB3's ``FlattenExtractor`` with a :class:`RunningInputNorm` behind it.
+
+    :param observation_space: a Box
+    :raises ValueError: for other observations, which have no mean
+    """
+
+    def __init__(self, observation_space: spaces.Space[object]) -> None:
+        if not is_vector_space(observation_space):
+            raise ValueError(NO_VECTOR.format(observation_space))
+        super().__init__(observation_space)
+        self.norm = RunningInputNorm(self.features_dim)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        normalised: th.Tensor = self.norm(super().forward(observations))
+        return normalised
+
+
+def is_vector_space(space: spaces.Space[object], normalized_image: bool = False) -> bool:
+    """
+    :param space: of an observation, or of one key of a Dict
+    :param normalized_image: whether images are scaled already
+    :return: whether it is a Box that is no image
+    """
+    return isinstance(space, spaces.Box) and not is_image_space(space, normalized_image=normalized_image)
+
+
+def flatten(space: spaces.Space[object], normalises: bool) -> nn.Module:
+    """
+    :param space: of one key of a Dict, no image
+    :param normalises: whether its vector is normalised; what is no Box never is
+    :return: what makes one vector of it
+    """
+    if normalises and is_vector_space(space):
+        return nn.Sequential(nn.Flatten(), RunningInputNorm(get_flattened_obs_dim(space)))
+    return nn.Flatten()

@@ -1,0 +1,167 @@
+"""Observations normalised within the policy: the arithmetic, when it moves, and which observations it takes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from sb3_contrib import MaskablePPO, RecurrentPPO
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import nn
+
+from helpers.envs import SceneEnv, make_cartpole
+from helpers.weights import assert_same
+from sb3_stable_ppo import (
+    StableCnnPolicy,
+    StableMaskableMlpPolicy,
+    StableMaskablePPO,
+    StableMlpPolicy,
+    StableMultiInputPolicy,
+    StablePPO,
+    StableRecurrentMlpPolicy,
+    StableRecurrentPPO,
+)
+from sb3_stable_ppo.policies.input_norm import CLIP, RunningInputNorm
+from sb3_stable_ppo.policies.running_batch_norm import gathering
+from sb3_stable_ppo.policies.statistics import GATHER_EVERY
+
+RUNNING: dict[str, Any] = {"norm_input": "running"}
+VECTOR, ACTIONS = spaces.Box(-1, 1, (4,)), spaces.Discrete(2)
+
+
+def model_of(algorithm: Any = StablePPO, policy: Any = StableMlpPolicy, env: Any = None, **options: Any) -> Any:
+    small = {} if algorithm is A2C else {"batch_size": 8, "n_epochs": 2}
+    options = {"n_steps": 16, "seed": 0, "policy_kwargs": RUNNING, **small, **options}
+    return algorithm(policy, make_cartpole() if env is None else env, **options)
+
+
+def input_norm(policy: Any) -> RunningInputNorm:
+    (found,) = {module for module in policy.modules() if isinstance(module, RunningInputNorm)}
+    return found
+
+
+def test_every_rollout_counts_the_same_and_the_moments_are_those_of_all_rows() -> None:
+    norm = RunningInputNorm(3)
+    rollouts = th.randn(4, 5, 6, 3, generator=th.Generator().manual_seed(1)) * 3 + 50
+    norm.running_mean.copy_(rollouts[0].flatten(0, 1).mean(0))  # as the calibration leaves them
+    norm.running_var.copy_(rollouts[0].flatten(0, 1).var(0, correction=0))
+    for rollout in rollouts[1:]:
+        with gathering([norm]):
+            for batch in rollout:
+                norm(batch)
+        norm.train(True)
+        norm.move()
+    rows = rollouts.flatten(0, 2).double()
+    th.testing.assert_close(norm.running_mean.double(), rows.mean(0), rtol=1e-6, atol=0)
+    th.testing.assert_close(norm.running_var.double(), rows.var(0, correction=0), rtol=1e-4, atol=0)
+
+
+def test_what_comes_out_is_normalised_and_bounded() -> None:
+    norm = RunningInputNorm(2)
+    norm.running_mean.copy_(th.tensor([1.0, -2.0]))
+    norm.running_var.copy_(th.tensor([4.0, 0.0]))  # the second never varied
+    out = norm(th.tensor([[5.0, -2.0], [1000.0, 7.0], [-1000.0, -7.0]]))
+    assert out.tolist() == [[2.0, 0.0], [CLIP, CLIP], [-CLIP, -CLIP]]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "policy"),
+    [
+        (PPO, StableMlpPolicy),
+        (A2C, StableMlpPolicy),
+        (StablePPO, StableMlpPolicy),
+        (MaskablePPO, StableMaskableMlpPolicy),
+        (StableMaskablePPO, StableMlpPolicy),
+        (RecurrentPPO, StableRecurrentMlpPolicy),
+        (StableRecurrentPPO, StableMlpPolicy),
+    ],
+)
+def test_under_every_algorithm_the_statistics_are_those_of_what_the_policy_acted_on(
+    algorithm: Any, policy: Any
+) -> None:
+    model = model_of(algorithm, policy)
+    norm, seen = input_norm(model.policy), []
+    forward = model.policy.forward
+
+    def watched(obs: th.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.append(obs.clone())
+        return forward(obs, *args, **kwargs)
+
+    model.policy.forward = watched
+    model.learn(2 * 32, **({"use_masking": False} if issubclass(algorithm, MaskablePPO) else {}))
+    model.policy.set_training_mode(False)  # a stock algorithm leaves the last move to what acts next
+    first, second = th.cat(seen[:16]), th.cat(seen[16:][::GATHER_EVERY])
+    expected = (first.mean(0) + second.mean(0)) / 2
+    th.testing.assert_close(norm.running_mean, expected)
+    assert int(norm.rollouts) == 2
+
+
+def test_a_rollout_and_its_update_see_the_same_numbers() -> None:
+    model = model_of(n_steps=64, batch_size=32).learn(3 * 128)
+    assert 0 < model.logger.name_to_value["norm/first_ratio_error"] < 1e-5
+    assert model.logger.name_to_value["norm/commit_kl"] > 0
+
+
+def test_a_loaded_model_acts_as_the_saved_one_without_a_second_file(tmp_path: Path) -> None:
+    model = model_of().learn(96)
+    model.save(tmp_path / "model")
+    loaded = StablePPO.load(tmp_path / "model")
+    assert_same(loaded.policy.state_dict(), model.policy.state_dict(), "policy")
+    rows = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert np.array_equal(model.predict(rows, deterministic=True)[0], loaded.predict(rows, deterministic=True)[0])
+    model.policy.save(str(tmp_path / "policy.pth"))
+    alone = StableMlpPolicy.load(str(tmp_path / "policy.pth"))
+    assert_same(alone.state_dict(), model.policy.state_dict(), "policy")
+
+
+def test_of_a_dict_the_vectors_are_normalised_and_the_images_are_not() -> None:
+    from stable_baselines3.common.env_util import make_vec_env
+
+    model = model_of(PPO, StableMultiInputPolicy, make_vec_env(SceneEnv, 2, seed=0)).learn(64)
+    extractors = model.policy.features_extractor.extractors
+    assert isinstance(extractors["speed"][1], RunningInputNorm)
+    assert extractors["speed"][1].running_var.shape == (2,)
+    assert not any(isinstance(module, RunningInputNorm) for module in extractors["camera"].modules())
+
+
+def test_extractors_of_their_own_for_actor_and_critic_are_both_normalised() -> None:
+    model = model_of(policy_kwargs={**RUNNING, "share_features_extractor": False}).learn(64)
+    actor, critic = model.policy.pi_features_extractor.norm, model.policy.vf_features_extractor.norm
+    assert actor is not critic
+    assert_same(actor.state_dict(), critic.state_dict(), "norm")
+
+
+def test_by_default_nothing_is_normalised_and_the_extractor_is_sb3s_own() -> None:
+    policy = model_of(policy_kwargs={}).policy
+    assert type(policy.features_extractor) is FlattenExtractor
+    assert not [name for name in policy.state_dict() if "running_mean" in name]
+
+
+class Own(FlattenExtractor):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("policy", "space", "options", "complaint"),
+    [
+        (StableMlpPolicy, VECTOR, {"norm_input": "batch"}, "Unknown norm_input 'batch': choose one of none, running"),
+        (StableMlpPolicy, spaces.Discrete(5), RUNNING, r"there is none in Discrete\(5\)\. Leave norm_input out"),
+        (StableMlpPolicy, VECTOR, {**RUNNING, "features_extractor_class": Own}, "Own is not one of our extractors"),
+        (StableCnnPolicy, spaces.Box(0, 255, (3, 40, 40), np.uint8), RUNNING, "images are divided by 255"),
+        (StableMultiInputPolicy, spaces.Dict(a=spaces.Discrete(3)), RUNNING, "there is none in Dict"),
+    ],
+)
+def test_what_cannot_be_normalised_is_one_clear_error(
+    policy: Any, space: spaces.Space[Any], options: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        policy(space, ACTIONS, lambda _: 1e-4, **options)
+
+
+def test_a_key_that_is_no_box_comes_as_it_is() -> None:
+    space = spaces.Dict(place=spaces.Discrete(3), speed=VECTOR)
+    policy = StableMultiInputPolicy(space, ACTIONS, lambda _: 1e-4, **RUNNING)
+    assert isinstance(policy.features_extractor.extractors["place"], nn.Flatten)
