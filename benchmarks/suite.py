@@ -26,12 +26,15 @@ import numpy as np
 import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+import sb3_stable_ppo
 from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
 from pong import make_pong
 from record import finished, is_done, record
-from sb3_stable_ppo import StablePongPolicy, StablePPO
+from sb3_stable_ppo import StablePPO
 from sb3_stable_ppo.envs import make_atari_vec_env
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
 from sb3_stable_ppo.probes import ActivationProbe
@@ -50,13 +53,13 @@ SMOKE: dict[str, Any] = {"settings": "batch", "seed": 0, "steps": 2048}
 class Watch(BaseCallback):
     """Games, updates and checks of a run; it draws no random number of the run's."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, checks: bool) -> None:
         super().__init__()
         self.games: list[list[float]] = []
         self.updates: list[dict[str, float]] = []
         self.checks: list[list[float]] = []
         self.seed, self.check_seconds, self._n_rollouts = seed, 0.0, 0
-        self._next_check = CHECK_EVERY
+        self._next_check: float = CHECK_EVERY if checks else math.inf
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
@@ -100,11 +103,21 @@ class Watch(BaseCallback):
         return float(scores)
 
 
-def build(settings: Settings, seed: int, n_envs: int) -> PPO:
+def make_env(settings: Settings, seed: int) -> VecEnv:
+    """The envs that settings are trained in; their Monitors report returns as they are."""
+    if settings.env == "ale":
+        return make_atari_vec_env(settings.env_id, settings.n_envs, seed)
+    if settings.env == "sb3":
+        return make_pong(seed, settings.n_envs)
+    env = make_vec_env(settings.env_id, settings.n_envs, seed)
+    return VecNormalize(env, gamma=settings.options["gamma"]) if settings.env == "normalized" else env
+
+
+def build(settings: Settings, seed: int) -> PPO:
     """A model as its settings say."""
-    env = make_atari_vec_env(GAME, n_envs, seed) if settings.env == "ale" else make_pong(seed, n_envs)
+    env = make_env(settings, seed)
     algorithm: Any = PPO if settings.algorithm == "PPO" else StablePPO
-    policy = StablePongPolicy if settings.policy == "StablePongPolicy" else settings.policy
+    policy = getattr(sb3_stable_ppo, settings.policy, settings.policy)
     return algorithm(policy, env, seed=seed, policy_kwargs=settings.policy_kwargs or None, **settings.options)
 
 
@@ -112,7 +125,7 @@ def run(settings: str, seed: int, steps: int) -> dict[str, Any]:
     """Train one, and tell what it came to."""
     th.set_num_threads(1)
     chosen = SETTINGS[settings]
-    model, watch, start = build(chosen, seed, chosen.n_envs), Watch(seed), time.perf_counter()
+    model, watch, start = build(chosen, seed), Watch(seed, chosen.env_id == GAME), time.perf_counter()
     model.learn(steps, callback=watch)
     seconds = time.perf_counter() - start - watch.check_seconds
     probe = ActivationProbe(model.policy)
@@ -142,11 +155,16 @@ def first_at(games: list[list[float]], mark: float, last: int = 30) -> int | Non
     return None
 
 
+def runs_of(env_id: str) -> list[dict[str, Any]]:
+    """The runs on record of an env."""
+    return [row for row in finished(NAME) if SETTINGS[row["cell"]["settings"]].env_id == env_id]
+
+
 def table() -> str:
-    """A row for each run on record."""
+    """A row for each run of Pong on record."""
     marks = (100_000, 200_000, 300_000, 400_000)
     lines = []
-    for row in sorted(finished(NAME), key=lambda row: (row["cell"]["settings"], row["cell"]["seed"])):
+    for row in sorted(runs_of(GAME), key=lambda row: (row["cell"]["settings"], row["cell"]["seed"])):
         cell, games = row["cell"], row["games"]
         returns = ["-" if step > cell["steps"] else f"{mean_return(games, step) or -21:.1f}" for step in marks]
         reached = [f"{step // 1000}k" if (step := first_at(games, mark)) else "-" for mark in (0, 10, 16)]

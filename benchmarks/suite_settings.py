@@ -31,14 +31,17 @@ FAST: dict[str, Any] = {
 @dataclass(frozen=True)
 class Settings:
     """
+    :param env_id: of the environment
     :param algorithm: ``StablePPO`` or ``PPO``
-    :param policy: ``StablePongPolicy``, or one of the names that SB3 knows
-    :param env: ``ale`` (ALE's vector env) or ``sb3`` (SB3's own wrappers)
+    :param policy: one of ours, or one of the names that SB3 knows
+    :param env: ``ale`` (ALE's vector env), ``sb3`` (SB3's own wrappers of Atari), ``vector`` (no Atari) or
+        ``normalized`` (the same in a VecNormalize)
     :param n_envs: games at a time
     :param policy_kwargs: of the policy
     :param options: further arguments of the algorithm
     """
 
+    env_id: str = "PongNoFrameskip-v4"
     algorithm: str = "StablePPO"
     policy: str = "StablePongPolicy"
     env: str = "ale"
@@ -56,6 +59,15 @@ class Settings:
 
 
 BATCH = Settings()
+# SB3's defaults but for the discount, which Pendulum needs below 0.99 (rl_zoo3 has 0.9)
+PENDULUM = Settings(
+    "Pendulum-v1",
+    policy="StableMlpPolicy",
+    env="vector",
+    n_envs=4,
+    policy_kwargs={},
+    options={"n_steps": 512, "gamma": 0.95},
+)
 SETTINGS: dict[str, Settings] = {
     "batch": BATCH,
     "batch, torch's way": BATCH.changed({"norm_statistics": "batch"}),
@@ -66,6 +78,12 @@ SETTINGS: dict[str, Settings] = {
     "batch before, minibatch 64": BATCH.changed({"norm_position": "before"}, batch_size=64),
     "batch before, minibatch 64, KL-adaptive": BATCH.changed(
         {"norm_position": "before"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
+    ),
+    "batch before, momentum 0.3, minibatch 64, KL-adaptive": BATCH.changed(
+        {"norm_position": "before", "norm_momentum": 0.3}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
+    ),
+    "batch, momentum 0.3, minibatch 64, KL-adaptive": BATCH.changed(
+        {"norm_momentum": 0.3}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
     ),
     "layer, minibatch 64, KL-adaptive": BATCH.changed(
         {"norm": "layer"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
@@ -80,5 +98,10 @@ SETTINGS: dict[str, Settings] = {
     "batch, rate 1e-4": BATCH.changed(learning_rate=1e-4),
     "batch, target_kl 0.02": BATCH.changed(target_kl=0.02),
     "PPO, our policy": replace(BATCH, algorithm="PPO"),
-    "PPO, CnnPolicy": Settings("PPO", "CnnPolicy", policy_kwargs={}, options=NUMBERS),
+    "PPO, CnnPolicy": Settings(algorithm="PPO", policy="CnnPolicy", policy_kwargs={}, options=NUMBERS),
+    "Pendulum": PENDULUM,
+    "Pendulum, norm_input": PENDULUM.changed({"norm_input": "running"}),
+    "Pendulum, norm_value": PENDULUM.changed({"norm_value": "running"}),
+    "Pendulum, both": PENDULUM.changed({"norm_input": "running", "norm_value": "running"}),
+    "Pendulum, VecNormalize": replace(PENDULUM, env="normalized"),
 }

@@ -17,7 +17,9 @@ from helpers.processes import ROOT
 BENCHMARKS = ROOT / "benchmarks"
 SHARED = {"command", "pong", "record", "suite_settings", "vitals"}
 """Modules that benchmarks import, which measure nothing by themselves."""
-NAMES = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - SHARED)
+FIGURES = "figures"
+"""Writes what ``suite`` has recorded into the docs, and measures nothing either."""
+NAMES = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - SHARED - {FIGURES})
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -93,7 +95,34 @@ def test_a_command_in_the_docs_is_understood(
 
 def test_every_benchmark_is_named_in_the_docs() -> None:
     named = {Path(command.split()[0]).stem for _, command in documented_commands()}
-    assert named == set(NAMES)
+    assert named == {*NAMES, FIGURES}
+
+
+def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("BENCHMARK_RESULTS", raising=False)
+    with pytest.raises(SystemExit, match="0"):
+        call(monkeypatch, FIGURES, "--check")
+    assert capsys.readouterr().out == "All pages say what is on record.\n"
+    marks = [name for page in PAGES for name in re.findall(r"<!-- figures: ([\w-]+) -->", page.read_text())]
+    assert sorted(marks) == ["pendulum", "pong", "pong-runs"]
+
+
+def test_figures_show_interquartile_means_with_intervals_from_three_seeds_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    figures = runpy.run_path(str(BENCHMARKS / "figures.py"))
+    assert figures["interval"]([1.0, 2.0]) == (1.5, 1.5, 1.5)
+    middle, low, high = figures["interval"]([0.0, 10.0, 11.0, 12.0, 100.0])
+    assert middle == pytest.approx(11.0)  # the means of the quarters below and above do not count
+    assert 0.0 <= low < middle < high <= 100.0
+    text = "a\n<!-- figures: b -->\nold\n<!-- end -->\nc <!-- figures: b -->"
+    assert (
+        figures["filled"](text, {"b": "new"}) == "a\n<!-- figures: b -->\n\nnew\n\n<!-- end -->\nc <!-- figures: b -->"
+    )
 
 
 def cells(line: str, labels: int) -> list[str]:
@@ -122,7 +151,6 @@ TABLES = [
     ("report_cost", "report.md", 1),
     ("storage_traffic", "tuning.md", 1),
     ("storage_traffic", "scaling.md", 2),
-    ("suite", "batchnorm.md", 2),
     ("throughput", "fast_path.md", 1),
 ]
 """Benchmark, page, and how many columns of words come first: the page says them in its own way."""

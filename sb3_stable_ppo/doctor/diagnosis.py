@@ -12,7 +12,6 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_stable_ppo.doctor.config_rules import check_config
@@ -20,11 +19,11 @@ from sb3_stable_ppo.doctor.findings import Diagnosis, Finding, conclude, finding
 from sb3_stable_ppo.doctor.remedies import BROKEN, DYING, IGNORES_THE_STATE, LOW_ENTROPY, REMEDIES
 from sb3_stable_ppo.health.alarms import Alarms
 from sb3_stable_ppo.health.figures import Figures, NotFinite, health_figures, inspect_policy
+from sb3_stable_ppo.health.learning import early_model, early_training, returns_of
 from sb3_stable_ppo.health.thresholds import (
     BALANCED,
     CONSTANT_POLICY,
     DORMANT_LAYER,
-    EARLY_STEPS,
     FALLING_RANK,
     FEW_INPUTS,
     GROWING_NORM,
@@ -65,8 +64,8 @@ def diagnose(model: BaseAlgorithm | BasePolicy, observations: Any, history: Iter
     past = [line for line in history if steps is None or line["step"] <= steps]
     inside = [*_layers(figures, probe), *_features(figures, probe)]
     findings += [*inside, *_past(past), *_acting(figures, steps, policy.action_space, inside)]
-    if not any(found.severity == "critical" for found in findings):
-        findings += _early(steps, policy.observation_space)
+    if not (isinstance(model, BasePolicy) or any(found.severity == "critical" for found in findings)):
+        findings += _early(model, past)
     return conclude(findings, figures)
 
 
@@ -179,10 +178,11 @@ def _past(history: Iterable[Figures]) -> Iterable[Finding]:
             yield finding(name, "critical", event.value, threshold, evidence, DYING)
 
 
-def _early(steps: int | None, observation_space: spaces.Space[Any]) -> Iterable[Finding]:
-    parts = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else [observation_space]
-    if steps is not None and steps < EARLY_STEPS and any(is_image_space(part) for part in parts):
-        evidence = (
-            f"{steps:,} steps are early for images: Pong stays near -20 until about {EARLY_STEPS:,}, healthy or not."
-        )
-        yield finding("early", "note", steps, EARLY_STEPS, evidence, "Train on; the layers live.")
+def _early(model: BaseAlgorithm, history: list[Figures]) -> Iterable[Finding]:
+    returns, explained_variance = returns_of(history)
+    if len(returns.steps):
+        evidence = early_training(returns, explained_variance)
+    else:
+        evidence = early_model([episode["r"] for episode in model.ep_info_buffer or ()])
+    if evidence is not None:
+        yield finding("early", "note", None, None, evidence, "Train on; the layers live.")

@@ -33,11 +33,12 @@ OF_THE_CALLER = {"self", "policy", "env", "device", "verbose", "stats_window_siz
 def known_algorithms() -> dict[str, type[BaseAlgorithm]]:
     """All algorithms by name; of two whose models look alike, the first is taken."""
     found = [
-        value
+        getattr(module, name)  # not vars(): ours are imported when they are first asked for
         for module in (stable_baselines3, sb3_contrib, algorithms)
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, BaseAlgorithm)
+        for name in dir(module)
+        if not name.startswith("__")
     ]
+    found = [value for value in found if inspect.isclass(value) and issubclass(value, BaseAlgorithm)]
     return {cls.__name__: cls for cls in found if cls.policy_aliases}
 
 

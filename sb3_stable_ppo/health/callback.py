@@ -25,6 +25,7 @@ from sb3_stable_ppo.health.budget import Budget
 from sb3_stable_ppo.health.figures import Figures, NotFinite, health_figures, inspect_policy
 from sb3_stable_ppo.health.interval import health_intervals, warn_of_short_interval
 from sb3_stable_ppo.health.last_healthy import LastHealthy
+from sb3_stable_ppo.health.learning import rollout_figures
 from sb3_stable_ppo.health.logger import log_figures, train_figures
 from sb3_stable_ppo.health.measurement import Measurement
 from sb3_stable_ppo.probes.activations import ActivationProbe
@@ -224,7 +225,12 @@ class HealthCallback(RunCallback):
 
     def _measure(self, measurement: Measurement) -> None:
         policy = self.model.policy
-        figures: Figures = {"layers": {}, "nonfinite": None, "train": train_figures(self.logger, self._on_policy)}
+        figures: Figures = {
+            "layers": {},
+            "nonfinite": None,
+            "train": train_figures(self.logger, self._on_policy),
+            "rollout": rollout_figures(self.model),
+        }
         try:
             seen = inspect_policy(policy, self.probe, measurement.observations, drift=measurement.thorough)
             figures.update(health_figures(policy, self.probe, seen, measurement.thorough))

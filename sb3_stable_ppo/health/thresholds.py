@@ -28,8 +28,6 @@ JUMPING_POLICY = 1.0
 
 FEW_INPUTS = 8
 """Observations of fewer numbers bound the rank of all that is made from them: their rank tells nothing."""
-EARLY_STEPS = 500_000
-"""Steps on images before which a return tells nothing: a healthy PPO stays near -20 on Pong until then."""
 
 VERDICTS = (
     "numerically broken",

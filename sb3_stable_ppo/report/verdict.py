@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_stable_ppo.health.learning import early_training, returns_of
 from sb3_stable_ppo.health.thresholds import (
     DARK,
-    EARLY_STEPS,
     GOOD_VERDICTS,
     OPEN_VERDICTS,
     VERDICT_OF,
@@ -18,7 +18,7 @@ from sb3_stable_ppo.health.thresholds import (
 )
 from sb3_stable_ppo.report.checks import NO, OPEN, SUSTAINED, YES
 from sb3_stable_ppo.runs.data import RunData
-from sb3_stable_ppo.runs.series import active_alarms, live_shares
+from sb3_stable_ppo.runs.series import EVALUATION, EXPLAINED, RETURN, active_alarms
 from sb3_stable_ppo.snapshots.timeline import Timeline
 
 
@@ -70,17 +70,18 @@ def verdict_of(run: RunData, timeline: Timeline) -> Verdict:
     if run.status == "failed":
         return Verdict("failed", str(run.facts.get("error") or "The run ended with an error."))
     if run.health:
-        good, early = _good(run, timeline)
+        good, early = _good(run)
         return Verdict(good, f"No alarm is raised at step {run.health[-1]['step']:,}.{early}")
     if timeline.layers:
-        good, early = _good(run, timeline)
+        good, early = _good(run)
         return Verdict(good, f"All convolutions are active in the last snapshot. (No HealthCallback was on.){early}")
     return Verdict("unknown", "Nothing tells of the network's inside: no HealthCallback, no snapshots.")
 
 
-def _good(run: RunData, timeline: Timeline) -> tuple[str, str]:
-    """``healthy``; or of a short run on images, as the doctor has it, ``early training`` and why."""
-    sees_images = bool(timeline.layers) or any("conv" in layer for layer in live_shares(run.health))
-    if sees_images and run.steps < EARLY_STEPS:
-        return "early training", f" {run.steps:,} steps are early for images: the return may tell nothing yet."
-    return "healthy", ""
+def _good(run: RunData) -> tuple[str, str]:
+    """``healthy``; or, as the doctor has it, ``early training``, and why the returns do not show yet that it learns."""
+    returns, explained_variance = returns_of(run.health)
+    for name in (RETURN, EVALUATION):  # of a run without HealthCallback, or of version 0.1.0
+        returns = returns if len(returns.steps) else run.curves.get(name, returns)
+    evidence = early_training(returns, run.curves.get(EXPLAINED, explained_variance))
+    return ("healthy", "") if evidence is None else ("early training", f" {evidence}")

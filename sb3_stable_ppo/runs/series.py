@@ -14,6 +14,8 @@ from sb3_stable_ppo.common.layer_names import is_critic_layer
 
 STEP, RETURN, EVALUATION = "time/total_timesteps", "rollout/ep_rew_mean", "eval/mean_reward"
 """SB3's names of the step, the mean return of the last episodes, and the return of evaluations."""
+EXPLAINED = "train/explained_variance"
+"""SB3's name of how much of the returns' variance the critic explains."""
 Floats = npt.NDArray[np.float64]
 
 

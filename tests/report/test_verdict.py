@@ -260,7 +260,7 @@ def event(name: str, raised: bool = True, **changes: Any) -> dict[str, Any]:
     return {"name": name, "raised": raised, "step": 5, "where": "conv2", "text": f"{name} it is", **changes}
 
 
-QUIET = "No alarm is raised at step 1,000. 1,000 steps are early for images: the return may tell nothing yet."
+QUIET = "No alarm is raised at step 1,000. 0 returns on record tell nothing yet, fewer than 20."
 
 
 @pytest.mark.parametrize(
@@ -277,12 +277,20 @@ def test_the_verdict_is_that_of_the_worst_alarm_still_raised(events: list[Any], 
     assert verdict_of(run_of(health=[health_line(events=events)]), NO_TIMELINE) == verdict
 
 
-def test_a_quiet_run_is_healthy_from_500_000_steps_on_and_at_once_where_it_sees_no_images() -> None:
-    quiet = health_line(events=[])
-    assert verdict_of(run_of(health=[quiet], num_timesteps=499_999), NO_TIMELINE).word == "early training"
-    assert verdict_of(run_of(health=[quiet], num_timesteps=500_000), NO_TIMELINE).word == "healthy"
-    vectors = health_line(layers={"pi.fc1": layer(64, 64)})
-    assert verdict_of(run_of(health=[vectors]), NO_TIMELINE).word == "healthy"
+def test_a_quiet_run_is_healthy_once_its_return_has_left_its_floor() -> None:
+    def lines(returns: Any) -> list[Any]:
+        return [health_line(rollout={"ep_rew_mean": value}) for value in returns]
+
+    flat, risen = [-20.0] * 30, [*np.linspace(-20, -21, 15), *np.linspace(-21, -15, 15)]
+    assert verdict_of(run_of(health=lines(flat)), NO_TIMELINE).word == "early training"
+    assert verdict_of(run_of(health=lines(risen)), NO_TIMELINE).word == "healthy"
+    logged = run_of({"rollout/ep_rew_mean": risen}, health=[health_line()])  # of version 0.1.0
+    assert verdict_of(logged, NO_TIMELINE).word == "healthy"
+    told = verdict_of(run_of({"train/explained_variance": [0.9] * 30}, lines(flat)), NO_TIMELINE).text
+    assert told.endswith(
+        "has not left its floor, -20. The critic explains 90% of the returns' variance: it knows what "
+        "pays, and the policy comes next."
+    )
 
 
 def test_inactive_leaky_layers_are_a_linear_network() -> None:
@@ -300,7 +308,8 @@ def test_without_health_the_log_and_the_snapshots_tell() -> None:
     assert verdict_of(run_of(), dark) == Verdict("collapsed activations", "conv1: dark in the last snapshot.")
     one_loud_channel = active_timeline(conv3=[0.02, 0.02])
     assert verdict_of(run_of(), one_loud_channel).word == "early training"
-    assert verdict_of(run_of(num_timesteps=500_000), one_loud_channel).word == "healthy"
+    learning = run_of({"eval/mean_reward": np.linspace(-20, 10, 30)})
+    assert verdict_of(learning, one_loud_channel).word == "healthy"
     assert checks_of(run_of(), one_loud_channel)[0].state == "yes"
     assert verdict_of(run_of(status="collapsed"), NO_TIMELINE).word == "collapsed"
     assert verdict_of(run_of(health=[health_line()], status="failed", error="OSError: disk"), NO_TIMELINE) == Verdict(

@@ -1,0 +1,198 @@
+"""
+Every table and plot of learning in docs/, from the lines that suite.py has recorded: no number is typed by hand.
+
+    python benchmarks/figures.py           # writes them into the pages, between <!-- figures: NAME --> and its end
+    python benchmarks/figures.py --check   # changes nothing; exit status 1 if a page says something else
+    python benchmarks/figures.py --table   # prints them
+
+Over seeds stands the interquartile mean with a 95% interval by stratified bootstrap (rliable,
+https://arxiv.org/abs/2108.13264); below three seeds the mean, and no interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rliable import library, metrics
+
+from command import benchmark_parser, markdown, parsed
+from suite import MARK, mean_return, runs_of, table
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+REPETITIONS, LEAST_SEEDS, POINTS = 2000, 3, 60
+Row = Mapping[str, Any]
+
+
+class Page(NamedTuple):
+    """
+    :param env_id: whose runs it shows
+    :param steps: length of the runs that are compared
+    :param marks: steps at which the table reads the return
+    """
+
+    env_id: str
+    steps: int
+    marks: tuple[int, ...]
+
+
+PAGES: dict[str, Page] = {
+    "pendulum": Page("Pendulum-v1", 100_000, (25_000, 50_000, 100_000)),
+    "pong": Page("PongNoFrameskip-v4", 200_000, (100_000, 200_000)),
+}
+"""Names of tables and of plots, ``docs/img/NAME_curves.png``."""
+
+
+def by_settings(page: Page) -> dict[str, list[Row]]:
+    """Runs of a page's env that are long enough, by settings."""
+    found: dict[str, list[Row]] = {}
+    for row in runs_of(page.env_id):
+        if row["cell"]["steps"] >= page.steps:
+            found.setdefault(row["cell"]["settings"], []).append(row)
+    return found
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """
+    >>> interval([1.0, 2.0])
+    (1.5, 1.5, 1.5)
+
+    :param values: one of each seed
+    :return: middle, and the ends of its interval
+    """
+    scores = np.asarray(values, float)[:, None]
+    if len(scores) < LEAST_SEEDS:
+        return (float(scores.mean()),) * 3
+    points, bounds = library.get_interval_estimates(
+        {"": scores},
+        lambda sample: np.array([metrics.aggregate_iqm(sample)]),
+        reps=REPETITIONS,
+        random_state=np.random.RandomState(0),
+    )
+    low, high = bounds[""][:, 0]
+    return float(points[""][0]), float(low), float(high)
+
+
+def shown(values: Sequence[float]) -> str:
+    """In a table's cell."""
+    middle, low, high = interval(values)
+    return f"{middle:.1f}" if low == high else f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
+def return_at(row: Row, step: float) -> float:
+    """Mean return of the last 100 episodes; before the first, that of the first."""
+    value = mean_return(row["games"], step)
+    return float(row["games"][0][1]) if value is None else value
+
+
+def settings_table(page: Page) -> str:
+    """A row for each settings: the return of the last 100 episodes at some steps, over seeds."""
+    lines = [
+        [
+            name,
+            len(rows),
+            *(shown([return_at(row, step) for row in rows]) for step in page.marks),
+            f"{np.mean([row['minutes'] for row in rows]):.1f}",
+        ]
+        for name, rows in sorted(by_settings(page).items())
+    ]
+    return markdown(
+        ["settings", "seeds", *(f"return at {step // 1000}k" for step in page.marks), "minutes a run"], lines
+    )
+
+
+def tables() -> dict[str, str]:
+    """All tables, by name."""
+    return {**{name: settings_table(page) for name, page in PAGES.items()}, "pong-runs": table()}
+
+
+def curves(page: Page) -> dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """For each settings steps, and middle, low and high at each of them."""
+    steps = np.linspace(page.steps / POINTS, page.steps, POINTS)
+    return {
+        name: (steps, np.array([interval([return_at(row, step) for row in rows]) for step in steps]))
+        for name, rows in by_settings(page).items()
+    }
+
+
+def plot(page: Page, path: Path) -> None:
+    """Draw the curves of all settings, each with its interval."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, (steps, values) in sorted(curves(page).items()):
+        (line,) = axes.plot(steps, values[:, 0], label=name)
+        axes.fill_between(steps, values[:, 1], values[:, 2], color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("mean return of the last 100 episodes")
+    if page.env_id.startswith("Pong"):
+        axes.axhline(MARK, color="grey", linewidth=0.8, linestyle="--")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def filled(text: str, texts: Mapping[str, str]) -> str:
+    """
+    >>> filled("<!-- figures: a -->\\nold\\n<!-- end -->", {"a": "new"})
+    '<!-- figures: a -->\\n\\nnew\\n\\n<!-- end -->'
+
+    :param text: of a page
+    :param texts: what belongs between the marks, by name
+    """
+
+    def replace(found: re.Match[str]) -> str:
+        return f"{found[1]}\n\n{texts[found[2]]}\n\n<!-- end -->"
+
+    return re.sub(r"(<!-- figures: ([\w-]+) -->)\n.*?<!-- end -->", replace, text, flags=re.DOTALL)
+
+
+def outdated(texts: Mapping[str, str], act: Callable[[Path, str], None] = lambda *_: None) -> list[str]:
+    """
+    :param texts: of :func:`tables`
+    :param act: called with each page that says something else, and with what it should say
+    :return: the names of these pages
+    """
+    found = []
+    for path in sorted(DOCS.glob("*.md")):
+        text = filled(path.read_text(), texts)
+        if text != path.read_text():
+            found.append(path.name)
+            act(path, text)
+    return found
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a page."""
+    path.write_text(text)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--check", action="store_true", help="only say which pages are out of date")
+    return parser
+
+
+def main() -> int:
+    args = parsed(options())
+    texts = tables()
+    if args.table or args.smoke:
+        print("\n\n".join(texts.values()))
+        return 0
+    pages = outdated(texts) if args.check else outdated(texts, write)
+    print("\n".join(pages) or "All pages say what is on record.")
+    if args.check:
+        return bool(pages)
+    for name, page in PAGES.items():
+        if by_settings(page):
+            plot(page, DOCS / "img" / f"{name}_curves.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
