@@ -79,12 +79,14 @@ SETTINGS: dict[str, Settings] = {
     "batch before, minibatch 64, KL-adaptive": BATCH.changed(
         {"norm_position": "before"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
     ),
-    "batch before, momentum 0.3, minibatch 64, KL-adaptive": BATCH.changed(
-        {"norm_position": "before", "norm_momentum": 0.3}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
+    "batch, input": BATCH.changed({"norm_input": "running"}),
+    "batch, input, minibatch 64, KL-adaptive": BATCH.changed(
+        {"norm_input": "running"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
     ),
-    "batch, momentum 0.3, minibatch 64, KL-adaptive": BATCH.changed(
-        {"norm_momentum": 0.3}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
+    "layer, input, minibatch 64, KL-adaptive": BATCH.changed(
+        {"norm": "layer", "norm_input": "running"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
     ),
+    "batch, input, KL-adaptive": BATCH.changed({"norm_input": "running"}, learning_rate=KLAdaptiveLR(2.5e-4)),
     "layer, minibatch 64, KL-adaptive": BATCH.changed(
         {"norm": "layer"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
     ),

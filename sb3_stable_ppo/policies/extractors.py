@@ -18,7 +18,7 @@ from sb3_stable_ppo.common.checks import one_of
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.execution import FastModule
 from sb3_stable_ppo.policies.blocks import BlockConfig
-from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NO_VECTOR, flatten, is_vector_space
+from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NOTHING, RunningInputNorm, flatten
 
 NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel and stride of each convolution (Mnih et al., 2015)."""
@@ -46,6 +46,7 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
     :param normalized_image: the images are scaled already: no check of dtype and bounds
     :param fast_path_config: how the layers run; None: as any module's
     :param norm_hidden: the norm of the linear layer: ``none``, ``layer`` or ``batch``
+    :param norm_input: ``running``: each channel is normalised (:class:`RunningInputNorm`); ``none``: divided by 255
     :param block_options: the options of :class:`BlockConfig`
     :raises ValueError: for observations that are no image, an image below 36 pixels, or an unknown word
     """
@@ -57,6 +58,7 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
         normalized_image: bool = False,
         fast_path_config: FastPathConfig | None = None,
         norm_hidden: str = "none",
+        norm_input: str = "none",
         **block_options: Any,
     ) -> None:
         if not is_image_space(observation_space, normalized_image=normalized_image):
@@ -77,6 +79,8 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim or n_flatten)
         self.block_config = BlockConfig(**block_options)
 
+        normalises = one_of(norm_input, INPUT_NORMS, "norm_input") == "running"
+        self.input_norm = RunningInputNorm(in_channels) if normalises else None
         self.cnn = nn.Sequential()
         for index, (out_channels, kernel, stride) in enumerate(NATURE_CONVS, start=1):
             conv = nn.Conv2d(in_channels, out_channels, kernel, stride)
@@ -98,16 +102,26 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
     def run_layers(self, inputs: th.Tensor) -> th.Tensor:
         if inputs.dtype == th.uint8:
             inputs = self._as_computed(inputs) / 255.0
+        if self.input_norm is not None:
+            inputs = self.input_norm(inputs)
         features: th.Tensor = self.linear(self.cnn(inputs))
         return features
 
     def run_fused_layers(self, inputs: th.Tensor) -> th.Tensor:
-        """Bytes are exact in bfloat16 as they are; the first convolution's weights are divided by 255 instead."""
+        """
+        Bytes are exact in bfloat16 as they are; the first convolution's weights are divided by 255 instead, and take up
+        the normalisation too.
+        """
         if inputs.dtype != th.uint8:
             return self.run_layers(inputs)
         first, *others = self.cnn
         assert isinstance(first, nn.Conv2d)
-        maps = nn.functional.conv2d(self._as_computed(inputs), first.weight / 255.0, first.bias, first.stride[0])
+        weight, bias = first.weight, first.bias
+        if self.input_norm is not None:
+            weight = weight * self.input_norm.scale.view(1, -1, 1, 1)
+            shift = (weight * self.input_norm.running_mean.view(1, -1, 1, 1)).sum((1, 2, 3))
+            bias = -shift if bias is None else bias - shift
+        maps = nn.functional.conv2d(self._as_computed(inputs), weight / 255.0, bias, first.stride[0])
         for module in others:
             maps = module(maps)
         features: th.Tensor = self.linear(maps)
@@ -129,9 +143,9 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
     :param normalized_image: the images are scaled already
     :param fast_path_config: how the layers run; None: as any module's
     :param norm_hidden: the norm of each image's linear layer: ``none``, ``layer`` or ``batch``
-    :param norm_input: ``running``: vectors are normalised (:class:`RunningInputNorm`); ``none``: as they are
+    :param norm_input: ``running``: vectors and images are normalised (:class:`RunningInputNorm`); ``none``: as they are
     :param block_options: the options of :class:`BlockConfig`
-    :raises ValueError: for observations that are no Dict, an unknown word, or ``running`` without a vector
+    :raises ValueError: for observations that are no Dict, an unknown word, or ``running`` without a Box
     """
 
     def __init__(
@@ -152,13 +166,13 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
         # an unknown word is an error with no image too
         BlockConfig(**block_options), BlockConfig(norm_hidden)
         normalises = one_of(norm_input, INPUT_NORMS, "norm_input") == "running"
-        if normalises and not any(is_vector_space(space, normalized_image) for space in observation_space.values()):
-            raise ValueError(NO_VECTOR.format(observation_space))
+        if normalises and not any(isinstance(space, spaces.Box) for space in observation_space.values()):
+            raise ValueError(NOTHING.format(observation_space))
         extractors: dict[str, nn.Module] = {}
         total = 0
         for key, space in observation_space.spaces.items():
             if is_image_space(space, normalized_image=normalized_image):
-                options = {"norm_hidden": norm_hidden, **block_options}
+                options = {"norm_hidden": norm_hidden, "norm_input": norm_input, **block_options}
                 extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, fast_path_config, **options)
                 total += cnn_output_dim
             else:

@@ -1,32 +1,33 @@
 """
-Vectors of observations, normalised within the policy by the mean and the variance of all rollouts so far.
+Observations, normalised within the policy by the mean and the variance of all rollouts so far: each number of a vector,
+each channel of an image.
 
-SB3's ``VecNormalize`` does it in the env, so its statistics are a file of their own, which an evaluation and whoever
-loads the model must not forget. Here they are buffers of the policy. They move once an update, before the next rollout
-acts, so that a rollout and the update from it see the same numbers.
+SB3's ``VecNormalize`` does it for vectors in the env, so its statistics are a file of their own, which an evaluation
+and whoever loads the model must not forget. Here they are buffers of the policy. They move once an update, before the
+next rollout acts, so that a rollout and the update from it see the same numbers.
 """
 
 from __future__ import annotations
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from sb3_stable_ppo.policies.running_batch_norm import RunningNorm, pool_moments
 
 INPUT_NORMS = ("none", "running")
-NO_VECTOR = "norm_input='running' normalises vectors (Box), and there is none in {}. Leave norm_input out."
+NOTHING = "norm_input='running' normalises vectors and images (Box), and there is none in {}. Leave norm_input out."
 CLIP = 10.0
 """Bound of a normalised observation, as VecNormalize's ``clip_obs``."""
 
 
 class RunningInputNorm(RunningNorm):
     """
-    ``(x - running_mean) / sqrt(running_var + eps)``, within plus and minus 10.
+    ``(x - running_mean) / sqrt(running_var + eps)``, of a vector within plus and minus 10.
 
-    :param num_features: width of the observations
+    :param num_features: width of a vector, or channels of an image
     :param eps: keeps what never varies from being divided by zero, as VecNormalize's ``epsilon``
     """
 
@@ -55,9 +56,17 @@ class RunningInputNorm(RunningNorm):
         pool_moments(*moments, weight=scale / self.rollouts)
         self.forget()
 
+    @property
+    def scale(self) -> th.Tensor:
+        """What is multiplied with, ``1 / sqrt(running_var + eps)``."""
+        return th.rsqrt(self.running_var + self.eps)
+
     def forward(self, inputs: th.Tensor) -> th.Tensor:
-        normalised = (inputs - self.running_mean) * th.rsqrt(self.running_var + self.eps)
-        return normalised.clamp(-CLIP, CLIP)
+        if inputs.dim() == 2:
+            return ((inputs - self.running_mean) * self.scale).clamp(-CLIP, CLIP)
+        of_channels = (1, -1, *[1] * (inputs.dim() - 2))
+        normalised = (inputs.float() - self.running_mean.view(of_channels)) * self.scale.view(of_channels)
+        return normalised.to(inputs.dtype)
 
 
 class NormalizedFlattenExtractor(FlattenExtractor):
@@ -69,8 +78,8 @@ class NormalizedFlattenExtractor(FlattenExtractor):
     """
 
     def __init__(self, observation_space: spaces.Space[object]) -> None:
-        if not is_vector_space(observation_space):
-            raise ValueError(NO_VECTOR.format(observation_space))
+        if not isinstance(observation_space, spaces.Box):
+            raise ValueError(NOTHING.format(observation_space))
         super().__init__(observation_space)
         self.norm = RunningInputNorm(self.features_dim)
 
@@ -79,21 +88,12 @@ class NormalizedFlattenExtractor(FlattenExtractor):
         return normalised
 
 
-def is_vector_space(space: spaces.Space[object], normalized_image: bool = False) -> bool:
-    """
-    :param space: of an observation, or of one key of a Dict
-    :param normalized_image: whether images are scaled already
-    :return: whether it is a Box that is no image
-    """
-    return isinstance(space, spaces.Box) and not is_image_space(space, normalized_image=normalized_image)
-
-
 def flatten(space: spaces.Space[object], normalises: bool) -> nn.Module:
     """
     :param space: of one key of a Dict, no image
     :param normalises: whether its vector is normalised; what is no Box never is
     :return: what makes one vector of it
     """
-    if normalises and is_vector_space(space):
+    if normalises and isinstance(space, spaces.Box):
         return nn.Sequential(nn.Flatten(), RunningInputNorm(get_flattened_obs_dim(space)))
     return nn.Flatten()

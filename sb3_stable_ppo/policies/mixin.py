@@ -53,8 +53,8 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
     :param norm: ``batch``, ``layer`` or ``none``; None: the policy's default
     :param norm_hidden: the same of the hidden layers behind convolutions; None: ``none`` in ``StablePongPolicy`` and
         ``StableCnnPolicy``, else ``norm``
-    :param norm_input: ``running``: observations that are vectors are normalised by the mean and variance of all
-        rollouts so far, within plus and minus 10, as ``VecNormalize`` does outside; ``none``: they come as they are
+    :param norm_input: ``running``: observations are normalised by the mean and variance of all rollouts so far: vectors
+        number by number, as ``VecNormalize`` does outside, images channel by channel; ``none``: they come as they are
     :param norm_value: ``running``: the critic's last layer learns ``(return - mean) / std``
         (:class:`~sb3_stable_ppo.policies.value_norm.NormalizedValue`); needs ``StablePPO`` or its siblings, or
         ``ValueNormCallback``; ``none``: it learns returns as they are
@@ -139,11 +139,10 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
                 "normalized_image": not kwargs.get("normalize_images", True),
                 "fast_path_config": fast_path_config,
                 "norm_hidden": norm_hidden or "none",
+                "norm_input": norm_input,
                 **asdict(block_config),
                 **(features_extractor_kwargs or {}),
             }
-            if issubclass(extractor_class, StableCombinedExtractor):
-                features_extractor_kwargs["norm_input"] = norm_input
             features_extractor_kwargs.pop("speed", None)  # what version 0.1.0 saved, see _get_constructor_parameters
         # Kept out of nn.Module's attributes until its __init__ has run, which is where SB3 calls _build.
         self.__dict__.update(
@@ -170,16 +169,17 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
         self, given: type[BaseFeaturesExtractor] | None, norm_input: str
     ) -> type[BaseFeaturesExtractor]:
         """
-        :raises ValueError: if only an extractor of the user's own sees what is to be normalised, or it is an image
+        :raises ValueError: if only an extractor of the user's own sees what is to be normalised
         """
         chosen = given or self.default_extractor
-        if norm_input == "none" or issubclass(chosen, (StableCombinedExtractor, NormalizedFlattenExtractor)):
+        own = (StableCNN, StableCombinedExtractor, NormalizedFlattenExtractor)
+        if norm_input == "none" or issubclass(chosen, own):
             return chosen
         if chosen is FlattenExtractor:
             return NormalizedFlattenExtractor
         raise ValueError(
-            f"norm_input='running' normalises vectors, and {chosen.__name__} is not one of our extractors for them. "
-            "Leave norm_input out, and normalise in the extractor; images are divided by 255 in any case."
+            f"norm_input='running' normalises in our own extractors, and {chosen.__name__} is another. "
+            "Leave norm_input out, and normalise in the extractor."
         )
 
     def _check_keywords(self, given: Iterable[str]) -> None:

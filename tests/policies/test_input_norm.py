@@ -12,7 +12,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from helpers.envs import SceneEnv, make_cartpole
+from helpers.envs import SceneEnv, make_cartpole, make_pong
 from helpers.weights import assert_same
 from sb3_stable_ppo import (
     StableCnnPolicy,
@@ -20,6 +20,7 @@ from sb3_stable_ppo import (
     StableMaskablePPO,
     StableMlpPolicy,
     StableMultiInputPolicy,
+    StablePongPolicy,
     StablePPO,
     StableRecurrentMlpPolicy,
     StableRecurrentPPO,
@@ -30,11 +31,13 @@ from sb3_stable_ppo.policies.statistics import GATHER_EVERY
 
 RUNNING: dict[str, Any] = {"norm_input": "running"}
 VECTOR, ACTIONS = spaces.Box(-1, 1, (4,)), spaces.Discrete(2)
+IMAGE = spaces.Box(0, 255, (3, 40, 40), np.uint8)
 
 
 def model_of(algorithm: Any = StablePPO, policy: Any = StableMlpPolicy, env: Any = None, **options: Any) -> Any:
     small = {} if algorithm is A2C else {"batch_size": 8, "n_epochs": 2}
-    options = {"n_steps": 16, "seed": 0, "policy_kwargs": RUNNING, **small, **options}
+    # a copy: A2C writes its optimizer into the dict it is given
+    options = {"n_steps": 16, "seed": 0, "policy_kwargs": {**RUNNING}, **small, **options}
     return algorithm(policy, make_cartpole() if env is None else env, **options)
 
 
@@ -117,14 +120,34 @@ def test_a_loaded_model_acts_as_the_saved_one_without_a_second_file(tmp_path: Pa
     assert_same(alone.state_dict(), model.policy.state_dict(), "policy")
 
 
-def test_of_a_dict_the_vectors_are_normalised_and_the_images_are_not() -> None:
+def test_of_a_dict_vectors_are_normalised_number_by_number_and_images_channel_by_channel() -> None:
     from stable_baselines3.common.env_util import make_vec_env
 
     model = model_of(PPO, StableMultiInputPolicy, make_vec_env(SceneEnv, 2, seed=0)).learn(64)
     extractors = model.policy.features_extractor.extractors
     assert isinstance(extractors["speed"][1], RunningInputNorm)
     assert extractors["speed"][1].running_var.shape == (2,)
-    assert not any(isinstance(module, RunningInputNorm) for module in extractors["camera"].modules())
+    assert extractors["camera"].input_norm.running_var.shape == (3,)
+    noise = extractors["camera"].input_norm  # uniform in [0, 1]
+    th.testing.assert_close(noise.running_mean, th.full((3,), 0.5), atol=0.01, rtol=0)
+    th.testing.assert_close(noise.running_var, th.full((3,), 1 / 12), atol=0.01, rtol=0)
+
+
+FAST: dict[str, Any] = {"memory_format": "channels_last", "optimizer_kwargs": {"fused": True}}
+
+
+def test_the_fast_path_takes_the_normalisation_into_the_first_convolution() -> None:
+    model = model_of(StablePPO, StablePongPolicy, make_pong(), policy_kwargs={**RUNNING, **FAST}).learn(64)
+    extractor, images = model.policy.features_extractor, th.as_tensor(model._last_obs)
+    assert int(extractor.input_norm.rollouts) == 2
+    with th.no_grad():
+        fused, plain = extractor.run_fused_layers(images), extractor.run_layers(images)
+        first = extractor.cnn.conv1(extractor.input_norm(images / 255.0))
+    th.testing.assert_close(fused, plain, rtol=1e-3, atol=1e-3)
+    frames = images[:, 0].float() / 255
+    expected = (frames - extractor.input_norm.running_mean[0]) / extractor.input_norm.running_var[0].sqrt()
+    th.testing.assert_close(extractor.input_norm(images / 255.0)[:, 0], expected, rtol=1e-4, atol=1e-4)
+    assert (first.amax((0, 2, 3)) > 0).all(), "no unit of the first convolution is dead at birth"
 
 
 def test_extractors_of_their_own_for_actor_and_critic_are_both_normalised() -> None:
@@ -149,8 +172,13 @@ class Own(FlattenExtractor):
     [
         (StableMlpPolicy, VECTOR, {"norm_input": "batch"}, "Unknown norm_input 'batch': choose one of none, running"),
         (StableMlpPolicy, spaces.Discrete(5), RUNNING, r"there is none in Discrete\(5\)\. Leave norm_input out"),
-        (StableMlpPolicy, VECTOR, {**RUNNING, "features_extractor_class": Own}, "Own is not one of our extractors"),
-        (StableCnnPolicy, spaces.Box(0, 255, (3, 40, 40), np.uint8), RUNNING, "images are divided by 255"),
+        (
+            StableMlpPolicy,
+            VECTOR,
+            {**RUNNING, "features_extractor_class": Own},
+            "our own extractors, and Own is another",
+        ),
+        (StableCnnPolicy, IMAGE, {"norm_input": "batch"}, "Unknown norm_input 'batch': choose one of none, running"),
         (StableMultiInputPolicy, spaces.Dict(a=spaces.Discrete(3)), RUNNING, "there is none in Dict"),
     ],
 )

@@ -32,7 +32,8 @@ def layer_of(seed: int = 0) -> NormalizedValue:
 
 def model_of(algorithm: Any = StablePPO, policy: Any = "StableMlpPolicy", **options: Any) -> Any:
     small = {} if algorithm is A2C else {"batch_size": 8, "n_epochs": 2}
-    options = {"n_steps": 16, "seed": 0, "policy_kwargs": RUNNING, **small, **options}
+    # a copy: A2C writes its optimizer into the dict it is given
+    options = {"n_steps": 16, "seed": 0, "policy_kwargs": {**RUNNING}, **small, **options}
     return algorithm(policy, make_vec_env("CartPole-v1", 2, seed=0), **options)
 
 
