@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         StableRecurrentPongPolicy as StableRecurrentPongPolicy,
     )
     from sb3_stable_ppo.policies.value_norm_learning import ValueNormCallback as ValueNormCallback
+    from sb3_stable_ppo.runs.stop_on_return import StopTrainingOnReturn as StopTrainingOnReturn
     from sb3_stable_ppo.schedules.callback import LRSchedulerCallback as LRSchedulerCallback
     from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR as KLAdaptiveLR
     from sb3_stable_ppo.schedules.learning_rate import (
@@ -76,6 +77,7 @@ else:
                 "StableRecurrentPongPolicy",
             ],
             "policies.value_norm_learning": ["ValueNormCallback"],
+            "runs.stop_on_return": ["StopTrainingOnReturn"],
             "schedules.callback": ["LRSchedulerCallback"],
             "schedules.kl_adaptive": ["KLAdaptiveLR"],
             "schedules.learning_rate": ["CosineLR", "LinearLR", "StepLR", "WarmupLR"],

@@ -111,6 +111,17 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
     assert sorted(marks) == ["pendulum", "pong", "pong-runs"]
 
 
+@pytest.mark.slow
+def test_every_settings_of_the_suite_makes_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    suite = runpy.run_path(str(BENCHMARKS / "suite.py"))
+    for name, settings in suite["SETTINGS"].items():
+        model = suite["build"](settings, 0)
+        model.env.close()
+        assert model.n_envs == settings.n_envs, name
+
+
 def test_figures_show_interquartile_means_with_intervals_from_three_seeds_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr(sys, "path", list(sys.path))

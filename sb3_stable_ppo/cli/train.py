@@ -48,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
     found = parser_of("train", DESCRIPTION, "--env CartPole-v1 -n 20000 --seeds 5 --workers 2", add_help=False)
     add_help_argument(found)
     found.add_argument("--no-progress", action="store_true", help="print SB3's tables instead of a progress bar")
+    found.add_argument(
+        "--stop-at-return",
+        type=float,
+        metavar="R",
+        help="end once the last 30 episodes have a mean return of R; 18 in Pong (default: train all steps)",
+    )
     found.add_argument("--no-report", action="store_true", help="write no report.html at the end")
     seeds = found.add_argument_group("several seeds, a run for each")
     seeds.add_argument(
@@ -115,7 +121,7 @@ def run(argv: list[str]) -> int:
     check_env(args.env)
     _check(args)
     if own.seeds is not None:
-        return _train_seeds(own.seeds, flags, options, args.log_folder, own.no_report)
+        return _train_seeds(own, flags, options, args.log_folder)
     finished = move_dead_attempt(Path(args.log_folder), own.task) if own.task else None
     if finished is not None:  # its process was killed while it wrote the report
         print_results(finished)
@@ -126,16 +132,18 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _train_seeds(seeds: int | str, flags: list[str], options: WorkerOptions, log_folder: str, no_report: bool) -> int:
+def _train_seeds(own: argparse.Namespace, flags: list[str], options: WorkerOptions, log_folder: str) -> int:
     """A run for each seed; exit status 0 if all were trained to their end."""
     of_seed = BriefParser(prog=f"{PROGRAM} train", add_help=False, allow_abbrev=False)
     of_seed.add_argument("--seed", type=non_negative_int, default=0)
     args, flags = of_seed.parse_known_args(flags)
-    numbers = parse_seeds(seeds, args.seed)
-    if is_count(seeds):
+    numbers = parse_seeds(own.seeds, args.seed)
+    if is_count(own.seeds):
         print(f"{PROGRAM}: {meaning_now(numbers)}", file=sys.stderr)
-    no_report_flag = ["--no-report"] if no_report else []
-    runs = train_seeds(numbers, [*flags, *no_report_flag], log_folder=log_folder, **asdict(options))
+    own_flags = ["--no-report"] if own.no_report else []
+    if own.stop_at_return is not None:
+        own_flags += ["--stop-at-return", str(own.stop_at_return)]
+    runs = train_seeds(numbers, [*flags, *own_flags], log_folder=log_folder, **asdict(options))
     return int([run.status for run in runs.values()] != [FINISHED] * len(numbers))
 
 
@@ -156,6 +164,7 @@ def _train(args: argparse.Namespace, flags: list[str], own: argparse.Namespace) 
     def make_manager(*args: object, **kwargs: object) -> StableExperimentManager:
         managers.append(StableExperimentManager(*args, **kwargs))  # type: ignore[arg-type]
         managers[-1].vec_env_flag, managers[-1].task = vec_env, own.task
+        managers[-1].stop_at_return = own.stop_at_return
         return managers[-1]
 
     with (

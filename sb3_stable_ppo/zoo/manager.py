@@ -24,6 +24,7 @@ from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.envs.subprocesses import CONNECTION_ERRORS
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.runs.folder import RunWriter
+from sb3_stable_ppo.runs.stop_on_return import StopTrainingOnReturn
 from sb3_stable_ppo.studies.storage import is_file, open_storage
 from sb3_stable_ppo.zoo.atari_options import ale_options
 from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
@@ -32,6 +33,7 @@ from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_class, with_n
 from sb3_stable_ppo.zoo.learning import ModelInTraining
 from sb3_stable_ppo.zoo.masks import HOW_TO_MASK, masked_evaluation
 from sb3_stable_ppo.zoo.overrides import with_overrides
+from sb3_stable_ppo.zoo.progress import ProgressLines
 from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, unpickled_study
 from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, facts_at_start, run_logger
 from sb3_stable_ppo.zoo.schedules import is_schedule_of, read_schedules
@@ -48,6 +50,8 @@ class StableExperimentManager(ExperimentManager):
 
     vec_env_flag: str | None = None
     """What ``--vec-env`` says, which goes before the file's ``vec_env``."""
+    stop_at_return: float | None = None
+    """What ``--stop-at-return`` says: training ends once the last episodes have this mean return."""
     task: str | None = None
     """Which run of ``train --seeds`` this is; its folder tells, should it have to be done again."""
     is_set_up = False
@@ -118,6 +122,13 @@ class StableExperimentManager(ExperimentManager):
             self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
         return processed
 
+    def _own_callbacks(self) -> list[BaseCallback]:
+        """Those that flags of ours ask for."""
+        own: list[BaseCallback] = [ProgressLines(self.save_path)] if self.show_progress and self.verbose > 0 else []
+        if self.stop_at_return is not None:
+            own.append(StopTrainingOnReturn(self.stop_at_return, verbose=self.verbose))
+        return own
+
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """As rl_zoo3's, or ALE's vector env. Scores are always those of the stock env: ``eval_env`` is never ALE's."""
         if self._ale_options is None or eval_env:
@@ -133,6 +144,8 @@ class StableExperimentManager(ExperimentManager):
         """As rl_zoo3's, which drops the masks of masked envs when it evaluates."""
         with masked_evaluation(self.algo):
             super().create_callbacks()  # type: ignore[no-untyped-call]
+        if not self.optimize_hyperparameters:
+            self.callbacks += self._own_callbacks()
 
     def hyperparameters_optimization(self) -> None:
         """As rl_zoo3's, which keeps a database's password in the study's attributes and in a pickle of the study."""
@@ -223,7 +236,10 @@ class StableExperimentManager(ExperimentManager):
             except CONNECTION_ERRORS:  # Ctrl-C reaches the envs' processes too, and they are gone when they are closed
                 if not training.was_interrupted:
                     raise
-            status = "finished" if model.num_timesteps >= model._total_timesteps else "stopped"
+            reached = any(
+                isinstance(callback, StopTrainingOnReturn) and callback.is_reached for callback in self.callbacks
+            )
+            status = "finished" if reached or model.num_timesteps >= model._total_timesteps else "stopped"
         except CollapseError as error:
             status, problem = "collapsed", str(error)
             raise
