@@ -83,6 +83,9 @@ SETTINGS: dict[str, Settings] = {
     "batch, input, minibatch 64, KL-adaptive": BATCH.changed(
         {"norm_input": "running"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
     ),
+    "batch, input, hidden layer, minibatch 64, KL-adaptive": BATCH.changed(
+        {"norm_input": "running", "norm_hidden": "layer"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
+    ),
     "layer, input, minibatch 64, KL-adaptive": BATCH.changed(
         {"norm": "layer", "norm_input": "running"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
     ),

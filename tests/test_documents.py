@@ -116,6 +116,12 @@ def test_make_pong_trains_and_tells_how_the_layers_fared(tmp_path: Path) -> None
         assert layer in printed
 
 
+@pytest.mark.parametrize(("target", "steps"), [("pong", 500_000), ("demo", 20_000)])
+def test_make_pong_ends_where_the_agent_wins_and_make_demo_soon(target: str, steps: int) -> None:
+    printed = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"train --env PongNoFrameskip-v4 -n {steps} --stop-at-return 18" in printed
+
+
 def test_the_readmes_yaml_is_accepted() -> None:
     from sb3_stable_ppo import StablePPO
     from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, with_numbers
