@@ -191,6 +191,27 @@ def make_schedule(schedule: str, **options: Any) -> CountingSchedule:
         raise ValueError(f"Schedule {schedule!r}: {error}.") from error
 
 
+def read_learning_rate(learning_rate: Any) -> Any:
+    """
+    A learning rate as users write it.
+
+    >>> read_learning_rate({"schedule": "step", "initial": 1e-4, "step_size": 12})
+    StepLR(initial=0.0001, warmup=0, unit='updates', step_size=12, gamma=0.9)
+
+    :param learning_rate: a number, a schedule, or a dict as it stands in YAML
+    :return: the schedule that a dict describes; all else as given
+    :raises ValueError: for a class in place of a schedule, or a dict that describes none
+    """
+    if isinstance(learning_rate, type):
+        name = learning_rate.__name__
+        raise ValueError(f"learning_rate is the class {name}: give a schedule that it makes, such as {name}(1e-4).")
+    if not isinstance(learning_rate, dict):
+        return learning_rate
+    if "schedule" not in learning_rate:
+        raise ValueError(f"learning_rate is {learning_rate}, without schedule: {', '.join(SCHEDULES)}.")
+    return make_schedule(**learning_rate)
+
+
 def counting_schedule(learning_rate: Any) -> CountingSchedule | None:
     """The counting schedule within ``learning_rate``, if it is one, bare or as SB3 wraps it."""
     if isinstance(learning_rate, FloatSchedule):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_stable_ppo.schedules.learning_rate import approx_kl_of, counting_schedule
+from sb3_stable_ppo.schedules.learning_rate import approx_kl_of, counting_schedule, read_learning_rate
 
 
 class CountsUpdates(OnPolicyAlgorithm):
@@ -24,6 +24,8 @@ class CountsUpdates(OnPolicyAlgorithm):
     counts_updates: ClassVar[bool] = True
 
     def _setup_lr_schedule(self) -> None:
+        """:raises ValueError: for a schedule's class in place of a schedule, or a dict that makes none"""
+        self.learning_rate = read_learning_rate(self.learning_rate)
         schedule = counting_schedule(self.learning_rate)
         if schedule is not None:  # a copy, so that two models built from one object do not share a count
             self.learning_rate = copy.copy(schedule)

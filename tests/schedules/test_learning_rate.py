@@ -277,3 +277,23 @@ def test_pongs_configuration_ends_at_about_a_tenth() -> None:
     schedule = make_schedule(**pong["learning_rate"])
     assert (schedule.initial, schedule.gamma) == (1e-4, 0.9)
     assert 0.09 < schedule.value_at(int(updates)) / schedule.initial < 0.11
+
+
+def test_a_dict_as_in_yaml_is_the_schedule_that_it_describes() -> None:
+    rate: Any = {"schedule": "linear", "initial": 1e-3}
+    model = StablePPO("MlpPolicy", make_cartpole(), learning_rate=rate, n_steps=32, batch_size=32, n_epochs=1, seed=0)
+    assert repr(model.learning_rate) == repr(LinearLR(1e-3))
+    assert model.learn(256).logger.name_to_value["train/learning_rate"] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rate", "complaint"),
+    [
+        (StepLR, r"learning_rate is the class StepLR: give a schedule that it makes, such as StepLR\(1e-4\)\."),
+        ({"initial": 1e-3}, "without schedule: step, linear, cosine, warmup, kl_adaptive"),
+        ({"schedule": "stepp", "initial": 1e-3}, "Unknown schedule 'stepp': choose one of step, linear"),
+    ],
+)
+def test_what_is_no_learning_rate_is_told_with_the_cure(rate: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        StablePPO("MlpPolicy", make_cartpole(), learning_rate=rate)

@@ -32,7 +32,9 @@ def test_without_the_bar_sb3s_tables_stand_instead(tmp_path: Path, capsys: pytes
     assert not re.search(r"^step +\d", shown, re.M)
 
 
-def test_a_run_that_reaches_the_return_asked_for_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_reaches_the_return_asked_for_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*TRAIN, "-n", "30000", "--stop-at-return", "40", "-f", str(tmp_path)]) == 0
     facts = run_json(tmp_path)
     assert facts["status"] == "finished"
