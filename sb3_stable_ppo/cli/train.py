@@ -17,6 +17,7 @@ from sb3_stable_ppo.cli.arguments import (
     add_worker_arguments,
     brief_error,
     count_or_seeds,
+    finite_number,
     non_negative_int,
     parser_of,
     show_help,
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--no-progress", action="store_true", help="print SB3's tables instead of a progress bar")
     found.add_argument(
         "--stop-at-return",
-        type=float,
+        type=finite_number,
         metavar="R",
         help="end once the last 30 episodes have a mean return of R; 18 in Pong (default: train all steps)",
     )

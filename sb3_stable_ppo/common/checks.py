@@ -72,6 +72,8 @@ def number(value: Any, what: str, low: float = 0.0, high: float = math.inf, *, m
         found = math.nan
     if not low <= found <= high or (math.isinf(found) and not may_be_infinite):
         bounds = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        if math.isinf(low):
+            bounds = "that is finite"
         if may_be_infinite:
             bounds += ", or inf"
         raise ValueError(f"{what} must be a number {bounds}, not {value!r}.")

@@ -19,7 +19,7 @@ from sb3_stable_ppo.doctor.findings import Diagnosis, Finding, conclude, finding
 from sb3_stable_ppo.doctor.remedies import BROKEN, DYING, IGNORES_THE_STATE, LOW_ENTROPY, REMEDIES
 from sb3_stable_ppo.health.alarms import Alarms
 from sb3_stable_ppo.health.figures import Figures, NotFinite, health_figures, inspect_policy
-from sb3_stable_ppo.health.learning import early_model, early_training, returns_of
+from sb3_stable_ppo.health.learning import early_model, early_training, explained_variance_of, returns_of_health
 from sb3_stable_ppo.health.thresholds import (
     BALANCED,
     CONSTANT_POLICY,
@@ -179,10 +179,10 @@ def _past(history: Iterable[Figures]) -> Iterable[Finding]:
 
 
 def _early(model: BaseAlgorithm, history: list[Figures]) -> Iterable[Finding]:
-    returns, explained_variance = returns_of(history)
-    if len(returns.steps):
-        evidence = early_training(returns, explained_variance)
+    returns = returns_of_health(history) if history else None
+    if returns is not None:
+        evidence = early_training(returns, explained_variance_of(history))
     else:
-        evidence = early_model([episode["r"] for episode in model.ep_info_buffer or ()])
+        evidence = early_model(len(model.ep_info_buffer or ()))
     if evidence is not None:
         yield finding("early", "note", None, None, evidence, "Train on; the layers live.")

@@ -4,66 +4,75 @@ Whether an agent whose network lives has begun to learn: what its returns show, 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sb3_stable_ppo.health.figures import Figures
-from sb3_stable_ppo.runs.series import Series, health_series
+from sb3_stable_ppo.runs.series import Floats, Series, health_series, series
 
 ENOUGH = 20
-"""Returns on record; fewer tell nothing."""
+"""Finished episodes; fewer tell nothing."""
 RESUMED = 0.1
 """A record that begins after this share of the steps is of a resumed run, whose floor nobody knows."""
 EXPLAINED = 0.5
 """Explained variance from where on a critic knows what is coming."""
+MARGIN, UNSURE_MARGIN = 0.05, 0.25
+"""By this share of the floor a return must stand above it; the second where nobody knows how far episodes differ."""
 
 
-def early_training(returns: Series, explained_variance: Series) -> str | None:
+class Returns(NamedTuple):
+    """
+    The mean return of the last episodes over a run.
+
+    :param steps: environment steps
+    :param means: of the last episodes, 100 as SB3 counts them, or fewer at first
+    :param errors: standard error of each mean; None where only the means are known
+    """
+
+    steps: Floats
+    means: Floats
+    errors: Floats | None = None
+
+
+def early_training(returns: Returns, explained_variance: Series) -> str | None:
     """
     Of a run in which nothing is wrong: why its returns do not show yet that it learns.
 
     Learning has begun when the mean of the last tenth of the returns stands above their floor, the lowest mean of ten
-    tenths, by more than 5% of it and 3 standard deviations of the steps from one return to the next there, which a
-    trend leaves small.
+    tenths, by more than 5% of the floor and 3 standard errors of the difference. Where the errors are not known, as in
+    SB3's log, it is 25% and 3 standard deviations of the steps from one return to the next.
 
-    :param returns: mean return of the last episodes, over the run
+    :param returns: over the run
     :param explained_variance: of the critic, over the run
     :return: the evidence; None if learning has begun, or if nobody knows since the run was resumed
     """
-    finite = np.isfinite(returns.values)
-    steps, values = returns.steps[finite], returns.values[finite]
-    if len(values) and steps[0] > RESUMED * steps[-1] and len(values) >= ENOUGH:
+    steps, means, errors = returns
+    if not len(means):
+        return f"Fewer than {ENOUGH} finished episodes tell nothing yet."
+    if steps[0] > RESUMED * steps[-1] and len(means) > 1:
         return None
-    if len(values) < ENOUGH:
-        return f"{len(values)} returns on record tell nothing yet, fewer than {ENOUGH}."
-    stretches = np.array_split(values, 10)
-    lowest = min(stretches, key=np.mean)
-    floor, last = lowest.mean(), stretches[-1].mean()
-    if last - floor > 3 * np.diff(lowest).std() + 0.05 * abs(floor):
+    stretches = np.array_split(np.arange(len(means)), min(10, len(means)))
+    lowest, last = min(stretches, key=lambda rows: float(means[rows].mean())), stretches[-1]
+    floor, now = float(means[lowest].mean()), float(means[last].mean())
+    if errors is None:
+        noise, margin = float(np.diff(means[lowest]).std()) if len(lowest) > 1 else 0.0, UNSURE_MARGIN
+    else:
+        noise, margin = float(np.hypot(errors[lowest].mean(), errors[last].mean())), MARGIN
+    if now - floor > 3 * noise + margin * abs(floor):
         return None
-    return f"The return, {last:.4g}, has not left its floor, {floor:.4g}.{_of_critic(explained_variance)}"
+    return f"The return, {now:.4g}, has not left its floor, {floor:.4g}.{_of_critic(explained_variance)}"
 
 
-def early_model(episode_returns: list[float]) -> str | None:
+def early_model(n_episodes: int) -> str | None:
     """
     The same of a model of which no run folder tells more.
 
-    :param episode_returns: of the last episodes, 100 at most
-    :return: the evidence; None if there are enough of them: then nobody knows what they were before
+    :param n_episodes: that have ended, as far as it knows: 100 at most
+    :return: the evidence; None if there are enough of them: then nobody knows what their returns were before
     """
-    if len(episode_returns) < ENOUGH:
-        return f"{len(episode_returns)} finished episodes tell nothing yet, fewer than {ENOUGH}."
-    return None
-
-
-def returns_of(health: list[Figures]) -> tuple[Series, Series]:
-    """
-    :param health: lines of ``health.jsonl``
-    :return: mean return and explained variance over the run
-    """
-    returns = health_series(health, "rollout", "ep_rew_mean")
-    return returns, health_series(health, "train", "explained_variance")
+    return f"Fewer than {ENOUGH} finished episodes tell nothing yet." if n_episodes < ENOUGH else None
 
 
 def rollout_figures(model: Any) -> Figures:
@@ -71,10 +80,52 @@ def rollout_figures(model: Any) -> Figures:
     What SB3's ``rollout/ep_rew_mean`` is made from, for a line of ``health.jsonl``.
 
     :param model: any of SB3
-    :return: empty before the first episode has ended
+    :return: mean and standard deviation of the last episodes' returns, and their number, 100 at most; empty before the
+        first has ended
     """
-    episodes = model.ep_info_buffer
-    return {"ep_rew_mean": float(np.mean([episode["r"] for episode in episodes]))} if episodes else {}
+    returns = [float(episode["r"]) for episode in model.ep_info_buffer or ()]
+    if not returns:
+        return {}
+    return {"ep_rew_mean": float(np.mean(returns)), "ep_rew_std": float(np.std(returns)), "episodes": len(returns)}
+
+
+def returns_of_health(health: Sequence[Figures]) -> Returns | None:
+    """
+    :param health: lines of ``health.jsonl``
+    :return: of the lines with enough episodes; None of version 0.1.0, whose lines have no returns
+    """
+    found = [(line["step"], line["rollout"]) for line in health if line.get("rollout")]
+    if health and "rollout" not in health[-1]:
+        return None
+    rows = [
+        (step, row["ep_rew_mean"], row["ep_rew_std"] / row["episodes"] ** 0.5) for step, row in found if _counts(row)
+    ]
+    steps, means, errors = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    return Returns(steps, means, errors)
+
+
+def returns_of_log(curve: Series | None) -> Returns:
+    """
+    :param curve: SB3's ``rollout/ep_rew_mean``, or of evaluations
+    :return: what is finite of it
+    """
+    steps, means = curve or series([])
+    finite = np.isfinite(means)
+    return Returns(steps[finite], means[finite])
+
+
+def explained_variance_of(health: Sequence[Figures]) -> Series:
+    """
+    :param health: lines of ``health.jsonl``
+    :return: how much of the returns' variance the critic explains, over the run
+    """
+    return health_series([*health], "train", "explained_variance")
+
+
+def _counts(row: Figures) -> bool:
+    """JSON has null for what was not finite."""
+    known = all(row.get(name) is not None for name in ("episodes", "ep_rew_mean", "ep_rew_std"))
+    return known and int(row["episodes"]) >= ENOUGH
 
 
 def _of_critic(explained_variance: Series) -> str:

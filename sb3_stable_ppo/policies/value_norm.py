@@ -35,6 +35,9 @@ class NormalizedValue(nn.Linear):
     return_mean: th.Tensor
     return_var: th.Tensor
     rollouts: th.Tensor
+    is_told: bool = False
+    """Whether anybody has told it returns, in this process."""
+    is_warned: bool = False
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Self:
@@ -67,6 +70,7 @@ class NormalizedValue(nn.Linear):
 
         :param returns: in any shape; where one is not finite, nothing is taken
         """
+        self.is_told = True
         new = th.as_tensor(returns, dtype=th.float32, device=self.return_mean.device)
         if not bool(th.isfinite(new).all()):
             return

@@ -62,11 +62,14 @@ def warn_if_untold(layer: NormalizedValue) -> None:
     """
     To be called when an update begins.
 
-    :param layer: the critic's last; without returns it is a plain linear layer
+    :param layer: the critic's last; nobody may have told it the returns, in a new model or in one that was loaded
     """
-    if int(layer.rollouts) == 0:
-        warnings.warn(
-            "norm_value='running' does nothing: nobody tells the critic the returns. Train with StablePPO, or give "
-            "learn() a ValueNormCallback().",
-            stacklevel=2,
-        )
+    if layer.is_told or layer.is_warned:
+        return
+    layer.is_warned = True
+    stands = "does nothing" if int(layer.rollouts) == 0 else "stands still since the model was loaded"
+    warnings.warn(
+        f"norm_value='running' {stands}: nobody tells the critic the returns. Train with StablePPO, or with "
+        "ValueNormCallback() in learn(), on the command line callback: sb3_stable_ppo.ValueNormCallback.",
+        stacklevel=2,
+    )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_stable_ppo.health.learning import early_training, returns_of
+from sb3_stable_ppo.health.learning import early_training, explained_variance_of, returns_of_health, returns_of_log
 from sb3_stable_ppo.health.thresholds import (
     DARK,
     GOOD_VERDICTS,
@@ -80,8 +80,8 @@ def verdict_of(run: RunData, timeline: Timeline) -> Verdict:
 
 def _good(run: RunData) -> tuple[str, str]:
     """``healthy``; or, as the doctor has it, ``early training``, and why the returns do not show yet that it learns."""
-    returns, explained_variance = returns_of(run.health)
-    for name in (RETURN, EVALUATION):  # of a run without HealthCallback, or of version 0.1.0
-        returns = returns if len(returns.steps) else run.curves.get(name, returns)
-    evidence = early_training(returns, run.curves.get(EXPLAINED, explained_variance))
+    returns = returns_of_health(run.health) if run.health else None
+    if returns is None:  # a run without HealthCallback, or of version 0.1.0
+        returns = returns_of_log(run.curves.get(RETURN) or run.curves.get(EVALUATION))
+    evidence = early_training(returns, run.curves.get(EXPLAINED, explained_variance_of(run.health)))
     return ("healthy", "") if evidence is None else ("early training", f" {evidence}")

@@ -211,6 +211,7 @@ class StableExperimentManager(ExperimentManager):
             n_timesteps=self.n_timesteps,
             resumed_from=self.trained_agent or None,
             fast_path=fast_path,
+            stop_at_return=self.stop_at_return,
         )
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:

@@ -33,17 +33,25 @@ class ProgressLines(BaseCallback):
         self._returns: deque[float] = deque(maxlen=N_EPISODES)
         begun = self.model.num_timesteps
         self._every = max((int(self.locals["total_timesteps"]) - begun) // LINES, 1)
-        self._next = begun + self._every
+        self._next, self._written = begun + self._every, begun
 
     def _on_step(self) -> bool:
         self._returns.extend(info["episode"]["r"] for info in self.locals["infos"] if "episode" in info)
         return True
 
-    def _on_rollout_end(self) -> None:
+    def _on_rollout_start(self) -> None:
+        """After an update, which the HealthCallback before this one has measured."""
         if self.num_timesteps >= self._next:
-            self._next = self.num_timesteps + self._every
-            lines = [*RunReader(self._folder).health()]
-            tqdm.write(progress_line(self.num_timesteps, self._returns, lines[-1] if lines else {}))
+            self._write()
+
+    def _on_training_end(self) -> None:
+        if self.num_timesteps > self._written:
+            self._write()
+
+    def _write(self) -> None:
+        self._next, self._written = self.num_timesteps + self._every, self.num_timesteps
+        lines = [*RunReader(self._folder).health()]
+        tqdm.write(progress_line(self.num_timesteps, self._returns, lines[-1] if lines else {}))
 
 
 def progress_line(step: int, returns: deque[float], health: dict[str, Any]) -> str:
@@ -56,6 +64,6 @@ def progress_line(step: int, returns: deque[float], health: dict[str, Any]) -> s
     :param returns: of the last episodes
     :param health: the last line of ``health.jsonl``
     """
-    told = f"{fmean(returns):6.1f} ({len(returns)} episodes)" if returns else "none yet"
+    told = f"{fmean(returns):6.1f} ({len(returns)} episode{'s' * (len(returns) != 1)})" if returns else "none yet"
     layers = [f"{name} {layer['live']:.0f}/{layer['units']}" for name, layer in health.get("layers", {}).items()]
     return f"step {step:>9,}   return {told}{'   live: ' if layers else ''}{', '.join(layers)}"

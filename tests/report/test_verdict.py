@@ -260,7 +260,7 @@ def event(name: str, raised: bool = True, **changes: Any) -> dict[str, Any]:
     return {"name": name, "raised": raised, "step": 5, "where": "conv2", "text": f"{name} it is", **changes}
 
 
-QUIET = "No alarm is raised at step 1,000. 0 returns on record tell nothing yet, fewer than 20."
+QUIET = "No alarm is raised at step 1,000. Fewer than 20 finished episodes tell nothing yet."
 
 
 @pytest.mark.parametrize(
@@ -279,13 +279,17 @@ def test_the_verdict_is_that_of_the_worst_alarm_still_raised(events: list[Any], 
 
 def test_a_quiet_run_is_healthy_once_its_return_has_left_its_floor() -> None:
     def lines(returns: Any) -> list[Any]:
-        return [health_line(rollout={"ep_rew_mean": value}) for value in returns]
+        rows = [{"ep_rew_mean": value, "ep_rew_std": 1.0, "episodes": 100} for value in returns]
+        return [health_line(rollout=row) for row in rows]
 
     flat, risen = [-20.0] * 30, [*np.linspace(-20, -21, 15), *np.linspace(-21, -15, 15)]
     assert verdict_of(run_of(health=lines(flat)), NO_TIMELINE).word == "early training"
     assert verdict_of(run_of(health=lines(risen)), NO_TIMELINE).word == "healthy"
-    logged = run_of({"rollout/ep_rew_mean": risen}, health=[health_line()])  # of version 0.1.0
-    assert verdict_of(logged, NO_TIMELINE).word == "healthy"
+    far = np.linspace(-20, -10, 30)  # of version 0.1.0 the log alone tells, less surely
+    assert verdict_of(run_of({"rollout/ep_rew_mean": far}, health=[health_line()]), NO_TIMELINE).word == "healthy"
+    assert verdict_of(run_of({"rollout/ep_rew_mean": risen}), active_timeline(conv1=[1.0])).word == "healthy"
+    sparse = verdict_of(run_of(health=[health_line(rollout={})]), NO_TIMELINE)
+    assert sparse.word == "early training"
     told = verdict_of(run_of({"train/explained_variance": [0.9] * 30}, lines(flat)), NO_TIMELINE).text
     assert told.endswith(
         "has not left its floor, -20. The critic explains 90% of the returns' variance: it knows what "
