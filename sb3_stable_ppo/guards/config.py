@@ -40,8 +40,8 @@ class GuardConfig:
         any more
     :param max_newly_inactive_fraction: so is one after which more than this share of a layer's units, positive on some
         row before, is positive on none: ReLU units that died, LeakyReLU units that turned linear
-    :param max_statistics_kl: BatchNorm's running statistics move less far after an update, where they would move the
-        policy further than this
+    :param max_statistics_kl: running statistics, BatchNorm's and those of observations, move less far after an update,
+        where they would move the policy further than this
     :param max_retries: how often an update is tried again before it is dropped
     :param probe_rows: observations of the rollout on which both are measured
     :param max_consecutive_skips: after so many updates in a row that were dropped, or whose every optimizer step was

@@ -62,6 +62,16 @@ def test_every_rollout_counts_the_same_and_the_moments_are_those_of_all_rows() -
     th.testing.assert_close(norm.running_var.double(), rows.var(0, correction=0), rtol=1e-4, atol=0)
 
 
+def test_the_guards_may_halve_a_move_or_leave_it_out() -> None:
+    for scale, expected in ((1.0, 5.0), (0.5, 2.5), (0.0, 0.0)):
+        norm = RunningInputNorm(1)  # its first rollout, of the calibration, has a mean of 0
+        with gathering([norm]):
+            norm(th.full((4, 1), 10.0))
+        norm.move(scale)
+        assert float(norm.running_mean) == pytest.approx(expected)
+        assert not norm.gathered_batches
+
+
 def test_what_comes_out_is_normalised_and_bounded() -> None:
     norm = RunningInputNorm(2)
     norm.running_mean.copy_(th.tensor([1.0, -2.0]))
