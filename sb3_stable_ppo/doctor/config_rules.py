@@ -19,6 +19,8 @@ from torch import nn
 
 from sb3_stable_ppo.doctor.findings import Finding
 from sb3_stable_ppo.metrics.layers import BatchNorm
+from sb3_stable_ppo.policies.input_norm import RunningInputNorm
+from sb3_stable_ppo.policies.value_norm import NormalizedValue
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule
 
 LARGE_REWARD = 10.0
@@ -148,6 +150,16 @@ def _batch_norm_with_one_env(model: Any) -> Told:
         )
 
 
+def _observations_normalised_twice(model: Any) -> Told:
+    normalizer = model.get_vec_normalize_env()
+    twice = any(isinstance(module, RunningInputNorm) for module in model.policy.modules())
+    if twice and normalizer is not None and normalizer.norm_obs:
+        yield (
+            "Observations are normalised twice: by VecNormalize, and by the policy (norm_input: running).",
+            "Leave one out: VecNormalize(norm_obs=False), or policy_kwargs without norm_input.",
+        )
+
+
 def _value_clipping_against_rewards(model: Any) -> Told:
     clip = getattr(model, "clip_range_vf", None)
     rewards = _episode_rewards(model)
@@ -163,12 +175,16 @@ def _value_clipping_against_rewards(model: Any) -> Told:
 def _large_rewards(model: Any) -> Told:
     info = list(getattr(model, "ep_info_buffer", None) or ())
     steps = sum(episode["l"] for episode in info)
-    if steps and not _is_normalised(model):
+    if (
+        steps
+        and not _is_normalised(model)
+        and not isinstance(getattr(model.policy, "value_net", None), NormalizedValue)
+    ):
         scale = sum(abs(episode["r"]) for episode in info) / steps
         if scale > LARGE_REWARD:
             yield (
                 f"Rewards are about {scale:.3g} per step: the value's loss and gradient drown the policy's.",
-                "Scale, clip or normalise the rewards (VecNormalize).",
+                "Scale, clip or normalise the rewards (VecNormalize), or the values: norm_value: running.",
             )
 
 
@@ -211,6 +227,7 @@ RULES: tuple[Callable[[Any], Told], ...] = (
     _adam_eps_lost,
     _frames_skipped_twice,
     _batch_norm_with_one_env,
+    _observations_normalised_twice,
     _value_clipping_against_rewards,
     _large_rewards,
 )

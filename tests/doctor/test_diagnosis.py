@@ -15,6 +15,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from helpers.envs import SceneEnv, make_cartpole, make_pong
@@ -309,6 +310,13 @@ def cartpole(n_envs: int = 2, **options: Any) -> Any:
 
 
 OWN = {"features_extractor_class": OwnCNN}
+
+
+def normalised(norm_obs: bool) -> PPO:
+    env = VecNormalize(make_cartpole(), norm_obs=norm_obs)
+    return PPO(StableMlpPolicy, env, n_steps=32, batch_size=32, seed=0, policy_kwargs={"norm_input": "running"})
+
+
 TRAPS: dict[str, tuple[Any, Any]] = {
     "negative_learning_rate": (
         lambda: cartpole(learning_rate=lambda progress: 1e-3 * progress),
@@ -338,6 +346,10 @@ TRAPS: dict[str, tuple[Any, Any]] = {
     "batch_norm_with_one_env": (
         lambda: cartpole(1, policy=StableMlpPolicy, policy_kwargs={"norm": "batch"}),
         lambda: cartpole(1, policy=StableMlpPolicy, policy_kwargs={"norm": "layer"}),
+    ),
+    "observations_normalised_twice": (
+        lambda: normalised(norm_obs=True),
+        lambda: normalised(norm_obs=False),
     ),
     "value_clipping_against_rewards": (
         lambda: cartpole(clip_range_vf=0.2).learn(256),
