@@ -34,11 +34,12 @@ import sb3_stable_ppo
 from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
 from pong import make_pong
 from record import finished, is_done, record
-from sb3_stable_ppo import StablePPO
+from sb3_stable_ppo import LRSchedulerCallback, StablePPO
 from sb3_stable_ppo.envs import make_atari_vec_env
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.probes.rows import strided_observations
+from sb3_stable_ppo.schedules.learning_rate import counting_schedule
 from suite_settings import SETTINGS, Settings
 from vitals import guard_counts
 
@@ -126,7 +127,8 @@ def run(settings: str, seed: int, steps: int) -> dict[str, Any]:
     th.set_num_threads(1)
     chosen = SETTINGS[settings]
     model, watch, start = build(chosen, seed), Watch(seed, chosen.env_id == GAME), time.perf_counter()
-    model.learn(steps, callback=watch)
+    counts = counting_schedule(model.learning_rate) is not None and not isinstance(model, StablePPO)
+    model.learn(steps, callback=[watch, *([LRSchedulerCallback()] if counts else [])])
     seconds = time.perf_counter() - start - watch.check_seconds
     probe = ActivationProbe(model.policy)
     layers = layer_figures(probe, inspect_policy(model.policy, probe, watch.rows).activations)

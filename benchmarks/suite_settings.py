@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sb3_stable_ppo import KLAdaptiveLR, TorchRolloutBuffer
+from sb3_stable_ppo import KLAdaptiveLR, LinearLR, TorchRolloutBuffer
 
 NUMBERS: dict[str, Any] = {
     "learning_rate": 2.5e-4,
@@ -59,6 +59,11 @@ class Settings:
 
 
 BATCH = Settings()
+ADAPTIVE: dict[str, Any] = {"learning_rate": KLAdaptiveLR(2.5e-4)}
+SMALL: dict[str, Any] = {"batch_size": 64, **ADAPTIVE}
+INPUT: dict[str, Any] = {"norm_input": "running"}
+SHIPPED = BATCH.changed(INPUT, **SMALL)
+"""As ``zoo_configs/stable_ppo.yml`` has it for Pong."""
 # SB3's defaults but for the discount, which Pendulum needs below 0.99 (rl_zoo3 has 0.9)
 PENDULUM = Settings(
     "Pendulum-v1",
@@ -71,42 +76,44 @@ PENDULUM = Settings(
 SETTINGS: dict[str, Settings] = {
     "batch": BATCH,
     "batch, torch's way": BATCH.changed({"norm_statistics": "batch"}),
-    "layer": BATCH.changed({"norm": "layer"}),
-    "layer, minibatch 64": BATCH.changed({"norm": "layer"}, batch_size=64),
     "batch, minibatch 64": BATCH.changed(batch_size=64),
-    "batch before": BATCH.changed({"norm_position": "before"}),
-    "batch before, minibatch 64": BATCH.changed({"norm_position": "before"}, batch_size=64),
-    "batch before, minibatch 64, KL-adaptive": BATCH.changed(
-        {"norm_position": "before"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
-    ),
-    "batch, input": BATCH.changed({"norm_input": "running"}),
-    "batch, input, minibatch 64, KL-adaptive": BATCH.changed(
-        {"norm_input": "running"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
-    ),
-    "batch, input, hidden layer, minibatch 64, KL-adaptive": BATCH.changed(
-        {"norm_input": "running", "norm_hidden": "layer"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
-    ),
-    "layer, input, minibatch 64, KL-adaptive": BATCH.changed(
-        {"norm": "layer", "norm_input": "running"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
-    ),
-    "batch, input, KL-adaptive": BATCH.changed({"norm_input": "running"}, learning_rate=KLAdaptiveLR(2.5e-4)),
-    "layer, minibatch 64, KL-adaptive": BATCH.changed(
-        {"norm": "layer"}, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)
-    ),
-    "batch, minibatch 64, KL-adaptive": BATCH.changed(batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4)),
+    "batch, KL-adaptive": BATCH.changed(**ADAPTIVE),
+    "batch, minibatch 64, KL-adaptive": BATCH.changed(**SMALL),
+    "batch, hidden layer": BATCH.changed({"norm_hidden": "layer"}),
+    "batch, hidden layer, KL-adaptive": BATCH.changed({"norm_hidden": "layer"}, **ADAPTIVE),
     "batch, momentum 0.02": BATCH.changed({"norm_momentum": 0.02}),
     "batch, momentum 0.2": BATCH.changed({"norm_momentum": 0.2}),
-    "batch before, hidden layer": BATCH.changed({"norm_position": "before", "norm_hidden": "layer"}),
-    "batch, hidden layer": BATCH.changed({"norm_hidden": "layer"}),
-    "batch, KL-adaptive": BATCH.changed(learning_rate=KLAdaptiveLR(2.5e-4)),
-    "batch, hidden layer, KL-adaptive": BATCH.changed({"norm_hidden": "layer"}, learning_rate=KLAdaptiveLR(2.5e-4)),
     "batch, rate 1e-4": BATCH.changed(learning_rate=1e-4),
     "batch, target_kl 0.02": BATCH.changed(target_kl=0.02),
-    "PPO, our policy": replace(BATCH, algorithm="PPO"),
-    "PPO, CnnPolicy": Settings(algorithm="PPO", policy="CnnPolicy", policy_kwargs={}, options=NUMBERS),
+    "batch before": BATCH.changed({"norm_position": "before"}),
+    "batch before, hidden layer": BATCH.changed({"norm_position": "before", "norm_hidden": "layer"}),
+    "batch before, minibatch 64": BATCH.changed({"norm_position": "before"}, batch_size=64),
+    "batch, input": BATCH.changed(INPUT),
+    "batch, input, KL-adaptive": BATCH.changed(INPUT, **ADAPTIVE),
+    "batch, input, minibatch 64, KL-adaptive": SHIPPED,
+    "batch, input, hidden layer, minibatch 64, KL-adaptive": SHIPPED.changed({"norm_hidden": "layer"}),
+    "batch, input, value, minibatch 64, KL-adaptive": SHIPPED.changed({"norm_value": "running"}),
+    "layer": BATCH.changed({"norm": "layer"}),
+    "layer, minibatch 64": BATCH.changed({"norm": "layer"}, batch_size=64),
+    "layer, minibatch 64, KL-adaptive": BATCH.changed({"norm": "layer"}, **SMALL),
+    "layer, input, minibatch 64, KL-adaptive": SHIPPED.changed({"norm": "layer"}),
+    # what each part of the shipped settings contributes; without the norm and without the input they stand above
+    "shipped, torch's way": SHIPPED.changed({"norm_statistics": "batch"}),
+    "shipped, PPO": replace(SHIPPED, algorithm="PPO"),
+    "shipped, PPO, CnnPolicy": Settings(
+        algorithm="PPO", policy="CnnPolicy", policy_kwargs={}, options={**NUMBERS, **SMALL}
+    ),
+    "stock": Settings(
+        algorithm="PPO",
+        policy="CnnPolicy",
+        env="sb3",
+        policy_kwargs={},
+        # as rl_zoo3 has it: ten million steps down to nothing
+        options={**NUMBERS, "learning_rate": LinearLR(2.5e-4, total=9_766), "clip_range": 0.1},
+    ),
     "Pendulum": PENDULUM,
-    "Pendulum, norm_input": PENDULUM.changed({"norm_input": "running"}),
+    "Pendulum, norm_input": PENDULUM.changed(INPUT),
     "Pendulum, norm_value": PENDULUM.changed({"norm_value": "running"}),
-    "Pendulum, both": PENDULUM.changed({"norm_input": "running", "norm_value": "running"}),
+    "Pendulum, both": PENDULUM.changed({**INPUT, "norm_value": "running"}),
     "Pendulum, VecNormalize": replace(PENDULUM, env="normalized"),
 }
