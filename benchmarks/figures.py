@@ -42,9 +42,9 @@ class Page(NamedTuple):
 
 
 PAGES: dict[str, Page] = {
-    "pendulum": Page("Pendulum-v1", 50_000, (10_000, 25_000, 50_000)),
+    "pong": Page("PongNoFrameskip-v4", 200_000, (100_000, 150_000, 200_000)),
 }
-"""Names of tables and of plots, ``docs/img/NAME_curves.png``."""
+"""By the names of tables and of plots (``docs/img/NAME_curves.png``)."""
 
 
 def by_settings(page: Page) -> dict[str, list[Row]]:
