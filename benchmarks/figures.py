@@ -25,7 +25,7 @@ from command import benchmark_parser, markdown, parsed
 from suite import MARK, mean_return, runs_of, table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-REPETITIONS, LEAST_SEEDS, POINTS = 2000, 3, 60
+REPETITIONS, LEAST_SEEDS, POINTS, GAMES = 2000, 3, 60, 30
 Row = Mapping[str, Any]
 
 
@@ -83,9 +83,9 @@ def shown(values: Sequence[float]) -> str:
     return f"{middle:.1f}" if low == high else f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
-def return_at(row: Row, step: float) -> float:
-    """Mean return of the last 100 episodes; before the first, that of the first."""
-    value = mean_return(row["games"], step)
+def return_at(row: Row, step: float, last: int = 100) -> float:
+    """Mean return of the last episodes; before the first has ended, that of the first."""
+    value = mean_return(row["games"], step, last)
     return float(row["games"][0][1]) if value is None else value
 
 
@@ -111,12 +111,13 @@ def tables() -> dict[str, str]:
 
 
 def curves(page: Page) -> dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """For each settings steps, and middle, low and high at each of them."""
-    steps = np.linspace(page.steps / POINTS, page.steps, POINTS)
-    return {
-        name: (steps, np.array([interval([return_at(row, step) for row in rows]) for step in steps]))
-        for name, rows in by_settings(page).items()
-    }
+    """For each settings, as far as all its runs go: steps, and at each middle, low and high of the last games."""
+    found = {}
+    for name, rows in by_settings(page).items():
+        steps = np.linspace(0, min(row["cell"]["steps"] for row in rows), POINTS + 1)[1:]
+        values = [interval([return_at(row, step, GAMES) for row in rows]) for step in steps]
+        found[name] = (steps, np.array(values))
+    return found
 
 
 def plot(page: Page, path: Path) -> None:
@@ -129,7 +130,7 @@ def plot(page: Page, path: Path) -> None:
         (line,) = axes.plot(steps, values[:, 0], label=name)
         axes.fill_between(steps, values[:, 1], values[:, 2], color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set_xlabel("environment steps")
-    axes.set_ylabel("mean return of the last 100 episodes")
+    axes.set_ylabel(f"mean return of the last {GAMES} episodes")
     if page.env_id.startswith("Pong"):
         axes.axhline(MARK, color="grey", linewidth=0.8, linestyle="--")
     axes.legend(fontsize=8)
