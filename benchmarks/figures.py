@@ -187,7 +187,7 @@ def main() -> int:
     pages = outdated(texts) if args.check else outdated(texts, write)
     print("\n".join(pages) or "All pages say what is on record.")
     if args.check:
-        return bool(pages)
+        return int(bool(pages))
     for name, page in PAGES.items():
         if by_settings(page):
             plot(page, DOCS / "img" / f"{name}_curves.png")

@@ -110,6 +110,13 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "add": "self, obs, action, reward, episode_start, value, log_prob",
         "reset": "self",
     },
+    "ProgressLines": {
+        "_on_rollout_start": "self",
+        "_on_step": "self",
+        "_on_training_end": "self",
+        "_on_training_start": "self",
+    },
+    "StopTrainingOnReturn": {"_on_step": "self", "_on_training_start": "self"},
     "TrialManager": {"create_callbacks": "self"},
     "ValueNormCallback": {"_on_rollout_end": "self", "_on_step": "self", "_on_training_start": "self"},
 }
