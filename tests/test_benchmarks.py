@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from helpers.processes import ROOT
 
@@ -120,6 +121,21 @@ def test_every_settings_of_the_suite_makes_a_model(monkeypatch: pytest.MonkeyPat
         model = suite["build"](settings, 0)
         model.env.close()
         assert model.n_envs == settings.n_envs, name
+
+
+def test_what_the_suite_calls_shipped_is_what_the_configuration_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sb3_stable_ppo.schedules.learning_rate import make_schedule
+    from sb3_stable_ppo.zoo.hyperparams import with_numbers
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    shipped = runpy.run_path(str(BENCHMARKS / "suite_settings.py"))["SHIPPED"]
+    entries = with_numbers(yaml.safe_load((ROOT / "zoo_configs/stable_ppo.yml").read_text()))
+    entry = entries["PongNoFrameskip-v4"]
+    assert repr(make_schedule(**entry["learning_rate"])) == repr(shipped.options["learning_rate"])
+    for name in ("n_steps", "batch_size", "n_epochs", "clip_range", "ent_coef", "vf_coef", "rollout_buffer_kwargs"):
+        assert entry[name] == shipped.options[name], name
+    assert (entry["n_envs"], entry["policy"]) == (shipped.n_envs, shipped.policy)
+    assert {**entry["policy_kwargs"], "compile": "auto"} == shipped.policy_kwargs
 
 
 def test_figures_show_interquartile_means_with_intervals_from_three_seeds_on(monkeypatch: pytest.MonkeyPatch) -> None:
