@@ -12,7 +12,7 @@ from torch import nn
 
 from sb3_stable_ppo.metrics.layers import BatchNorm
 from sb3_stable_ppo.policies.input_norm import RunningInputNorm
-from sb3_stable_ppo.policies.running_batch_norm import pool
+from sb3_stable_ppo.policies.running_norm import pool
 
 
 def norms_with_statistics(module: nn.Module) -> tuple[nn.Module, ...]:

@@ -15,7 +15,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from sb3_stable_ppo.policies.running_batch_norm import RunningNorm, pool_moments
+from sb3_stable_ppo.policies.running_norm import RunningNorm, pool_moments
 
 INPUT_NORMS = ("none", "running")
 NOTHING = "norm_input='running' normalises vectors and images (Box), and there is none in {}. Leave norm_input out."

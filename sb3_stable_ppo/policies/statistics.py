@@ -17,7 +17,8 @@ from typing_extensions import Self  # torch depends on it; typing has it from 3.
 
 from sb3_stable_ppo.policies.blocks import MOMENTUM, BlockConfig
 from sb3_stable_ppo.policies.calibration import calibrating, norms_with_statistics, untracked
-from sb3_stable_ppo.policies.running_batch_norm import GATHERED, RunningBatchNorm, RunningNorm, gathering
+from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm
+from sb3_stable_ppo.policies.running_norm import GATHERED, RunningNorm, gathering
 
 GATHER_EVERY = 4
 """Every fourth step of a rollout is gathered for BatchNorm's statistics: steps that follow each other look alike."""

@@ -15,7 +15,7 @@ import torch as th
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
-from sb3_stable_ppo.policies.running_batch_norm import pool_moments
+from sb3_stable_ppo.policies.running_norm import pool_moments
 
 VALUE_NORMS = ("none", "running")
 MOMENTUM = 0.05

@@ -8,7 +8,8 @@ import torch as th
 from helpers.envs import make_cartpole
 from sb3_stable_ppo import StableMlpPolicy, StablePPO
 from sb3_stable_ppo.guards.statistics import HALVINGS, move_statistics
-from sb3_stable_ppo.policies.running_batch_norm import GATHERED, RunningBatchNorm1d
+from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm1d
+from sb3_stable_ppo.policies.running_norm import GATHERED
 
 
 class Policy:

@@ -26,7 +26,7 @@ from sb3_stable_ppo import (
     StableRecurrentPPO,
 )
 from sb3_stable_ppo.policies.input_norm import CLIP, RunningInputNorm
-from sb3_stable_ppo.policies.running_batch_norm import gathering
+from sb3_stable_ppo.policies.running_norm import gathering
 from sb3_stable_ppo.policies.statistics import GATHER_EVERY
 
 RUNNING: dict[str, Any] = {"norm_input": "running"}

@@ -21,13 +21,8 @@ from sb3_stable_ppo import (
     StableRecurrentMlpPolicy,
 )
 from sb3_stable_ppo.policies.blocks import BlockConfig
-from sb3_stable_ppo.policies.running_batch_norm import (
-    GATHERED,
-    RunningBatchNorm1d,
-    RunningBatchNorm2d,
-    gathering,
-    pool,
-)
+from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm1d, RunningBatchNorm2d
+from sb3_stable_ppo.policies.running_norm import GATHERED, gathering, pool
 from sb3_stable_ppo.policies.statistics import GATHER_EVERY
 
 BATCH: dict[str, Any] = {"norm": "batch"}
