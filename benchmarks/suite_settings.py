@@ -62,7 +62,7 @@ BATCH = Settings()
 ADAPTIVE: dict[str, Any] = {"learning_rate": KLAdaptiveLR(2.5e-4)}
 SMALL: dict[str, Any] = {"batch_size": 64, **ADAPTIVE}
 INPUT: dict[str, Any] = {"norm_input": "running"}
-SHIPPED = BATCH.changed(INPUT, **SMALL)
+SHIPPED = BATCH.changed({"norm": "layer", **INPUT}, **SMALL)
 """As ``zoo_configs/stable_ppo.yml`` has it for Pong."""
 # SB3's defaults but for the discount, which Pendulum needs below 0.99 (rl_zoo3 has 0.9)
 PENDULUM = Settings(
@@ -90,15 +90,17 @@ SETTINGS: dict[str, Settings] = {
     "batch before, minibatch 64": BATCH.changed({"norm_position": "before"}, batch_size=64),
     "batch, input": BATCH.changed(INPUT),
     "batch, input, KL-adaptive": BATCH.changed(INPUT, **ADAPTIVE),
-    "batch, input, minibatch 64, KL-adaptive": SHIPPED,
-    "batch, input, hidden layer, minibatch 64, KL-adaptive": SHIPPED.changed({"norm_hidden": "layer"}),
-    "batch, input, value, minibatch 64, KL-adaptive": SHIPPED.changed({"norm_value": "running"}),
+    "batch, input, minibatch 64, KL-adaptive": BATCH.changed(INPUT, **SMALL),
+    "batch, input, hidden layer, minibatch 64, KL-adaptive": BATCH.changed({**INPUT, "norm_hidden": "layer"}, **SMALL),
     "layer": BATCH.changed({"norm": "layer"}),
     "layer, minibatch 64": BATCH.changed({"norm": "layer"}, batch_size=64),
     "layer, minibatch 64, KL-adaptive": BATCH.changed({"norm": "layer"}, **SMALL),
-    "layer, input, minibatch 64, KL-adaptive": SHIPPED.changed({"norm": "layer"}),
-    # what each part of the shipped settings contributes; without the norm and without the input they stand above
-    "shipped, torch's way": SHIPPED.changed({"norm_statistics": "batch"}),
+    "layer, input, minibatch 64, KL-adaptive": SHIPPED,
+    "layer, input, value, minibatch 64, KL-adaptive": SHIPPED.changed({"norm_value": "running"}),
+    # what each part of the shipped settings contributes; with other norms and without the input they stand above
+    "batch, torch's way, input, minibatch 64, KL-adaptive": BATCH.changed(
+        {**INPUT, "norm_statistics": "batch"}, **SMALL
+    ),
     "shipped, PPO": replace(SHIPPED, algorithm="PPO"),
     "shipped, PPO, CnnPolicy": Settings(
         algorithm="PPO", policy="CnnPolicy", policy_kwargs={}, options={**NUMBERS, **SMALL}
