@@ -30,7 +30,7 @@ from sb3_stable_ppo import (
 )
 from sb3_stable_ppo.doctor.findings import SEVERITIES, Finding, conclude
 from sb3_stable_ppo.envs.atari import make_atari_vec_env as fast_atari_env
-from sb3_stable_ppo.health.thresholds import VERDICTS
+from sb3_stable_ppo.health.thresholds import VERDICTS, verdict_of_alarm
 from sb3_stable_ppo.runs.folder import RunReader
 
 ROWS = 96
@@ -236,8 +236,10 @@ def test_a_healthy_model_raises_no_alarm(name: str, seed: int) -> None:
     policy = "MlpLstmPolicy" if name == "RecurrentPPO" else "MlpPolicy"
     model = cls(policy, env, seed=seed, **options).learn(800 if continuous else 4_096 if name == "DQN" else 2_048)
     diagnosis = diagnose(model, observations_of(model, 512))
-    assert diagnosis.verdict == "healthy", str(diagnosis)
-    assert [finding for finding in diagnosis.findings if (finding.name, name) != ("one_action", "QRDQN")] == []
+    # SAC and TD3 have ended four episodes by then
+    assert diagnosis.verdict == ("early training" if continuous else "healthy"), str(diagnosis)
+    known = {("early", "SAC"), ("early", "TD3"), ("one_action", "QRDQN")}
+    assert [finding for finding in diagnosis.findings if (finding.name, name) not in known] == []
 
 
 STRESS: dict[str, Any] = {"learning_rate": 5e-3, "n_epochs": 10, "clip_range": 0.2, "n_steps": 64, "batch_size": 256}
@@ -254,7 +256,8 @@ def test_stock_ppo_that_collapses_on_pong_is_told_from_ours_that_does_not_at_the
         events = [event for line in RunReader(tmp_path / name).health() for event in line["events"] if event["raised"]]
         verdicts[name] = diagnose(model, observations_of(model, 512)).verdict, [event["name"] for event in events]
     assert verdicts["stock"][0] == "collapsed activations"
-    assert "inactive_layer" in verdicts["stock"][1]
+    raised = {verdict_of_alarm(alarm) for alarm in verdicts["stock"][1]}  # which comes first depends on the processor
+    assert "collapsed activations" in raised
     assert verdicts["ours"] == ("early training", [])
 
 
