@@ -1,7 +1,6 @@
 """One trial: what ends it early, and what fails it."""
 
 import signal
-import threading
 from pathlib import Path
 
 import optuna
@@ -42,9 +41,8 @@ def test_optunas_pruner_ends_a_trial_after_an_evaluation(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_sigterm_in_a_runs_last_update_ends_the_trial_before_its_next_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(signals, "_ASKED_TO_STOP", threading.Event())
     base = {"policy": "StableMlpPolicy", "n_envs": 2, "n_steps": 32, "batch_size": 64, "n_timesteps": 128}
     register()
     plan = Plan(
