@@ -170,8 +170,9 @@ def test_batchnorm_is_calibrated_on_the_first_rollout_of_a_fast_policy(name: str
     policy.set_training_mode(False)
     with th.no_grad():
         policy(images(8))
-    assert not any(untracked(norm) for norm in policy._batch_norms)
-    assert all(norm.running_mean.dtype == th.float32 for norm in policy._batch_norms)
+    assert policy.running_norms
+    assert not any(untracked(norm) for norm in policy.running_norms)
+    assert all(norm.running_mean.dtype == th.float32 for norm in policy.running_norms)
 
 
 @needs_a_compiler
