@@ -18,7 +18,7 @@ from sb3_stable_ppo.common.checks import one_of
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.execution import FastModule
 from sb3_stable_ppo.policies.blocks import BlockConfig
-from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NOTHING, RunningInputNorm, flatten
+from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, LEAST_STD_OF_IMAGES, NOTHING, RunningInputNorm, flatten
 
 NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel and stride of each convolution (Mnih et al., 2015)."""
@@ -80,7 +80,7 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
         self.block_config = BlockConfig(**block_options)
 
         normalises = one_of(norm_input, INPUT_NORMS, "norm_input") == "running"
-        self.input_norm = RunningInputNorm(in_channels) if normalises else None
+        self.input_norm = RunningInputNorm(in_channels, least_std=LEAST_STD_OF_IMAGES) if normalises else None
         self.cnn = nn.Sequential()
         for index, (out_channels, kernel, stride) in enumerate(NATURE_CONVS, start=1):
             conv = nn.Conv2d(in_channels, out_channels, kernel, stride)

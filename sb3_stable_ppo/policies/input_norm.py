@@ -21,6 +21,8 @@ INPUT_NORMS = ("none", "running")
 NOTHING = "norm_input='running' normalises vectors and images (Box), and there is none in {}. Leave norm_input out."
 CLIP = 10.0
 """Bound of a normalised observation, as VecNormalize's ``clip_obs``."""
+LEAST_STD_OF_IMAGES = 0.02
+"""Five of 255 grey levels. A channel that hardly varied so far, as of a dark first scene, is not blown up by more."""
 
 
 class RunningInputNorm(RunningNorm):
@@ -29,6 +31,7 @@ class RunningInputNorm(RunningNorm):
 
     :param num_features: width of a vector, or channels of an image
     :param eps: keeps what never varies from being divided by zero, as VecNormalize's ``epsilon``
+    :param least_std: it is divided by no less; images are not bounded otherwise, as the convolution takes the norm up
     """
 
     running_mean: th.Tensor
@@ -36,9 +39,9 @@ class RunningInputNorm(RunningNorm):
     num_batches_tracked: th.Tensor
     rollouts: th.Tensor
 
-    def __init__(self, num_features: int, eps: float = 1e-8) -> None:
+    def __init__(self, num_features: int, eps: float = 1e-8, least_std: float = 0.0) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.least_std = eps, least_std
         self.register_buffer("running_mean", th.zeros(num_features))
         self.register_buffer("running_var", th.ones(num_features))
         self.register_buffer("num_batches_tracked", th.zeros((), dtype=th.long))  # as torch's BatchNorm has it
@@ -58,8 +61,8 @@ class RunningInputNorm(RunningNorm):
 
     @property
     def scale(self) -> th.Tensor:
-        """What is multiplied with, ``1 / sqrt(running_var + eps)``."""
-        return th.rsqrt(self.running_var + self.eps)
+        """What is multiplied with, ``1 / sqrt(running_var + eps)``, but at most ``1 / least_std``."""
+        return th.rsqrt((self.running_var + self.eps).clamp(min=self.least_std**2))
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
         if inputs.dim() == 2:

@@ -143,6 +143,16 @@ def test_of_a_dict_vectors_are_normalised_number_by_number_and_images_channel_by
     th.testing.assert_close(noise.running_var, th.full((3,), 1 / 12), atol=0.01, rtol=0)
 
 
+def test_a_dark_first_scene_does_not_blow_up_the_images_that_come_later() -> None:
+    policy = StablePongPolicy(IMAGE, ACTIONS, lambda _: 1e-3, **RUNNING)
+    policy.set_training_mode(False)
+    with th.no_grad():
+        policy(th.zeros(8, 3, 40, 40, dtype=th.uint8))
+        norm = input_norm(policy)
+        assert norm(th.ones(1, 3, 40, 40)).amax() == pytest.approx(50, rel=1e-3)
+        assert norm(th.ones(1, 3, 40, 40) / 255).amax() == pytest.approx(50 / 255, rel=1e-3)
+
+
 FAST: dict[str, Any] = {"memory_format": "channels_last", "optimizer_kwargs": {"fused": True}}
 
 
