@@ -241,7 +241,10 @@ def test_an_old_study_goes_on(tmp_path: Path) -> None:
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(tmp_path / "old" / "journal.log"))
     )
-    states = [trial.state.name for trial in optuna.load_study(study_name="old", storage=storage).trials]
+    trials = optuna.load_study(study_name="old", storage=storage).trials
+    assert trials[2].distributions["schedule"] == trials[0].distributions["schedule"]
+    assert "n_steps_pow" not in trials[2].params, "it goes on in the space that it was begun in"
+    states = [trial.state.name for trial in trials]
     assert len(states) == 3
     assert states[:2] == ["COMPLETE", "COMPLETE"]
 

@@ -5,18 +5,29 @@ What ``sb3-stable-ppo tune`` searches: a trial's parameters, and the YAML entry 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-VERSION = 1
-"""Of the space; a study is gone on with only in its own."""
-SCHEDULES = ("constant", "linear", "step", "cosine")
+VERSION = 2
+"""Of the space. A study goes on in its own: 1 is that of version 0.1.0, without rollouts and ``kl_adaptive``."""
+SPACES = (1, VERSION)
+SCHEDULES = ("constant", "linear", "step", "cosine", "kl_adaptive")
+OF_SPACE_1 = SCHEDULES[:4]
 DECAYS = 20
 """Of ``step``: so many over the run, by 0.9 each, which end at an eighth of the start."""
 
-LESS = "one_minus_"
-"""Begins the names of parameters that are searched by their distance from 1."""
-SEARCHED = ("learning_rate", "n_epochs", "clip_range", "ent_coef", "gamma", "gae_lambda", "policy_kwargs", "guards")
+ROLLOUT = ("n_steps", "batch_size")
+"""Searched as powers of two, unless all trials have the same by ``--hyperparams``."""
+N_STEPS, BATCH_SIZE = (5, 11), (5, 10)
+"""Powers of two: 32 to 2048 steps of each env, minibatches of 32 to 1024 samples."""
+LEAST_UPDATES = 10
+"""A run has at least as many: its rollouts are not longer than a tenth of its steps."""
+
+LESS, POWER = "one_minus_", "_pow"
+"""They begin and end the names of what is searched by its distance from 1, and as a power of 2; rl_zoo3's words."""
+NUMBERS = ("n_epochs", "clip_range", "ent_coef", "gamma", "gae_lambda")
+SEARCHED = (*ROLLOUT, "learning_rate", *NUMBERS, "policy_kwargs", "guards")
 """Hyperparameters that a trial changes."""
 NETWORK = ("norm", "norm_position", "activation", "negative_slope", "init_gain")
 """What a trial changes of ``policy_kwargs``."""
@@ -34,17 +45,30 @@ class Suggests(Protocol):
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
 
 
-def sample(trial: Suggests, guarded: bool) -> dict[str, Any]:
+def sample(
+    trial: Suggests,
+    guarded: bool,
+    *,
+    n_timesteps: int | None = None,
+    n_envs: int = 1,
+    held: Collection[str] = (),
+    version: int = VERSION,
+) -> dict[str, Any]:
     """
     Draw a trial's parameters. What only makes sense with another (the slope of LeakyReLU) is drawn only with it.
 
     :param trial: Optuna's
     :param guarded: whether the algorithm has guards
+    :param n_timesteps: of each run, which bounds the length of a rollout; None: no bound
+    :param n_envs: of each run
+    :param held: those of ``ROLLOUT`` that are not searched
+    :param version: of the space
     :return: by name, as the study shows them
     """
+    schedules = OF_SPACE_1 if version == 1 else SCHEDULES
     params: dict[str, Any] = {
         "learning_rate": trial.suggest_float("learning_rate", 1e-5, 5e-3, log=True),
-        "schedule": trial.suggest_categorical("schedule", SCHEDULES),
+        "schedule": trial.suggest_categorical("schedule", schedules),
         "n_epochs": trial.suggest_int("n_epochs", 1, 20, log=True),
         "clip_range": trial.suggest_float("clip_range", 0.05, 0.4),
         "ent_coef": trial.suggest_float("ent_coef", 1e-8, 0.1, log=True),
@@ -60,12 +84,37 @@ def sample(trial: Suggests, guarded: bool) -> dict[str, Any]:
         params["negative_slope"] = trial.suggest_float("negative_slope", 1e-3, 0.3, log=True)
     if guarded:
         params["max_kl"] = trial.suggest_float("max_kl", 0.1, 3.0, log=True)
+    if version > 1:
+        ranges = {"n_steps": _n_steps(n_timesteps, n_envs), "batch_size": BATCH_SIZE}
+        for name in (f"{name}{POWER}" for name in ROLLOUT if name not in held):
+            params[name] = trial.suggest_int(name, *ranges[name.removesuffix(POWER)])
     return params
+
+
+def version_of(trial: Any) -> int:
+    """
+    The version of the space that a study was begun in, by the choices of its trials.
+
+    :param trial: the one that is to be drawn; one of no study is of this version
+    """
+    study = getattr(trial, "study", None)
+    known = [] if study is None else [other.distributions for other in study.get_trials(deepcopy=False)]
+    began_before = any(SCHEDULES[-1] not in each["schedule"].choices for each in known if "schedule" in each)
+    return 1 if began_before else VERSION
+
+
+def _n_steps(n_timesteps: int | None, n_envs: int) -> tuple[int, int]:
+    """The range of the power of two that ``n_steps`` is, the same in all trials of a study."""
+    low, high = N_STEPS
+    if n_timesteps is not None:
+        high = min(max(n_timesteps // (LEAST_UPDATES * n_envs), 2).bit_length() - 1, high)
+    return min(low, high), high
 
 
 def as_hyperparams(params: Mapping[str, Any], base: Mapping[str, Any], n_timesteps: int) -> dict[str, Any]:
     """
-    A configuration with a trial's parameters in it: what it says of the network is merged, not replaced.
+    A configuration with a trial's parameters in it: what it says of the network is merged, not replaced. A minibatch
+    is at most the rollout.
 
     :param params: as :func:`sample` gives them, or ``trial.params``
     :param base: an entry of a YAML file
@@ -73,13 +122,11 @@ def as_hyperparams(params: Mapping[str, Any], base: Mapping[str, Any], n_timeste
     :return: an entry of a YAML file
     """
     entry: dict[str, Any] = copy.deepcopy(dict(base))
-    n_updates = max(n_timesteps // (int(entry.get("n_steps", 2048)) * int(entry.get("n_envs", 1))), 1)
+    shown = as_shown(params, *rollout_of(entry))
+    entry |= {name: shown[name] for name in (*ROLLOUT, *NUMBERS) if name in shown}
+    n_updates = max(n_timesteps // math.prod(rollout_of(entry)), 1)
     entry["n_timesteps"] = n_timesteps
     entry["learning_rate"] = _schedule(params["schedule"], params["learning_rate"], n_updates)
-    for name in ("n_epochs", "clip_range", "ent_coef"):
-        entry[name] = params[name]
-    entry["gamma"] = 1 - params["one_minus_gamma"]
-    entry["gae_lambda"] = 1 - params["one_minus_gae_lambda"]
     network = {name: params[name] for name in NETWORK if name in params}
     replaced = SEARCHED_IN["policy_kwargs"]
     kept = {name: value for name, value in (entry.get("policy_kwargs") or {}).items() if name not in replaced}
@@ -89,17 +136,36 @@ def as_hyperparams(params: Mapping[str, Any], base: Mapping[str, Any], n_timeste
     return entry
 
 
-def as_shown(params: Mapping[str, Any]) -> dict[str, Any]:
+def rollout_of(entry: Mapping[str, Any]) -> tuple[int, int]:
+    """
+    :param entry: of a YAML file
+    :return: ``n_envs`` and ``n_steps``
+    """
+    return int(entry.get("n_envs", 1)), int(entry.get("n_steps", 2048))
+
+
+def as_shown(params: Mapping[str, Any], n_envs: int = 1, n_steps: int = 2048) -> dict[str, Any]:
     """
     A trial's parameters by the names and values that a configuration has.
 
-    >>> as_shown({"n_epochs": 3, "one_minus_gamma": 0.02})
-    {'n_epochs': 3, 'gamma': 0.98}
+    >>> as_shown({"n_epochs": 3, "one_minus_gamma": 0.02, "n_steps_pow": 5, "batch_size_pow": 7}, n_envs=2)
+    {'n_epochs': 3, 'gamma': 0.98, 'n_steps': 32, 'batch_size': 64}
 
     :param params: ``trial.params``
+    :param n_envs: of the configuration
+    :param n_steps: of the configuration, where it is not searched
     """
-    known = params.items()
-    return {name.removeprefix(LESS): 1 - value if name.startswith(LESS) else value for name, value in known}
+    shown: dict[str, Any] = {}
+    for name, value in params.items():
+        if name.startswith(LESS):
+            shown[name.removeprefix(LESS)] = 1 - value
+        elif name.endswith(POWER):
+            shown[name.removesuffix(POWER)] = 2**value
+        else:
+            shown[name] = value
+    if "batch_size" in shown:
+        shown["batch_size"] = min(shown["batch_size"], shown.get("n_steps", n_steps) * n_envs)
+    return shown
 
 
 def _schedule(kind: str, initial: float, n_updates: int) -> float | dict[str, Any]:

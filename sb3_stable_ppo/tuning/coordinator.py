@@ -5,13 +5,16 @@ A study from its plan to its best trials.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 from rl_zoo3.utils import ALGOS
 
+from sb3_stable_ppo import __version__
 from sb3_stable_ppo.common.checks import one_of, unknown, whole_number
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.files import write_atomically
@@ -20,7 +23,7 @@ from sb3_stable_ppo.common.seeds import parse_seeds
 from sb3_stable_ppo.envs.registry import check_env
 from sb3_stable_ppo.parallel.options import WorkerOptions
 from sb3_stable_ppo.studies.page import page_of
-from sb3_stable_ppo.studies.space import SEARCHED, SEARCHED_IN
+from sb3_stable_ppo.studies.space import ROLLOUT, SEARCHED, SEARCHED_IN, SPACES, VERSION
 from sb3_stable_ppo.studies.storage import HEARTBEAT, is_file, open_storage
 from sb3_stable_ppo.studies.study import (
     PRUNERS,
@@ -36,7 +39,7 @@ from sb3_stable_ppo.studies.study import (
 from sb3_stable_ppo.tuning.results import show, training_command, write_best
 from sb3_stable_ppo.tuning.rounds import Jobs, do_trials
 from sb3_stable_ppo.tuning.trial import Plan, base_entry
-from sb3_stable_ppo.tuning.worker import VERSIONS, arguments
+from sb3_stable_ppo.tuning.worker import arguments
 from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file, register
 
 
@@ -84,7 +87,8 @@ def tune(
     :param n_startup_trials: trials that are drawn at random before TPE begins
     :param health: whether the least share of live units is a second objective
     :param conf_file: YAML file with the configuration that trials change; None: this package's
-    :param hyperparams: of all trials, in place of the configuration's, such as ``{"n_steps": 256}``
+    :param hyperparams: of all trials, in place of the configuration's, such as ``{"n_steps": 256}``, which is then not
+        searched
     :param plots: whether ``study.html`` with Optuna's plots is written
     :param log_folder: the study's files are in ``LOG_FOLDER/STUDY``
     :param study: the study's name; None: ``tune_ENV``
@@ -131,6 +135,7 @@ def tune(
             eval_episodes=whole_number(eval_episodes, "eval_episodes", 1),
             health=health,
             folder=folder / "trials",
+            held=tuple(name for name in ROLLOUT if name in (hyperparams or {})),
         )
     except ValueError as error:
         raise UsageError(f"tune: {error}") from None
@@ -168,7 +173,7 @@ def _base(algo: str, env: str, conf_file: str | Path | None, hyperparams: Mappin
     register()
     if algo not in ALGORITHMS:
         raise UsageError(f"tune: {unknown('algo', algo, ALGORITHMS)}")
-    searched = [name for name in hyperparams if name in SEARCHED and name not in SEARCHED_IN]
+    searched = [name for name in hyperparams if name in SEARCHED and name not in (*ROLLOUT, *SEARCHED_IN)]
     for key, names in SEARCHED_IN.items():
         given = hyperparams.get(key)
         searched += [f"{name} in {key}" for name in given if name in names] if isinstance(given, Mapping) else []
@@ -178,15 +183,24 @@ def _base(algo: str, env: str, conf_file: str | Path | None, hyperparams: Mappin
 
 
 def _study_of(plan: Plan, name: str, where: str, pruner: str, heartbeat: int, makes: bool) -> Study:
-    """Open a study, or make it if ``makes``."""
+    """Open a study, or make it if ``makes``. One of an older search space goes on in it."""
     if not makes and is_file(where) and not Path(where).is_file():
         raise UsageError(f"storage (--storage) {where}: there is no such file, and no study to show.")
     storage = open_storage(where, heartbeat)
     if not makes:
         plan_of(storage, name)
-    facts = {field: value for field, value in plan._asdict().items() if field != "folder"}
-    facts |= {"heartbeat": heartbeat, **VERSIONS}
+    plan = plan._replace(search_space=_space_of(storage, name))
+    facts = {**plan.facts, "heartbeat": heartbeat, "package": __version__}
     return open_study(storage, name, facts, pruner, plan.seeds[0], 2 if plan.health else 1)
+
+
+def _space_of(storage: BaseStorage, name: str) -> int:
+    """The version of the search space that a study was begun in; this package's own if it is new."""
+    known: Mapping[str, Any] = {}
+    with suppress(KeyError):
+        known = storage.get_study_user_attrs(storage.get_study_id_from_name(name)).get("plan") or {}
+    version = known.get("search_space")
+    return version if version in SPACES else VERSION
 
 
 def _check_any_succeeded(study: Study) -> None:

@@ -14,7 +14,7 @@ from optuna.study import Study
 
 from sb3_stable_ppo.common.files import write_atomically
 from sb3_stable_ppo.common.packages import command_line
-from sb3_stable_ppo.studies.space import as_hyperparams, as_shown
+from sb3_stable_ppo.studies.space import as_hyperparams, as_shown, rollout_of
 from sb3_stable_ppo.studies.study import best_trials, effective_trials
 from sb3_stable_ppo.tuning.trial import Plan
 
@@ -47,10 +47,11 @@ def show(study: Study) -> None:
         return
     complete.sort(key=lambda trial: trial.values, reverse=True)
     two = len(complete[0].values) > 1
+    rollout = rollout_of(study.user_attrs.get("plan", {}).get("base", {}))
     table = Table("trial", "return", *(["health"] if two else []), "what", title="The best trials")
     for trial in complete[:SHOWN]:
         values = [f"{value:.4g}" for value in trial.values]
-        what = ", ".join(f"{name} {_text(value)}" for name, value in as_shown(trial.params).items())
+        what = ", ".join(f"{name} {_text(value)}" for name, value in as_shown(trial.params, *rollout).items())
         table.add_row(str(trial.number), *values, what)
     console.print(table)
 

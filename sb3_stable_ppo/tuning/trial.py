@@ -25,7 +25,7 @@ from sb3_stable_ppo.health.alarms import Event
 from sb3_stable_ppo.health.callback import HealthCallback
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.series import least_live_share
-from sb3_stable_ppo.studies.space import as_hyperparams, sample
+from sb3_stable_ppo.studies.space import VERSION, Suggests, as_hyperparams, rollout_of, sample
 from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.configuration import entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, with_numbers
@@ -50,6 +50,8 @@ class Plan(NamedTuple):
     :param eval_episodes: episodes of each evaluation
     :param health: whether the network's health is a second objective
     :param folder: where the trials' run folders go
+    :param held: of the rollout's hyperparameters those that are not searched
+    :param search_space: version of the space that trials are drawn from
     """
 
     algo: str
@@ -61,6 +63,36 @@ class Plan(NamedTuple):
     eval_episodes: int
     health: bool
     folder: Path
+    held: tuple[str, ...] = ()
+    search_space: int = VERSION
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is kept with the study, in JSON's types; the first space held nothing."""
+        left_out = ("folder", "held") if self.search_space == 1 else ("folder",)
+        return {name: value for name, value in self._asdict().items() if name not in left_out}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any], folder: Path) -> Plan:
+        """
+        :param facts: as :attr:`facts` are, read from the study
+        :param folder: as a plan has it
+        """
+        known: dict[str, Any] = {name: facts[name] for name in cls._fields if name in facts}
+        lists = {name: tuple(known.get(name, ())) for name in ("seeds", "held")}
+        return cls(**{**known, **lists}, folder=folder)
+
+    def sampled(self, trial: Suggests) -> dict[str, Any]:
+        """
+        The configuration of a trial.
+
+        :param trial: Optuna's
+        :return: an entry of a YAML file
+        """
+        n_envs, _ = rollout_of(self.base)
+        bounds: dict[str, Any] = {"n_timesteps": self.n_timesteps, "n_envs": n_envs, "held": self.held}
+        params = sample(trial, guarded=True, version=self.search_space, **bounds)
+        return as_hyperparams(params, self.base, self.n_timesteps)
 
     def objective(self, trial: optuna.Trial) -> float | tuple[float, float]:
         """
@@ -71,7 +103,7 @@ class Plan(NamedTuple):
             :func:`least_live`
         :raises optuna.TrialPruned: if Optuna's pruner ends the trial, or training collapses
         """
-        entry = as_hyperparams(sample(trial, guarded=True), self.base, self.n_timesteps)
+        entry = self.sampled(trial)
         folder = self.folder / f"trial_{trial.number}"
         results = []
         for index, seed in enumerate(self.seeds):

@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.exceptions import OptunaError
@@ -24,7 +23,7 @@ from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 from sb3_stable_ppo.common.signals import handled, interruptions
 from sb3_stable_ppo.parallel.local import EXIT_USAGE
-from sb3_stable_ppo.studies.space import VERSION
+from sb3_stable_ppo.studies.space import SPACES
 from sb3_stable_ppo.studies.storage import is_file, open_storage, requeue
 from sb3_stable_ppo.studies.study import (
     STARTUP_TRIALS,
@@ -40,8 +39,6 @@ from sb3_stable_ppo.tuning.trial import Plan
 from sb3_stable_ppo.zoo.registry import register
 
 STORAGE = "SB3_STABLE_PPO_STORAGE"
-VERSIONS = {"search_space": VERSION, "package": __version__}
-"""Kept with a study's plan: trials of two versions cannot be compared."""
 
 
 def arguments(
@@ -94,11 +91,11 @@ def work(
         raise UsageError(f"storage (--storage) {where}: there is no such file on this machine.")
     storage = open_storage(where, heartbeat)
     known = plan_of(storage, name)
-    for fact, value in VERSIONS.items():
-        if known.get(fact) != value:
-            raise UsageError(f"The study {name!r} is of another {fact}: {known.get(fact)!r}, here {value!r}.")
-    facts: dict[str, Any] = {field: known[field] for field in Plan._fields if field != "folder"}
-    plan = Plan(**{**facts, "seeds": tuple(facts["seeds"])}, folder=folder)
+    for fact, values in (("package", [__version__]), ("search_space", SPACES)):
+        if known.get(fact) not in values:
+            here = " or ".join(map(repr, values))
+            raise UsageError(f"The study {name!r} is of another {fact}: {known.get(fact)!r}, here {here}.")
+    plan = Plan.of(known, folder)
     seed = int.from_bytes(os.urandom(4), "little")
     study = open_study(storage, name, known, pruner, seed, 2 if plan.health else 1, sampler, n_startup_trials)
     since = len(study.get_trials(deepcopy=False))

@@ -31,8 +31,9 @@ PARAMS: dict[str, Any] = {
     "negative_slope": 0.05,
     "init_gain": 0.9,
     "max_kl": 0.5,
+    "n_steps_pow": 6,
+    "batch_size_pow": 5,
 }
-
 
 PLAN = {"algo": "stable_ppo", "env": "CartPole-v1", "seeds": (0, 1)}
 

@@ -4,13 +4,13 @@ import json
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
 from helpers.tuning import (
     PARAMS,
 )
-from sb3_stable_ppo.studies.space import SCHEDULES, as_hyperparams, as_shown, sample
+from sb3_stable_ppo.studies.space import OF_SPACE_1, SCHEDULES, SEARCHED, as_hyperparams, as_shown, sample, version_of
 
 
 def test_a_trial_is_merged_into_the_configuration() -> None:
@@ -27,7 +27,9 @@ def test_a_trial_is_merged_into_the_configuration() -> None:
     assert entry == {
         **base,
         "n_timesteps": 10_000,
-        "learning_rate": {"schedule": "step", "initial": 2e-3, "step_size": 5, "gamma": 0.9},
+        "n_steps": 64,
+        "batch_size": 32,
+        "learning_rate": {"schedule": "step", "initial": 2e-3, "step_size": 3, "gamma": 0.9},
         "n_epochs": 3,
         "clip_range": 0.2,
         "ent_coef": 0.01,
@@ -78,3 +80,45 @@ def test_what_is_shown_of_a_trial_is_what_its_configuration_has() -> None:
     assert {name: written[name] for name in shown.keys() - {"learning_rate", "schedule"}} == {
         name: value for name, value in shown.items() if name not in ("learning_rate", "schedule")
     }
+
+
+@pytest.mark.parametrize(
+    ("n_timesteps", "n_envs", "longest"),
+    [(None, 1, 2048), (10**6, 8, 2048), (100_000, 8, 1024), (10_000, 8, 64), (2_000, 8, 16), (64, 8, 2)],
+)
+def test_a_run_has_ten_updates_whatever_its_rollout(n_timesteps: int | None, n_envs: int, longest: int) -> None:
+    trial = optuna.create_study().ask()
+    sample(trial, guarded=True, n_timesteps=n_timesteps, n_envs=n_envs)
+    found = trial.distributions["n_steps_pow"]
+    assert isinstance(found, IntDistribution)
+    assert (2**found.low, 2**found.high) == (min(32, longest), longest)
+
+
+def test_a_minibatch_is_at_most_the_rollout() -> None:
+    params = {**PARAMS, "n_steps_pow": 5, "batch_size_pow": 10}
+    assert as_hyperparams(params, {"n_envs": 4}, 10_000)["batch_size"] == 128
+    params.pop("n_steps_pow")
+    assert as_hyperparams(params, {"n_envs": 4, "n_steps": 100}, 10_000)["batch_size"] == 400
+    assert as_hyperparams(params, {"n_envs": 4, "n_steps": 512}, 10_000)["batch_size"] == 1024
+
+
+def test_what_all_trials_have_is_not_searched() -> None:
+    params = sample(FixedTrial(PARAMS), guarded=True, held=["n_steps"])
+    assert PARAMS.keys() - params.keys() == {"n_steps_pow"}
+    entry = as_hyperparams(params, {"n_steps": 100, "batch_size": 50}, 10_000)
+    assert (entry["n_steps"], entry["batch_size"]) == (100, 32)
+
+
+def test_a_study_of_the_first_space_has_its_parameters_and_no_others() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    assert version_of(trial) == 2
+    params = sample(trial, guarded=True, version=1)
+    assert not [name for name in params if name.endswith("_pow")]
+    schedule = trial.distributions["schedule"]
+    assert isinstance(schedule, CategoricalDistribution)
+    assert schedule.choices == OF_SPACE_1
+    assert version_of(study.ask()) == 1
+    entry = as_hyperparams({**PARAMS, **params}, {"n_steps": 100}, 10_000)
+    assert entry.keys() <= {"n_timesteps", *SEARCHED}
+    assert "n_steps" not in as_hyperparams(params, {}, 10_000), "what the configuration does not say stays SB3's"

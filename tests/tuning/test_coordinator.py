@@ -290,6 +290,7 @@ def test_hyperparams_stand_in_every_trials_configuration(tmp_path: Path, monkeyp
     fixed = {"n_steps": "1e2", "env_kwargs": {"sutton_barto_reward": True}, "guards": {"probe_rows": 16}}
     plan, _ = studied(tmp_path, monkeypatch, hyperparams=fixed)
     assert {name: plan["base"][name] for name in fixed} == {**fixed, "n_steps": 100}
+    assert plan["held"] == ["n_steps"]
     assert plan["base"]["policy"] == "StableMlpPolicy"
 
 

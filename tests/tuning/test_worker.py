@@ -10,21 +10,29 @@ import pytest
 from optuna.trial import TrialState
 
 from helpers.tuning import study_of
+from sb3_stable_ppo import __version__
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.signals import handled
+from sb3_stable_ppo.studies.space import VERSION
 from sb3_stable_ppo.studies.storage import open_storage, requeue
 from sb3_stable_ppo.studies.study import (
     effective_trials,
 )
 from sb3_stable_ppo.tuning.trial import Plan
-from sb3_stable_ppo.tuning.worker import VERSIONS, work
+from sb3_stable_ppo.tuning.worker import work
+
+VERSIONS: dict[str, Any] = {"search_space": VERSION, "package": __version__}
+
+
+def facts_of_a_plan(tmp_path: Path) -> dict[str, Any]:
+    return {**Plan("stable_ppo", "CartPole-v1", {}, 1, (0,), 1, 1, False, tmp_path).facts, **VERSIONS}
 
 
 @pytest.mark.parametrize(
     ("name", "plan", "complaint"),
     [
         ("s", {**VERSIONS, "package": "0.0.1"}, "The study 's' is of another package: '0.0.1', here '"),
-        ("s", {**VERSIONS, "search_space": 0}, "The study 's' is of another search_space: 0, here 1"),
+        ("s", {**VERSIONS, "search_space": 0}, "The study 's' is of another search_space: 0, here 1 or 2"),
         ("other", VERSIONS, "There is no study 'other' in this storage: do all machines see the same one?"),
     ],
 )
@@ -54,8 +62,7 @@ def test_a_study_that_tune_did_not_make_is_refused(tmp_path: Path) -> None:
 def test_a_worker_whose_trial_was_taken_from_it_goes_on_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = {**Plan("stable_ppo", "CartPole-v1", {}, 1, (0,), 1, 1, False, tmp_path)._asdict(), **VERSIONS}
-    study = study_of(tmp_path, **{**plan, "folder": None})
+    study = study_of(tmp_path, **facts_of_a_plan(tmp_path))
     seen: list[int] = []
 
     def objective(_: Plan, trial: optuna.Trial) -> float:
@@ -77,8 +84,7 @@ def test_a_worker_whose_trial_was_taken_from_it_goes_on_with_the_next(
 def test_an_interruption_gives_the_trial_back_however_often(
     times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = {**Plan("stable_ppo", "CartPole-v1", {}, 1, (0,), 1, 1, False, tmp_path)._asdict(), **VERSIONS}
-    study = study_of(tmp_path, **{**plan, "folder": None})
+    study = study_of(tmp_path, **facts_of_a_plan(tmp_path))
     drawn: list[float] = []
 
     def objective(_: Plan, trial: optuna.Trial) -> float:
@@ -101,8 +107,7 @@ def test_an_interruption_gives_the_trial_back_however_often(
 def test_a_trial_is_enqueued_again_whenever_the_signal_comes(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = {**Plan("stable_ppo", "CartPole-v1", {}, 1, (0,), 1, 1, False, tmp_path)._asdict(), **VERSIONS}
-    study = study_of(tmp_path, **{**plan, "folder": None})
+    study = study_of(tmp_path, **facts_of_a_plan(tmp_path))
     journal = type(study._storage)
 
     def signalled_after(cls: type, method: str, when: str) -> None:
@@ -133,8 +138,7 @@ def test_a_trial_is_enqueued_again_whenever_the_signal_comes(
 
 
 def test_a_worker_stops_when_trial_after_trial_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = {**Plan("stable_ppo", "CartPole-v1", {}, 1, (0,), 1, 1, False, tmp_path)._asdict(), **VERSIONS}
-    study = study_of(tmp_path, **{**plan, "folder": None})
+    study = study_of(tmp_path, **facts_of_a_plan(tmp_path))
 
     def objective(_: Plan, trial: optuna.Trial) -> float:
         trial.set_user_attr("error", "ValueError: no such wall")

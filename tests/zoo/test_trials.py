@@ -56,7 +56,7 @@ def test_a_trial_of_ours_keeps_the_network_and_the_guards_of_the_file_and_has_a_
     assert found["policy_kwargs"]["norm"] == "layer"
     assert found["guards"] == {"probe_rows": 32, "max_kl": 0.5}
     assert isinstance(found["learning_rate"], StepLR)
-    assert found["learning_rate"].step_size == 5  # 100 updates, 20 decays
+    assert found["learning_rate"].step_size == 2  # 50 updates of 2 x 64 steps, 20 decays
 
 
 def test_a_trial_of_stock_ppo_keeps_what_it_does_not_say_itself() -> None:
