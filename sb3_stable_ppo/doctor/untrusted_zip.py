@@ -27,11 +27,14 @@ PLAIN = (th.float32, th.float64, th.float16, th.bfloat16, th.int64, th.int32, th
 
 def model_file(path: str | Path) -> Path:
     """
-    :param path: of a zip
+    :param path: of a zip; as in SB3's ``load``, the suffix may be left out
     :return: it
     :raises UsageError: if there is no such file; of a folder, the zips in it are named
     """
     path = Path(path)
+    with_suffix = path.with_name(f"{path.name}.zip")
+    if path.name and not path.is_file() and with_suffix.is_file():
+        return with_suffix
     if path.is_dir():
         zips = ", ".join(sorted(str(found.relative_to(path)) for found in path.rglob("*.zip"))[:5]) or "no zip"
         raise UsageError(f"{path} is a folder, with {zips} in it; name the zip of a model.")

@@ -95,7 +95,7 @@ def tune(
     :param storage: URL of a database, or a journal file; None: ``LOG_FOLDER/STUDY/journal.log``
     :param heartbeat: seconds between two heartbeats of a trial in a database; after three missed ones it is dead
     :param gym_packages: modules to import, which register the environment
-    :param workers: processes at once; 0 only shows the study
+    :param workers: processes at once; 0 only shows the study, whatever settings it was begun with
     :param ray: address of a Ray cluster for the workers, or ``auto``; it needs a database
     :param worker_gpus: GPUs of each worker on Ray; may be a fraction
     :return: the study, of which at least one trial is complete; its best configuration is in ``best.yml``, or with
@@ -140,8 +140,10 @@ def tune(
     except ValueError as error:
         raise UsageError(f"tune: {error}") from None
 
-    found = _study_of(plan, name, where, pruner, heartbeat, makes=bool(workers))
-    if workers:
+    if not workers:
+        found, plan = _shown_study(name, where, pruner, heartbeat, plan.folder)
+    else:
+        found = _study_of(plan, name, where, pruner, heartbeat)
         requeue_dead_trials(found, heartbeat)
         goal = goal_of(found, trials)
         print(f"Study {name}: {trials} trials, {n_remaining(found, goal)} of them to do.", flush=True)
@@ -182,13 +184,19 @@ def _base(algo: str, env: str, conf_file: str | Path | None, hyperparams: Mappin
     return base_entry(Path(conf_file or config_file(algo)), env, ALGOS[algo], hyperparams)
 
 
-def _study_of(plan: Plan, name: str, where: str, pruner: str, heartbeat: int, makes: bool) -> Study:
-    """Open a study, or make it if ``makes``. One of an older search space goes on in it."""
-    if not makes and is_file(where) and not Path(where).is_file():
+def _shown_study(name: str, where: str, pruner: str, heartbeat: int, folder: Path) -> tuple[Study, Plan]:
+    """A study that is only looked at, with the plan that it was begun with, whatever the call says."""
+    if is_file(where) and not Path(where).is_file():
         raise UsageError(f"storage (--storage) {where}: there is no such file, and no study to show.")
     storage = open_storage(where, heartbeat)
-    if not makes:
-        plan_of(storage, name)
+    known = plan_of(storage, name)
+    plan = Plan.of(known, folder)
+    return open_study(storage, name, known, pruner, plan.seeds[0], 2 if plan.health else 1), plan
+
+
+def _study_of(plan: Plan, name: str, where: str, pruner: str, heartbeat: int) -> Study:
+    """Open a study, or make it. One of an older search space goes on in it."""
+    storage = open_storage(where, heartbeat)
     plan = plan._replace(search_space=_space_of(storage, name))
     facts = {**plan.facts, "heartbeat": heartbeat, "package": __version__}
     return open_study(storage, name, facts, pruner, plan.seeds[0], 2 if plan.health else 1)

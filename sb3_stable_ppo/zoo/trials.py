@@ -76,6 +76,8 @@ def saved_params(
         raise UsageError(f"{what}: there is no file {storage}.")
     try:
         return load_trial(storage, study_name, trial_id, convert=False)
+    except IndexError:
+        raise UsageError(f"{what}: the study has fewer trials; the first is 0.") from None
     except Exception as error:
         raise UsageError(f"{what}: {described(error)}") from error
 

@@ -22,7 +22,7 @@ from sb3_stable_ppo import LinearLR, StablePongPolicy, StablePPO
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.doctor.saved_models import known_algorithms, load_model
-from sb3_stable_ppo.doctor.untrusted_zip import read_weights
+from sb3_stable_ppo.doctor.untrusted_zip import model_file, read_weights
 from sb3_stable_ppo.doctor.weights import diagnose_weights
 from sb3_stable_ppo.runs.folder import RunWriter
 
@@ -63,6 +63,12 @@ ZOO_NAMES |= {
     "stable_ppo_mask": "StableMaskablePPO",
     "stable_ppo_lstm": "StableRecurrentPPO",
 }
+
+
+def test_the_suffix_may_be_left_out_as_in_sb3(cartpole_zip: Path) -> None:
+    bare = cartpole_zip.with_suffix("")
+    assert model_file(bare) == model_file(cartpole_zip) == cartpole_zip
+    assert read_weights(bare)[0].keys() == read_weights(cartpole_zip)[0].keys()
 
 
 def test_our_algorithms_are_known_before_anything_has_imported_them() -> None:

@@ -22,6 +22,7 @@ from helpers.tuning import (
     PARAMS,
     flags,
     states_of,
+    study_in,
     study_of,
     with_ctrl_c,
 )
@@ -279,6 +280,22 @@ def test_a_number_and_the_same_seeds_by_name_are_one_study(tmp_path: Path, monke
         studied(tmp_path, monkeypatch, seeds=seeds)
     with pytest.raises(UsageError, match="is of another seeds"):
         tune("CartPole-v1", 64, log_folder=tmp_path, seeds="0-3")
+
+
+def test_a_study_is_shown_whatever_the_call_says_of_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    studied(tmp_path, monkeypatch, hyperparams={"n_steps": 16, "batch_size": 32}, seeds=3)
+    study = study_in(str(tmp_path / "tune_CartPole-v1" / "journal.log"))
+    assert study is not None
+    study.enqueue_trial({**PARAMS, "n_epochs": 7})
+    trial = study.ask()
+    sample(trial, guarded=True)
+    study.tell(trial, 123.0)
+    tune("CartPole-v1", 9999, log_folder=tmp_path, workers=0, plots=False)
+    assert "123" in capsys.readouterr().out
+    best = yaml.safe_load((tmp_path / "tune_CartPole-v1" / "best.yml").read_text())["CartPole-v1"]
+    assert (best["n_timesteps"], best["n_epochs"]) == (64, 7), "of the study, not of the call"
 
 
 def test_workers_are_told_the_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

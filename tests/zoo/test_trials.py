@@ -132,4 +132,4 @@ def test_a_trial_that_is_not_there_is_one_sentence(
     assert not (tmp_path / "study.log").exists()
     optuna.create_study(study_name="zoo", storage=open_storage(str(tmp_path / "study.log")))
     assert main(call) == 2
-    assert "--trial-id 0 --study-name zoo: IndexError" in capsys.readouterr().err
+    assert "--trial-id 0 --study-name zoo: the study has fewer trials; the first is 0." in capsys.readouterr().err
