@@ -22,9 +22,13 @@ import numpy as np
 from rliable import library, metrics
 
 from command import benchmark_parser, markdown, parsed
-from suite import MARK, mean_return, runs_of, table
+from million_steps import million_steps_table
+from suite import GAME, MARK, mean_return, runs_of, table
+from suite_settings import CONTROLS, SHIPPED_NAME
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+SEARCHED, UNSEEN = range(1, 11), range(11, 16)
+"""Seeds of the search, and those that no search has touched."""
 REPETITIONS, LEAST_SEEDS, POINTS, GAMES = 2000, 3, 60, 30
 Row = Mapping[str, Any]
 
@@ -32,27 +36,44 @@ Row = Mapping[str, Any]
 class Page(NamedTuple):
     """
     :param env_id: whose runs it shows
-    :param steps: length of the runs that are compared
+    :param steps: least length of the runs that are compared
     :param marks: steps at which the table reads the return
+    :param seeds: of the runs
+    :param settings: of the runs; None: all
     """
 
     env_id: str
     steps: int
     marks: tuple[int, ...]
+    seeds: range = SEARCHED
+    settings: tuple[str, ...] | None = None
 
 
 PAGES: dict[str, Page] = {
-    "pong": Page("PongNoFrameskip-v4", 200_000, (100_000, 150_000, 200_000)),
+    "pong": Page(GAME, 200_000, (100_000, 150_000, 200_000)),
+    "pong-shipped": Page(GAME, 500_000, (200_000, 300_000, 400_000, 500_000), UNSEEN, (SHIPPED_NAME,)),
+    "pong-controls": Page(GAME, 300_000, (100_000, 200_000, 300_000), settings=(SHIPPED_NAME, *CONTROLS)),
+    "pendulum": Page("Pendulum-v1", 50_000, (10_000, 25_000, 50_000)),
 }
 """By the names of tables and of plots (``docs/img/NAME_curves.png``)."""
 
 
-def by_settings(page: Page) -> dict[str, list[Row]]:
-    """Runs of a page's env that are long enough, by settings."""
-    found: dict[str, list[Row]] = {}
+def runs(page: Page, least_steps: int = 0) -> list[Row]:
+    """The runs that a page shows, of one cell the longest."""
+    longest: dict[tuple[str, int], Row] = {}
     for row in runs_of(page.env_id):
-        if row["cell"]["steps"] >= page.steps:
-            found.setdefault(row["cell"]["settings"], []).append(row)
+        name, seed, steps = (row["cell"][key] for key in ("settings", "seed", "steps"))
+        wanted = seed in page.seeds and (page.settings is None or name in page.settings) and steps >= least_steps
+        if wanted and steps >= longest.get((name, seed), row)["cell"]["steps"]:
+            longest[name, seed] = row
+    return list(longest.values())
+
+
+def by_settings(page: Page) -> dict[str, list[Row]]:
+    """Runs of a page that are long enough, by settings."""
+    found: dict[str, list[Row]] = {}
+    for row in runs(page, page.steps):
+        found.setdefault(row["cell"]["settings"], []).append(row)
     return found
 
 
@@ -96,18 +117,19 @@ def settings_table(page: Page) -> str:
             name,
             len(rows),
             *(shown([return_at(row, step) for row in rows]) for step in page.marks),
-            f"{np.mean([row['minutes'] for row in rows]):.1f}",
+            f"{sum(row['minutes'] for row in rows) / 60:.1f}",
         ]
         for name, rows in sorted(by_settings(page).items())
     ]
-    return markdown(
-        ["settings", "seeds", *(f"return at {step // 1000}k" for step in page.marks), "minutes a run"], lines
-    )
+    heads = [f"return at {step // 1000}k" for step in page.marks]
+    return markdown(["settings", "seeds", *heads, "hours in all"], lines)
 
 
 def tables() -> dict[str, str]:
     """All tables, by name."""
-    return {**{name: settings_table(page) for name, page in PAGES.items()}, "pong-runs": table()}
+    of_settings = {name: settings_table(page) for name, page in PAGES.items()}
+    of_runs = {f"{name}-runs": table(runs(page)) for name, page in PAGES.items() if page.env_id == GAME}
+    return {**of_settings, **of_runs, "million-steps": million_steps_table()}
 
 
 def curves(page: Page) -> dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
@@ -188,8 +210,9 @@ def main() -> int:
     print("\n".join(pages) or "All pages say what is on record.")
     if args.check:
         return int(bool(pages))
+    words = "".join(path.read_text() for path in DOCS.glob("*.md"))
     for name, page in PAGES.items():
-        if by_settings(page):
+        if f"img/{name}_curves.png" in words:
             plot(page, DOCS / "img" / f"{name}_curves.png")
     return 0
 

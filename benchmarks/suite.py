@@ -18,6 +18,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import mean
 from typing import Any
@@ -43,6 +44,7 @@ from sb3_stable_ppo.schedules.learning_rate import counting_schedule
 from suite_settings import SETTINGS, Settings
 from vitals import guard_counts
 
+HIDDEN = ("pi.fc1", "vf.fc1")
 NAME, GAME = "suite", "PongNoFrameskip-v4"
 STEPS, EPISODES, CHECK_EVERY, WORTH_A_CHECK, MARK = 400_000, 20, 25_000, 15.0, 18.0
 UPDATE_EVERY = 20
@@ -162,22 +164,26 @@ def runs_of(env_id: str) -> list[dict[str, Any]]:
     return [row for row in finished(NAME) if SETTINGS[row["cell"]["settings"]].env_id == env_id]
 
 
-def table() -> str:
-    """A row for each run of Pong on record."""
-    marks = (100_000, 200_000, 300_000, 400_000)
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each run of Pong."""
+    marks = (100_000, 200_000, 300_000, 400_000, 500_000)
     lines = []
-    for row in sorted(runs_of(GAME), key=lambda row: (row["cell"]["settings"], row["cell"]["seed"])):
+    for row in sorted(runs, key=lambda row: (row["cell"]["settings"], row["cell"]["seed"])):
         cell, games = row["cell"], row["games"]
         returns = ["-" if step > cell["steps"] else f"{mean_return(games, step) or -21:.1f}" for step in marks]
-        reached = [f"{step // 1000}k" if (step := first_at(games, mark)) else "-" for mark in (0, 10, 16)]
+        reached = [f"{step // 1000}k" if (step := first_at(games, mark)) else "-" for mark in (0, 10, 18)]
         checked = next((f"{step // 1000:.0f}k" for step, _, confirmed in row["checks"] if confirmed >= MARK), "-")
         last = row["updates"][-1] if row["updates"] else {}
-        state = [f"{last.get('approx_kl', float('nan')):.3f}", f"{-last.get('entropy_loss', float('nan')):.2f}"]
+        state = [f"{last.get('approx_kl', math.nan):.3f}", f"{-last.get('entropy_loss', math.nan):.2f}"]
+        live = " / ".join(str(row["live"][name][0]) for name in HIDDEN if name in row["live"]) or "-"
+        state += [row.get("undone_updates", "-"), live]
         lines.append(
             [cell["settings"], cell["seed"], f"{cell['steps']:,}", *returns, " / ".join(reached), checked, *state]
         )
     heads = ["settings", "seed", "steps", *(f"at {step // 1000}k" for step in marks)]
-    return markdown([*heads, "last 30 at 0 / 10 / 16", "18 confirmed", "KL", "entropy"], lines)
+    return markdown(
+        [*heads, "last 30 at 0 / 10 / 18", "18 confirmed", "KL", "entropy", "undone", "hidden units live"], lines
+    )
 
 
 def options() -> argparse.ArgumentParser:
@@ -207,7 +213,7 @@ def main() -> None:
     if not args.table:
         with ThreadPoolExecutor(args.workers) as pool:
             list(pool.map(run_and_record, cells))
-    print(table())
+    print(table(runs_of(GAME)))
 
 
 if __name__ == "__main__":

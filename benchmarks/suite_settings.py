@@ -73,6 +73,15 @@ PENDULUM = Settings(
     policy_kwargs={},
     options={"n_steps": 512, "gamma": 0.95},
 )
+SHIPPED_NAME = "layer, input, minibatch 64, KL-adaptive"
+CONTROLS = (
+    "shipped, PPO",
+    "shipped, PPO, CnnPolicy",
+    "stock",
+    "batch, input, minibatch 64, KL-adaptive",
+    "batch, torch's way, input, minibatch 64, KL-adaptive",
+)
+"""What each part of the shipped settings contributes: guards, the policy, the numbers, the norm and its statistics."""
 SETTINGS: dict[str, Settings] = {
     "batch": BATCH,
     "batch, torch's way": BATCH.changed({"norm_statistics": "batch"}),
@@ -95,7 +104,7 @@ SETTINGS: dict[str, Settings] = {
     "layer": BATCH.changed({"norm": "layer"}),
     "layer, minibatch 64": BATCH.changed({"norm": "layer"}, batch_size=64),
     "layer, minibatch 64, KL-adaptive": BATCH.changed({"norm": "layer"}, **SMALL),
-    "layer, input, minibatch 64, KL-adaptive": SHIPPED,
+    SHIPPED_NAME: SHIPPED,
     "layer, input, value, minibatch 64, KL-adaptive": SHIPPED.changed({"norm_value": "running"}),
     # what each part of the shipped settings contributes; with other norms and without the input they stand above
     "batch, torch's way, input, minibatch 64, KL-adaptive": BATCH.changed(

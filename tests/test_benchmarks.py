@@ -18,7 +18,7 @@ from helpers.processes import ROOT
 from sb3_stable_ppo.fast.config import why_no_bf16
 
 BENCHMARKS = ROOT / "benchmarks"
-SHARED = {"command", "pong", "record", "suite_settings", "vitals"}
+SHARED = {"command", "million_steps", "pong", "record", "suite_settings", "vitals"}
 """Modules that benchmarks import, which measure nothing by themselves."""
 FIGURES = "figures"
 """Writes what ``suite`` has recorded into the docs, and measures nothing either."""
@@ -113,7 +113,7 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
         call(monkeypatch, FIGURES, "--check")
     assert capsys.readouterr().out == "All pages say what is on record.\n"
     marks = [name for page in PAGES for name in re.findall(r"<!-- figures: ([\w-]+) -->", page.read_text())]
-    assert sorted(marks) == ["pong", "pong-runs"]
+    assert sorted(marks) == ["million-steps", "pong", "pong-runs"]
 
 
 @pytest.mark.slow
@@ -174,7 +174,6 @@ TABLES = [
     ("env_parity", "fast_path.md", 0),
     ("gauntlet", "gauntlet.md", 0),
     ("healthy_updates", "guards.md", 2),
-    ("long_pong", "pong.md", 1),
     ("lr_sweep", "guards.md", 1),
     ("norms", "norms.md", 0),
     ("overhead", "guards.md", 1),
