@@ -16,7 +16,8 @@ from sb3_stable_ppo.report.write import missing, write_report
 from sb3_stable_ppo.runs.data import RunData, read_run
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.models import run_of_model
-from sb3_stable_ppo.snapshots.timeline import timeline_of
+from sb3_stable_ppo.runs.series import RETURN, finite
+from sb3_stable_ppo.snapshots.timeline import MAX_FRAMES, timeline_of
 
 DESCRIPTION = """\
 Write a page that shows whether a run's network lives, or one that compares several runs."""
@@ -51,6 +52,13 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--columns", type=positive_int, default=5, metavar="N", help="steps that the strip shows (default: %(default)s)"
     )
+    found.add_argument(
+        "--frames",
+        type=positive_int,
+        default=MAX_FRAMES,
+        metavar="N",
+        help="steps that the GIF shows at most (default: %(default)s)",
+    )
     found.add_argument("--watch", action="store_true", help="rewrite the page until the run ends")
     found.add_argument(
         "--every",
@@ -76,7 +84,7 @@ def run(argv: list[str]) -> int:
             raise UsageError(f"{flag} {path}: {'a folder' if path.is_dir() else 'its folder does not exist'}.")
     if args.gif and args.gif.suffix != ".gif":
         raise UsageError(f"--gif {args.gif}: the name of a GIF ends in .gif.")
-    timeline = timeline_of(RunReader(args.runs[0])) if args.gif or args.strip else None
+    timeline = timeline_of(RunReader(args.runs[0]), args.frames) if args.gif or args.strip else None
     if timeline is not None and not timeline.steps:
         raise UsageError(f"{args.runs[0]} holds no snapshots to make pictures of.")
     if args.watch:
@@ -87,12 +95,13 @@ def run(argv: list[str]) -> int:
     if timeline is not None:
         from sb3_stable_ppo.snapshots.export import write_gif, write_strip
 
+        returns = finite(found[0].curves.get(RETURN))
         try:
             if args.gif:
-                write_gif(timeline, args.gif)
+                write_gif(timeline, args.gif, returns)
                 print(args.gif)
             if args.strip:
-                print(write_strip(timeline, args.strip, args.columns))
+                print(write_strip(timeline, args.strip, args.columns, returns))
         except OSError as error:
             raise UsageError(f"{args.gif or ''} {args.strip or ''}: {error}".strip()) from error
     return 0

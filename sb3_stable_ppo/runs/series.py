@@ -35,6 +35,17 @@ def series(points: list[tuple[float, float]]) -> Series:
     return Series(steps, np.array([unique[step] for step in steps], dtype=np.float64))
 
 
+def finite(figure: Series | None) -> Series | None:
+    """
+    :param figure: or None
+    :return: where it is a number; None if it never is
+    """
+    if figure is None or not np.isfinite(figure.values).any():
+        return None
+    known = np.isfinite(figure.values)
+    return Series(figure.steps[known], figure.values[known])
+
+
 def health_series(health: list[dict[str, Any]], *path: str) -> Series:
     """
     One figure of the lines of ``health.jsonl``; lines without it are passed over, and null becomes NaN.

@@ -186,7 +186,7 @@ def palette_png(indices: Image) -> bytes:
     """
     from PIL import Image as Pillow
 
-    image = Pillow.fromarray(indices, mode="P")
+    image = Pillow.frombytes("P", indices.shape[::-1], indices.tobytes())
     image.putpalette(PALETTE.tobytes())
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=9)
