@@ -12,22 +12,15 @@ from typing import Any
 
 import torch as th
 from torch import nn
-from torch.nn.modules import module as hooks
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
 from sb3_stable_ppo.fast.compiling import Layers, compile_layers, first_line, is_compile_failure
 from sb3_stable_ppo.fast.config import FastPathConfig, Resolved, log
+from sb3_stable_ppo.fast.hooks import have_hooks
 from sb3_stable_ppo.fast.weight_cache import CachedCasts
 
 MAX_SHAPES = 8
 """So many shapes are compiled for; further ones, such as a truncated last minibatch of yet another size, run eager."""
-
-GLOBAL_HOOKS = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
 
 
 class FastModule(nn.Module):
@@ -153,10 +146,7 @@ class FastPath:
 
     def has_hooks(self) -> bool:
         """Whether any module within, or all modules there are, have a hook, which fused code would not call."""
-        return any(getattr(hooks, name) for name in GLOBAL_HOOKS) or any(
-            child._forward_hooks or child._forward_pre_hooks or child._backward_hooks or child._backward_pre_hooks
-            for child in self._within
-        )
+        return have_hooks(self._within)
 
 
 def _precision(device: th.device, resolved: Resolved) -> AbstractContextManager[Any]:

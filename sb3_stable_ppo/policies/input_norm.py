@@ -9,12 +9,14 @@ next rollout acts, so that a rollout and the update from it see the same numbers
 
 from __future__ import annotations
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
+from sb3_stable_ppo.fast.numpy_layers import NumpyLayer, Rows, shared
 from sb3_stable_ppo.policies.running_norm import RunningNorm, pool_moments
 
 INPUT_NORMS = ("none", "running")
@@ -58,6 +60,18 @@ class RunningInputNorm(RunningNorm):
         moments = (self.running_mean, self.running_var, self.gathered_mean, self.gathered_var)
         pool_moments(*moments, weight=scale / self.rollouts)
         self.forget()
+
+    def numpy_layer(self) -> NumpyLayer:
+        """Of vectors, for acting without torch."""
+        mean, var = shared(self.running_mean), shared(self.running_var)
+        eps, least = np.float32(self.eps), np.float32(self.least_std**2)
+
+        def normalise(rows: Rows) -> Rows:
+            found = rows - mean
+            found /= np.sqrt(np.maximum(var + eps, least))
+            return np.clip(found, -CLIP, CLIP, out=found)
+
+        return normalise
 
     @property
     def scale(self) -> th.Tensor:

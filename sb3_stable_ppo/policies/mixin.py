@@ -28,6 +28,7 @@ from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
 from sb3_stable_ppo.policies.blocks import NORMS, BlockConfig
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
 from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NormalizedFlattenExtractor, RunningInputNorm
+from sb3_stable_ppo.policies.lean import LeanActing, LeanActor, one_of_lean
 from sb3_stable_ppo.policies.statistics import BatchNormStatistics
 from sb3_stable_ppo.policies.value_norm import VALUE_NORMS, NormalizedValue
 from sb3_stable_ppo.policies.value_norm_learning import warn_if_untold
@@ -41,7 +42,7 @@ else:
     _ActorCritic = BasePolicy
 
 
-class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
+class StablePolicyMixin(BatchNormStatistics, LeanActing, _ActorCritic):
     """
     Norms, LeakyReLU and an init that stays, for any actor-critic policy of SB3.
 
@@ -71,6 +72,8 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
     :param memory_format: ``contiguous`` or ``channels_last``; this and the next two make it faster (docs/fast_path.md)
     :param precision: ``fp32``, ``bf16`` or ``auto``
     :param compile: True, False or ``auto``
+    :param lean: True or ``auto``: a small network acts in NumPy, without torch's cost per call; where it cannot, that
+        is an error or, with ``auto``, a line in the log
     :param net_arch: hidden layers behind the extractor, in SB3's form; None: the policy's default
     :param features_extractor_class: an extractor of your own in place of ours; norms are then its business
     :param features_extractor_kwargs: further arguments of the extractor
@@ -113,6 +116,7 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
         memory_format: str = "contiguous",
         precision: str = "fp32",
         compile: bool | str = False,  # torch's own word
+        lean: bool | str = False,
         net_arch: NetArch | None = None,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
@@ -152,6 +156,7 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
             norm_value=one_of(norm_value, VALUE_NORMS, "norm_value"),
             fast_path_config=fast_path_config,
             init_gain=number(init_gain, "init_gain", high=100.0),
+            lean=one_of_lean(lean),
         )
         super().__init__(
             observation_space,
@@ -215,6 +220,7 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
         for child in self.modules():  # after the init, which cannot fill weights that lie otherwise
             if isinstance(child, StableCNN):
                 self.fast_path_config.lay_out(child)
+        self._lean_actor = LeanActor(self) if self.lean else None
         self._is_checked = self.fast_path_config.is_plain
         self._takes_bytes = (
             not self.fast_path_config.is_plain
@@ -269,6 +275,7 @@ class StablePolicyMixin(BatchNormStatistics, _ActorCritic):
             norm_input=self.norm_input,
             norm_value=self.norm_value,
             init_gain=self.init_gain,
+            lean=self.lean,
             share_features_extractor=self.share_features_extractor,
         )
         return data

@@ -15,6 +15,7 @@ import torch as th
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
+from sb3_stable_ppo.fast.numpy_layers import NumpyLayer, Rows, linear, shared
 from sb3_stable_ppo.policies.running_norm import pool_moments
 
 VALUE_NORMS = ("none", "running")
@@ -61,6 +62,19 @@ class NormalizedValue(nn.Linear):
         value: th.Tensor = self.return_mean + std * super().forward(inputs)
         if value.requires_grad:
             value.register_hook(lambda gradient: gradient / std**2)  # type: ignore[no-untyped-call]
+        return value
+
+    def numpy_layer(self) -> NumpyLayer:
+        """For acting without torch."""
+        parts = [shared(part) for part in (self.weight, self.bias, self.return_mean, self.return_var)]
+
+        def value(rows: Rows) -> Rows:
+            weight, bias, mean, var = parts
+            found = linear(rows, weight.T, bias)
+            found *= np.maximum(np.sqrt(var), np.float32(MIN_STD))
+            found += mean
+            return found
+
         return value
 
     @th.no_grad()
