@@ -30,6 +30,7 @@ STANDS_BEFORE: dict[str, tuple[type, ...]] = {
     "BatchNormStatistics": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
     "CountsUpdates": (PPO, MaskablePPO, RecurrentPPO),
     "GuardMixin": (PPO, MaskablePPO, RecurrentPPO),
+    "LeanActing": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
     "NormalizesValues": (PPO, MaskablePPO, RecurrentPPO),
     "StablePolicyMixin": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
 }
@@ -101,6 +102,11 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_build_mlp_extractor": "self",
         "_get_constructor_parameters": "self",
         "extract_features": "self, obs, features_extractor",
+        "forward": "self, obs, deterministic",
+        "set_training_mode": "self, mode",
+    },
+    "LeanActing": {
+        "_predict": "self, observation, deterministic",
         "forward": "self, obs, deterministic",
         "set_training_mode": "self, mode",
     },
