@@ -106,12 +106,9 @@ SETTINGS: dict[str, Settings] = {
     "layer, minibatch 64, KL-adaptive": BATCH.changed({"norm": "layer"}, **SMALL),
     SHIPPED_NAME: SHIPPED,
     "layer, input, value, minibatch 64, KL-adaptive": SHIPPED.changed({"norm_value": "running"}),
-    "shipped, clip 0.2": SHIPPED.changed(clip_range=0.2),
-    "shipped, clip 0.2, KL target 0.02": SHIPPED.changed(
-        clip_range=0.2, learning_rate=KLAdaptiveLR(2.5e-4, target=0.02)
-    ),
+    "shipped, KL target 0.02": SHIPPED.changed(learning_rate=KLAdaptiveLR(2.5e-4, target=0.02)),
     "shipped, 64 steps": SHIPPED.changed(n_steps=64),
-    "shipped, 64 steps, clip 0.2": SHIPPED.changed(n_steps=64, clip_range=0.2),
+    "shipped, 16 envs x 64 steps": replace(SHIPPED.changed(n_steps=64), n_envs=16),
     "shipped, hidden layer": SHIPPED.changed({"norm_hidden": "layer"}),
     "shipped, ent_coef 0.003": SHIPPED.changed(ent_coef=0.003),
     # what each part of the shipped settings contributes; with other norms and without the input they stand above
