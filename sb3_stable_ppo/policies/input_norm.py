@@ -16,7 +16,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from sb3_stable_ppo.fast.numpy_layers import NumpyLayer, Rows, shared
+from sb3_stable_ppo.fast.numpy_layers import Activation, NumpyLayer, Rows, shared
 from sb3_stable_ppo.policies.running_norm import RunningNorm, pool_moments
 
 INPUT_NORMS = ("none", "running")
@@ -62,7 +62,7 @@ class RunningInputNorm(RunningNorm):
         self.forget()
 
     def numpy_layer(self) -> NumpyLayer:
-        """Of vectors, for acting without torch."""
+        """What it is in NumPy, for vectors; there is nothing to learn below it."""
         mean, var = shared(self.running_mean), shared(self.running_var)
         eps, least = np.float32(self.eps), np.float32(self.least_std**2)
 
@@ -71,7 +71,7 @@ class RunningInputNorm(RunningNorm):
             found /= np.sqrt(np.maximum(var + eps, least))
             return np.clip(found, -CLIP, CLIP, out=found)
 
-        return normalise
+        return Activation(normalise, lambda rows, _: np.zeros_like(rows))
 
     @property
     def scale(self) -> th.Tensor:

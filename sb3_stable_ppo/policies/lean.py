@@ -1,8 +1,9 @@
 """
-Small networks act without torch's cost per call: the layers and the distribution in NumPy.
+Small networks act and learn without torch's cost per call: layers and distribution in NumPy, forward and backward.
 
 SB3's ``forward`` takes some hundred microseconds for one observation of four numbers, nearly all of it in the calls of
-modules and in the checks of distributions. Here the same figures take a tenth of it (docs/fast_path.md).
+modules and in the checks of distributions, and ``evaluate_actions`` some hundred more on the way back. Here the same
+figures and the same gradients take a fraction of it (docs/fast_path.md).
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from sb3_stable_ppo.common.checks import unknown
 from sb3_stable_ppo.fast.hooks import have_hooks
 from sb3_stable_ppo.fast.numpy_actions import NotFinite, NumpyActions, numpy_actions
-from sb3_stable_ppo.fast.numpy_layers import NoNumpyForm, NumpyLayer, Rows, numpy_layers
+from sb3_stable_ppo.fast.numpy_layers import Layers, NoNumpyForm, Rows
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor
 from sb3_stable_ppo.policies.input_norm import NormalizedFlattenExtractor
 
@@ -61,15 +63,20 @@ class Networks(NamedTuple):
     :param inputs: of the hidden layers
     :param actor: from there to the parameters of the distribution
     :param critic: from there to values
-    :param act: draws from the distribution
+    :param distribution: of actions
     :param shape: of one action
     """
 
     inputs: Inputs
-    actor: NumpyLayer
-    critic: NumpyLayer
-    act: NumpyActions
+    actor: Layers
+    critic: Layers
+    distribution: NumpyActions
     shape: tuple[int, ...]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All there are, in the order of the gradients."""
+        return [*self.actor.parameters, *self.critic.parameters, *self.distribution.parameters]
 
     def forward(
         self, obs: Any, deterministic: bool = False, action_masks: Any = None
@@ -84,7 +91,7 @@ class Networks(NamedTuple):
         :raises NotFinite: if an output is not finite, before anything is drawn
         """
         actor, critic = self.inputs(obs)
-        actions, log_prob = self.act(self.actor(actor), deterministic, action_masks)
+        actions, log_prob = self.distribution.act(self.actor(actor), deterministic, action_masks)
         assert log_prob is not None
         values = th.from_numpy(self.critic(critic))
         return th.from_numpy(actions.reshape((-1, *self.shape))), values, th.from_numpy(log_prob)
@@ -98,8 +105,46 @@ class Networks(NamedTuple):
         :param action_masks: of MaskablePPO
         :raises NotFinite: if an output is not finite, before anything is drawn
         """
-        actions, _ = self.act(self.actor(self.inputs(obs)[0]), deterministic, action_masks, wants_log_prob=False)
+        outputs = self.actor(self.inputs(obs)[0])
+        actions, _ = self.distribution.act(outputs, deterministic, action_masks, wants_log_prob=False)
         return th.from_numpy(actions)
+
+    def evaluate_actions(
+        self, obs: Any, actions: th.Tensor, action_masks: Any = None
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """
+        As the policy's ``evaluate_actions``: one node of autograd's graph.
+
+        :param obs: observations
+        :param actions: to judge
+        :param action_masks: of MaskablePPO
+        :return: values, the logarithms of the actions' probabilities, and the entropy
+        :raises NotFinite: if an output of the actor is not finite
+        """
+        evaluate: Any = _Evaluation.apply
+        found: tuple[th.Tensor, th.Tensor, th.Tensor] = evaluate(self, obs, actions, action_masks, *self.parameters)
+        return found
+
+
+class _Evaluation(th.autograd.Function):
+    """The networks' forward and backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, networks: Networks, obs: Any, actions: th.Tensor, action_masks: Any, *_: nn.Parameter) -> Any:
+        actor, critic = networks.inputs(obs)
+        outputs, actor_back = networks.actor.learn(actor)
+        judged = networks.distribution.judge(outputs, actions.numpy(), action_masks)
+        values, critic_back = networks.critic.learn(critic)
+        ctx.ways = actor_back, critic_back, judged.back
+        return th.from_numpy(values), th.from_numpy(judged.log_prob), th.from_numpy(judged.entropy)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_values: th.Tensor, of_log_prob: th.Tensor, of_entropy: th.Tensor) -> Any:
+        actor_back, critic_back, distribution_back = ctx.ways
+        of_outputs, own = distribution_back(of_log_prob.numpy(), of_entropy.numpy())
+        gradients = [*actor_back(of_outputs)[1], *critic_back(of_values.numpy())[1], *own]
+        return None, None, None, None, *(th.from_numpy(np.ascontiguousarray(each)) for each in gradients)
 
 
 class LeanActor:
@@ -123,11 +168,12 @@ class LeanActor:
         """To be called where the policy's weights may lie elsewhere since: on a new device, or by ``.data``."""
         self._is_current = False
 
-    def is_ready_for(self, obs: Any) -> bool:
+    def is_ready_for(self, obs: Any, learning: bool = False) -> bool:
         """
-        Whether the policy can act in NumPy now: on few rows, when nobody listens to its modules or wants a gradient.
+        Whether NumPy can do it now: for few rows, while nobody listens to the policy's modules.
 
         :param obs: observations
+        :param learning: with gradients, in train mode; otherwise without, in eval mode
         :raises ValueError: if it never can, and the user asked for it with True
         """
         if not self._is_current:
@@ -136,8 +182,8 @@ class LeanActor:
         return (
             self.networks is not None
             and rows <= MAX_ROWS
-            and not self.policy.training
-            and not th.is_grad_enabled()
+            and self.policy.training == learning == th.is_grad_enabled()
+            and not (learning and not self.networks.actor.learns)
             and not have_hooks(self._modules)
         )
 
@@ -159,7 +205,7 @@ class LeanActor:
 
 
 class LeanActing(_ActorCritic):
-    """Mixin for a policy: SB3's ``forward`` and ``_predict`` in NumPy, where that can be."""
+    """Mixin for a policy: SB3's ``forward``, ``_predict`` and ``evaluate_actions`` in NumPy, where that can be."""
 
     lean: bool | str
     _lean_actor: LeanActor | None = None
@@ -181,6 +227,15 @@ class LeanActing(_ActorCritic):
             with suppress(NotFinite):
                 return actor.networks.predict(observation, *args, **kwargs)
         return super()._predict(observation, *args, **kwargs)
+
+    def evaluate_actions(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
+        """SB3's ``evaluate_actions``, from which algorithms learn."""
+        actor = self._lean_actor
+        if actor is not None and actor.is_ready_for(obs, learning=True):
+            assert actor.networks is not None
+            with suppress(NotFinite):
+                return actor.networks.evaluate_actions(obs, *args, **kwargs)
+        return super().evaluate_actions(obs, *args, **kwargs)
 
     def set_training_mode(self, mode: bool) -> None:
         """SB3 calls it before each rollout, update and ``predict``; after an update the weights may lie elsewhere."""
@@ -220,8 +275,8 @@ def networks_of(policy: Any) -> Networks:
     actor, critic = policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
     return Networks(
         _inputs(policy),
-        numpy_layers([*actor, policy.action_net]),
-        numpy_layers([*critic, policy.value_net]),
+        Layers([*actor, policy.action_net]),
+        Layers([*critic, policy.value_net]),
         numpy_actions(policy.action_dist, getattr(policy, "log_std", None)),
         tuple(policy.action_space.shape),
     )
@@ -236,7 +291,7 @@ def _inputs(policy: Any) -> Inputs:
             raise NoNumpyForm(f"{type(extractor).__name__} has images")
     if isinstance(policy.observation_space, spaces.Box):
         actor, critic = (
-            numpy_layers([extractor.norm] if isinstance(extractor, NormalizedFlattenExtractor) else [])
+            Layers([extractor.norm] if isinstance(extractor, NormalizedFlattenExtractor) else [])
             for extractor in extractors
         )
 
@@ -248,7 +303,8 @@ def _inputs(policy: Any) -> Inputs:
         return of_vectors
 
     def of_others(obs: Any) -> tuple[Rows, Rows]:
-        found = policy.extract_features(obs)
+        with th.no_grad():  # these extractors have no parameters
+            found = policy.extract_features(obs)
         both = (found, found) if policy.share_features_extractor else found
         return both[0].numpy(), both[1].numpy()
 

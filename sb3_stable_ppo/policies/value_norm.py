@@ -15,7 +15,7 @@ import torch as th
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
-from sb3_stable_ppo.fast.numpy_layers import NumpyLayer, Rows, linear, shared
+from sb3_stable_ppo.fast.numpy_layers import Linear, NumpyLayer, Pullback, Rows, shared
 from sb3_stable_ppo.policies.running_norm import pool_moments
 
 VALUE_NORMS = ("none", "running")
@@ -65,17 +65,8 @@ class NormalizedValue(nn.Linear):
         return value
 
     def numpy_layer(self) -> NumpyLayer:
-        """For acting without torch."""
-        parts = [shared(part) for part in (self.weight, self.bias, self.return_mean, self.return_var)]
-
-        def value(rows: Rows) -> Rows:
-            weight, bias, mean, var = parts
-            found = linear(rows, weight.T, bias)
-            found *= np.maximum(np.sqrt(var), np.float32(MIN_STD))
-            found += mean
-            return found
-
-        return value
+        """What it is in NumPy."""
+        return _NumpyValue(self)
 
     @th.no_grad()
     def move(self, returns: np.ndarray[Any, Any] | th.Tensor) -> None:
@@ -94,6 +85,24 @@ class NormalizedValue(nn.Linear):
         pool_moments(self.return_mean, self.return_var, new.mean(), new.var(correction=0), weight)
         self.weight.mul_(std / self.return_std)
         self.bias.mul_(std).add_(mean - self.return_mean).div_(self.return_std)
+
+
+class _NumpyValue:
+    def __init__(self, layer: NormalizedValue) -> None:
+        self.linear = Linear(layer)
+        self.mean, self.var = shared(layer.return_mean), shared(layer.return_var)
+
+    @property
+    def std(self) -> Rows:
+        return np.maximum(np.sqrt(self.var), np.float32(MIN_STD))
+
+    def __call__(self, rows: Rows) -> Rows:
+        return self.mean + self.std * self.linear(rows)
+
+    def learn(self, rows: Rows) -> tuple[Rows, Pullback]:
+        found, back = self.linear.learn(rows)
+        std = self.std
+        return self.mean + std * found, lambda gradient: back(gradient / std)  # times std, divided by its square
 
 
 def move_value_norm(model: Any) -> bool:

@@ -113,8 +113,8 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     seen: list[bool] = []
     before: Callable[..., bool] = LeanActor.is_ready_for
 
-    def look(self: LeanActor, obs: Any) -> bool:
-        seen.append(before(self, obs))
+    def look(self: LeanActor, obs: Any, learning: bool = False) -> bool:
+        seen.append(before(self, obs, learning))
         return seen[-1]
 
     monkeypatch.setattr(LeanActor, "is_ready_for", look)
@@ -212,6 +212,81 @@ def test_gaussian_actions_have_the_mean_and_the_deviation_of_the_policy() -> Non
     error = std / len(drawn) ** 0.5
     assert ((drawn.mean(0) - mean).abs() < 4 * error).all()
     assert ((drawn.std(0) / std - 1).abs() < 0.03).all()
+
+
+# -- gradients ---------------------------------------------------------------------------------------------------------
+
+
+def evaluated(policy: Any, obs: Any, actions: th.Tensor, **options: Any) -> dict[str, th.Tensor]:
+    """What a policy makes of actions, and the gradients of a loss in which all of it counts."""
+    policy.set_training_mode(True)
+    policy.optimizer.zero_grad()
+    values, log_prob, entropy = policy.evaluate_actions(obs, actions, **options)
+    weights = th.linspace(-1, 1, len(values))
+    (values.flatten() * weights + (log_prob * weights).exp() - 0.3 * entropy * weights**2).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in policy.named_parameters()}
+    return {"values": values, "log_prob": log_prob, "entropy": entropy, **gradients}
+
+
+def assert_learns_alike(policy: Any, obs: Any, **options: Any) -> None:
+    plain = plain_of(policy)
+    policy.set_training_mode(False)
+    actions = acted(policy, obs, **options)[0]
+    actions = actions.flatten(1) if actions.dim() > 1 else actions  # as a rollout buffer has them
+    theirs, ours = (evaluated(one, obs, actions, **options) for one in (plain, policy))
+    for name, expected in theirs.items():
+        assert expected is not None, name
+        assert expected.shape == ours[name].shape, name
+        tolerance = 1e-4 * float(expected.abs().max()) + 1e-6
+        assert float((ours[name] - expected).abs().max()) <= tolerance, name
+
+
+@pytest.mark.parametrize("actions", ACTIONS.values(), ids=ACTIONS)
+def test_gradients_are_torchs_for_every_kind_of_action(
+    actions: spaces.Space[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = policy_of(actions=actions, lean=True)
+    seen = spied(monkeypatch)
+    assert_learns_alike(policy, rows_of(policy, 32))
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_gradients_are_torchs_for_every_norm_and_activation(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = policy_of(lean=True, **options)
+    seen = spied(monkeypatch)
+    assert_learns_alike(policy, rows_of(policy, 32))
+    assert seen[-1] is (options.get("norm_statistics") != "batch"), "torch's BatchNorm learns in torch"
+
+
+@pytest.mark.parametrize("observations", OBSERVATIONS.values(), ids=OBSERVATIONS)
+def test_gradients_are_torchs_for_every_kind_of_vector(observations: spaces.Space[Any]) -> None:
+    policy = policy_of(observations, lean=True)
+    assert_learns_alike(policy, rows_of(policy, 32))
+
+
+@pytest.mark.parametrize("kind", ["Discrete", "MultiDiscrete", "MultiBinary"])
+def test_masked_actions_have_no_gradient(kind: str) -> None:
+    sizes = {"Discrete": [5], "MultiDiscrete": [2, 5, 3], "MultiBinary": [2] * 4}[kind]
+    th.manual_seed(0)
+    policy = grown(StableMaskableMlpPolicy(VECTOR, ACTIONS[kind], lambda _: 1e-3, lean=True))
+    masks = np.random.default_rng(0).random((32, sum(sizes))) < 0.5
+    masks[:, np.cumsum([0, *sizes[:-1]])] = True
+    assert_learns_alike(policy, rows_of(policy, 32), action_masks=th.as_tensor(masks))
+
+
+def test_the_gradient_of_what_is_not_asked_for_is_zero_and_frozen_weights_have_none() -> None:
+    policy = policy_of(lean=True)
+    policy.mlp_extractor.policy_net.fc1.weight.requires_grad_(False)
+    policy.set_training_mode(True)
+    obs = rows_of(policy, 8)
+    values, _, _ = policy.evaluate_actions(obs, th.zeros(8))
+    values.sum().backward()
+    assert policy.mlp_extractor.policy_net.fc1.weight.grad is None
+    assert not policy.action_net.weight.grad.any()
+    assert policy.value_net.weight.grad.any()
 
 
 # -- in training -------------------------------------------------------------------------------------------------------
@@ -410,5 +485,5 @@ def test_an_environment_with_float64_observations_trains(monkeypatch: pytest.Mon
     seen = spied(monkeypatch)
     model = StablePPO("StableMlpPolicy", gym.make("Pendulum-v1"), n_steps=32, batch_size=16, n_epochs=1,
                       policy_kwargs={"lean": True}, seed=0).learn(64)  # fmt: skip
-    assert all(seen)
+    assert seen.count(True) == 64 + 2 * 2, "each step and each minibatch"
     assert model.rollout_buffer.actions.shape == (32, 1)
