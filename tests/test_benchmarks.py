@@ -182,6 +182,7 @@ TABLES = [
     ("storage_traffic", "tuning.md", 1),
     ("storage_traffic", "scaling.md", 2),
     ("throughput", "fast_path.md", 1),
+    ("vectors", "fast_path.md", 0),
 ]
 """Benchmark, page, and how many columns of words come first: the page says them in its own way."""
 
