@@ -107,6 +107,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
     },
     "LeanActing": {
         "_predict": "self, observation, deterministic",
+        "evaluate_actions": "self, obs, actions",
         "forward": "self, obs, deterministic",
         "set_training_mode": "self, mode",
     },
