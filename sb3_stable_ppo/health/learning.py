@@ -10,16 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sb3_stable_ppo.health.figures import Figures
+from sb3_stable_ppo.health.thresholds import (
+    ENOUGH_EPISODES,
+    EXPLAINED_VARIANCE,
+    FLOOR_MARGIN,
+    RESUMED,
+    UNSURE_FLOOR_MARGIN,
+)
 from sb3_stable_ppo.runs.series import Floats, Series, health_series, series
-
-ENOUGH = 20
-"""Finished episodes; fewer tell nothing."""
-RESUMED = 0.1
-"""A record that begins after this share of the steps is of a resumed run, whose floor nobody knows."""
-EXPLAINED = 0.5
-"""Explained variance from where on a critic knows what is coming."""
-MARGIN, UNSURE_MARGIN = 0.05, 0.25
-"""By this share of the floor a return must stand above it; the second where nobody knows how far episodes differ."""
 
 
 class Returns(NamedTuple):
@@ -50,16 +48,16 @@ def early_training(returns: Returns, explained_variance: Series) -> str | None:
     """
     steps, means, errors = returns
     if not len(means):
-        return f"Fewer than {ENOUGH} finished episodes tell nothing yet."
+        return f"Fewer than {ENOUGH_EPISODES} finished episodes tell nothing yet."
     if steps[0] > RESUMED * steps[-1] and len(means) > 1:
         return None
     stretches = np.array_split(np.arange(len(means)), min(10, len(means)))
     lowest, last = min(stretches, key=lambda rows: float(means[rows].mean())), stretches[-1]
     floor, now = float(means[lowest].mean()), float(means[last].mean())
     if errors is None:
-        noise, margin = float(np.diff(means[lowest]).std()) if len(lowest) > 1 else 0.0, UNSURE_MARGIN
+        noise, margin = float(np.diff(means[lowest]).std()) if len(lowest) > 1 else 0.0, UNSURE_FLOOR_MARGIN
     else:
-        noise, margin = float(np.hypot(errors[lowest].mean(), errors[last].mean())), MARGIN
+        noise, margin = float(np.hypot(errors[lowest].mean(), errors[last].mean())), FLOOR_MARGIN
     if now - floor > 3 * noise + margin * abs(floor):
         return None
     return f"The return, {now:.4g}, has not left its floor, {floor:.4g}.{_of_critic(explained_variance)}"
@@ -72,7 +70,7 @@ def early_model(n_episodes: int) -> str | None:
     :param n_episodes: that have ended, as far as it knows: 100 at most
     :return: the evidence; None if there are enough of them: then nobody knows what their returns were before
     """
-    return f"Fewer than {ENOUGH} finished episodes tell nothing yet." if n_episodes < ENOUGH else None
+    return f"Fewer than {ENOUGH_EPISODES} finished episodes tell nothing yet." if n_episodes < ENOUGH_EPISODES else None
 
 
 def rollout_figures(model: Any) -> Figures:
@@ -125,14 +123,14 @@ def explained_variance_of(health: Sequence[Figures]) -> Series:
 def _counts(row: Figures) -> bool:
     """JSON has null for what was not finite."""
     known = all(row.get(name) is not None for name in ("episodes", "ep_rew_mean", "ep_rew_std"))
-    return known and int(row["episodes"]) >= ENOUGH
+    return known and int(row["episodes"]) >= ENOUGH_EPISODES
 
 
 def _of_critic(explained_variance: Series) -> str:
     known = explained_variance.values[np.isfinite(explained_variance.values)]
     if not len(known):
         return ""
-    recent = float(np.median(known[-ENOUGH:]))
-    if recent < EXPLAINED:
+    recent = float(np.median(known[-ENOUGH_EPISODES:]))
+    if recent < EXPLAINED_VARIANCE:
         return f" The critic explains {max(recent, 0):.0%} of the returns' variance: it does not know yet what pays."
     return f" The critic explains {recent:.0%} of the returns' variance: it knows what pays, and the policy comes next."

@@ -26,6 +26,15 @@ CONSTANT_POLICY = 1e-9
 JUMPING_POLICY = 1.0
 """KL divergence of an update."""
 
+ENOUGH_EPISODES = 20
+"""Finished episodes; fewer tell nothing."""
+FLOOR_MARGIN, UNSURE_FLOOR_MARGIN = 0.05, 0.25
+"""By this share of its floor a return must stand above it; the second where nobody knows how far episodes differ."""
+RESUMED = 0.1
+"""A record that begins after this share of the steps is of a resumed run, whose floor nobody knows."""
+EXPLAINED_VARIANCE = 0.5
+"""Of the critic, from where on it knows what is coming."""
+
 FEW_INPUTS = 8
 """Observations of fewer numbers bound the rank of all that is made from them: their rank tells nothing."""
 

@@ -10,7 +10,6 @@ from stable_baselines3 import PPO
 from helpers.envs import make_cartpole
 from sb3_stable_ppo import HealthCallback
 from sb3_stable_ppo.health.learning import (
-    ENOUGH,
     Returns,
     early_model,
     early_training,
@@ -18,6 +17,7 @@ from sb3_stable_ppo.health.learning import (
     returns_of_health,
     returns_of_log,
 )
+from sb3_stable_ppo.health.thresholds import ENOUGH_EPISODES
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.series import Series
 
@@ -84,12 +84,12 @@ def test_episodes_that_chance_alone_moves_are_early_though_their_window_fills_fi
 
 
 def test_few_episodes_tell_nothing() -> None:
-    found = returns_of_health(lines_of(np.linspace(0, 100, ENOUGH - 1), 1))
+    found = returns_of_health(lines_of(np.linspace(0, 100, ENOUGH_EPISODES - 1), 1))
     assert found is not None
     assert early_training(found, NOTHING) == "Fewer than 20 finished episodes tell nothing yet."
     assert early_training(returns_of_log(None), NOTHING) == "Fewer than 20 finished episodes tell nothing yet."
     assert early_model(3) == "Fewer than 20 finished episodes tell nothing yet."
-    assert early_model(ENOUGH) is None
+    assert early_model(ENOUGH_EPISODES) is None
 
 
 def test_of_a_run_that_was_resumed_nobody_knows_the_floor() -> None:
