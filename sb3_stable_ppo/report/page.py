@@ -109,7 +109,8 @@ def _about(label: str, run: RunData, timeline: Timeline) -> dict[str, Any]:
     told += [f"{name} {facts[name]}" for name in ("seed", "started") if facts.get(name) is not None]
     versions = facts.get("versions")
     told += [f"{name} {number}" for name, number in versions.items() if number] if isinstance(versions, dict) else []
-    settings = json.dumps(run.settings, indent=2, default=str) if run.settings else ""
+    trained = {"n_timesteps": facts["n_timesteps"]} if facts.get("n_timesteps") else {}  # --n-timesteps, or the entry's
+    settings = json.dumps({**run.settings, **trained}, indent=2, default=str) if run.settings else ""
     ending = {
         "killed": "The process that trained is gone without having recorded an end: this is what it left.",
         "running": "The run goes on, or was killed on another machine: this is what there is so far.",

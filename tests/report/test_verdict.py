@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -505,6 +506,12 @@ def with_settings(folder: Path, settings: dict[str, Any]) -> Path:
     (folder / "env").mkdir()
     (folder / "env" / "config.yml").write_text(yaml.safe_dump(settings))
     return folder
+
+
+def test_the_page_shows_the_steps_that_were_asked_for_not_those_of_the_configuration(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", n_timesteps=5_000)
+    page = render([read_run(with_settings(folder, {"n_timesteps": 10_000_000, "gamma": 0.5}))])
+    assert re.findall(r"n_timesteps&#34;: (\d+)", page) == ["5000"]
 
 
 def test_seeds_of_the_same_settings_are_one_group(tmp_path: Path) -> None:
