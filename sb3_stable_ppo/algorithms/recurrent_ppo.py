@@ -94,7 +94,7 @@ class StableRecurrentPPO(CountsUpdates, NormalizesValues, GuardMixin, RecurrentP
         guards: GuardConfig | Mapping[str, Any] | None = DEFAULT_GUARDS,
     ) -> None:
         super().__init__(
-            own_form(policy, self.policy_aliases),
+            own_form(policy, self.policy_aliases, policy_kwargs),
             env,
             learning_rate=learning_rate,
             n_steps=n_steps,

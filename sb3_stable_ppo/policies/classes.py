@@ -13,6 +13,7 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from sb3_stable_ppo.common.checks import did_you_mean
+from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor
 from sb3_stable_ppo.policies.mixin import StablePolicyMixin
@@ -151,7 +152,9 @@ KINDS: dict[type[BasePolicy], str] = {
 """What an algorithm's policies derive from; those of RecurrentPPO derive from PPO's too, so the order counts."""
 
 
-def own_form(policy: Any, aliases: Mapping[str, type[BasePolicy]]) -> Any:
+def own_form(
+    policy: Any, aliases: Mapping[str, type[BasePolicy]], policy_kwargs: Mapping[str, Any] | None = None
+) -> Any:
     """
     The form of one of our policies that an algorithm needs.
 
@@ -161,10 +164,28 @@ def own_form(policy: Any, aliases: Mapping[str, type[BasePolicy]]) -> Any:
 
     :param policy: what a user gave: a name, or any class
     :param aliases: the algorithm's ``policy_aliases``
+    :param policy_kwargs: what the policy is to be built with
     :return: for :class:`StablePongPolicy` and its three kin the class that their name means there; for the name of
         such a class the class itself; all else as given
-    :raises ValueError: for a name that the algorithm does not know, or a policy of another algorithm
+    :raises ValueError: for a name that the algorithm does not know, a policy of another algorithm, or one of SB3's
+        with options of ours
     """
+    found = _form(policy, aliases)
+    stock = aliases[found] if isinstance(found, str) else found
+    if getattr(stock, "__module__", "").startswith(("stable_baselines3.", "sb3_contrib.")):
+        misplaced = [
+            name for name in policy_kwargs or () if name in keywords_of(StablePolicyMixin) - keywords_of(stock)
+        ]
+        if misplaced:
+            own = [name for name, cls in aliases.items() if issubclass(cls, StablePolicyMixin)]
+            raise ValueError(
+                f"{stock.__name__} is a policy of SB3 and does not take {', '.join(misplaced)} in policy_kwargs; only "
+                f"this package's policies do. Choose one of {', '.join(own)}."
+            )
+    return found
+
+
+def _form(policy: Any, aliases: Mapping[str, type[BasePolicy]]) -> Any:
     if policy in (StablePongPolicy, StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy):
         return aliases[policy.__name__]
     choices = f"Choose one of {', '.join(aliases)}, or give a class"

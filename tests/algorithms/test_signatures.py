@@ -103,6 +103,19 @@ def test_an_unknown_policy_is_answered_with_those_that_the_algorithm_knows(ours:
 
 
 @pytest.mark.parametrize(
+    ("ours", "stock"),
+    [(StablePPO, "MlpPolicy"), (StableMaskablePPO, "MlpPolicy"), (StableRecurrentPPO, "MlpLstmPolicy")],
+)
+def test_an_option_of_ours_for_a_policy_of_sb3_is_answered_with_the_policies_that_take_it(
+    ours: Any, stock: str
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"does not take norm_input in policy_kwargs; .* Choose one of StablePongPolicy, "
+    ):
+        ours(stock, "CartPole-v1", policy_kwargs={"norm_input": "running", "net_arch": [8]})
+
+
+@pytest.mark.parametrize(
     ("ours", "policy", "others"),
     [
         (StablePPO, "StableRecurrentMlpPolicy", "RecurrentPPO"),
