@@ -28,6 +28,14 @@ FAST: dict[str, Any] = {
 }
 
 
+class WholeRollout(TorchRolloutBuffer):
+    """Advantages normalised over the rollout, not over each minibatch."""
+
+    def compute_returns_and_advantage(self, *args: Any, **kwargs: Any) -> None:
+        super().compute_returns_and_advantage(*args, **kwargs)
+        self.advantages = (self.advantages - self.advantages.mean()) / (self.advantages.std() + 1e-8)
+
+
 @dataclass(frozen=True)
 class Settings:
     """
@@ -107,8 +115,12 @@ SETTINGS: dict[str, Settings] = {
     SHIPPED_NAME: SHIPPED,
     "layer, input, value, minibatch 64, KL-adaptive": SHIPPED.changed({"norm_value": "running"}),
     "shipped, KL target 0.02": SHIPPED.changed(learning_rate=KLAdaptiveLR(2.5e-4, target=0.02)),
-    "shipped, 64 steps": SHIPPED.changed(n_steps=64),
-    "shipped, 16 envs x 64 steps": replace(SHIPPED.changed(n_steps=64), n_envs=16),
+    "batch, input, minibatch 64, KL target 0.02": BATCH.changed(
+        INPUT, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4, target=0.02)
+    ),
+    "shipped, advantages of the rollout": SHIPPED.changed(rollout_buffer_class=WholeRollout, normalize_advantage=False),
+    "shipped, gae_lambda 0.9": SHIPPED.changed(gae_lambda=0.9),
+    "shipped, gae_lambda 0.98": SHIPPED.changed(gae_lambda=0.98),
     "shipped, hidden layer": SHIPPED.changed({"norm_hidden": "layer"}),
     "shipped, ent_coef 0.003": SHIPPED.changed(ent_coef=0.003),
     # what each part of the shipped settings contributes; with other norms and without the input they stand above
