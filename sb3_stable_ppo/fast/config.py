@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch as th
@@ -54,7 +55,7 @@ class FastPathConfig:
         if self.compile not in (True, False, "auto"):
             raise ValueError(unknown("compile", self.compile, ("true", "false", "auto")))
 
-    @property
+    @cached_property
     def is_plain(self) -> bool:
         """Whether all options have their defaults, with which a policy runs as SB3's own."""
         return self == FastPathConfig()

@@ -16,7 +16,7 @@ from typing_extensions import Self  # torch depends on it; typing has it from 3.
 
 from sb3_stable_ppo.fast.compiling import Layers, compile_layers, first_line, is_compile_failure
 from sb3_stable_ppo.fast.config import FastPathConfig, Resolved, log
-from sb3_stable_ppo.fast.hooks import have_hooks
+from sb3_stable_ppo.fast.hooks import Hooks
 from sb3_stable_ppo.fast.weight_cache import CachedCasts
 
 MAX_SHAPES = 8
@@ -82,7 +82,7 @@ class FastPath:
 
     def __init__(self, module: FastModule, config: FastPathConfig) -> None:
         self.module, self.config = module, config
-        self._within = list(module.modules())
+        self._hooks = Hooks(module.modules())
         self._casts = CachedCasts(module)
         self._resolved: tuple[th.device, Resolved] | None = None
         self._compiled: Layers | None = None
@@ -146,7 +146,7 @@ class FastPath:
 
     def has_hooks(self) -> bool:
         """Whether any module within, or all modules there are, have a hook, which fused code would not call."""
-        return have_hooks(self._within)
+        return bool(self._hooks)
 
 
 def _precision(device: th.device, resolved: Resolved) -> AbstractContextManager[Any]:

@@ -5,24 +5,31 @@ Whether anybody listens to modules: then they must be called one by one, as torc
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as hooks
 
-GLOBAL_HOOKS = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
+KINDS = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
 
 
-def have_hooks(modules: Iterable[nn.Module]) -> bool:
+class Hooks:
     """
+    What listens to some modules, or to all modules there are; code other than torch's would not call it.
+
     :param modules: each by itself, without its children
-    :return: whether any of them, or all modules there are, have a hook, which code other than torch's would not call
     """
-    return any(getattr(hooks, name) for name in GLOBAL_HOOKS) or any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-        for module in modules
-    )
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self.modules = list(modules)
+        self._dicts: list[Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"modules": self.modules, "_dicts": None}
+
+    def __bool__(self) -> bool:
+        if self._dicts is None:
+            # torch fills and empties these dicts, and never replaces one: to look at them takes a microsecond
+            everywhere = [getattr(hooks, f"_global_{kind}") for kind in KINDS]
+            self._dicts = everywhere + [getattr(module, f"_{kind}") for module in self.modules for kind in KINDS]
+        return any(self._dicts)

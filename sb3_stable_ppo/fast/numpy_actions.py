@@ -23,7 +23,7 @@ from stable_baselines3.common.distributions import (
     MultiCategoricalDistribution,
 )
 
-from sb3_stable_ppo.fast.numpy_layers import ONE, NoNumpyForm, Rows, shared
+from sb3_stable_ppo.fast.numpy_forms import ONE, NoNumpyForm, Rows, shared
 
 Actions = npt.NDArray[Any]
 MASKED = np.float32(-1e8)

@@ -16,7 +16,8 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from sb3_stable_ppo.fast.numpy_layers import Activation, NumpyLayer, Rows, shared
+from sb3_stable_ppo.fast.numpy_activations import Activation
+from sb3_stable_ppo.fast.numpy_forms import NumpyLayer, Rows, shared
 from sb3_stable_ppo.policies.running_norm import RunningNorm, pool_moments
 
 INPUT_NORMS = ("none", "running")

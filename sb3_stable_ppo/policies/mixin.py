@@ -249,6 +249,8 @@ class StablePolicyMixin(BatchNormStatistics, LeanActing, _ActorCritic):
         if not self._is_checked:  # not before: a saved model can be loaded and used where it could not be trained
             self.fast_path_config.check(self.device)
             self._is_checked = True
+        if self.fast_path_config.is_plain and not self._norms:  # a microsecond counts in small networks
+            return super().forward(obs, *args, **kwargs)
         with ExitStack() as stack:
             if not self.fast_path_config.is_plain:
                 rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)

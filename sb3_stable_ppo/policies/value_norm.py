@@ -15,7 +15,8 @@ import torch as th
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
-from sb3_stable_ppo.fast.numpy_layers import Linear, NumpyLayer, Pullback, Rows, shared
+from sb3_stable_ppo.fast.numpy_forms import NumpyLayer, Pullback, Rows, shared
+from sb3_stable_ppo.fast.numpy_layers import Linear
 from sb3_stable_ppo.policies.running_norm import pool_moments
 
 VALUE_NORMS = ("none", "running")

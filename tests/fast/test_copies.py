@@ -74,4 +74,5 @@ def test_a_copy_of_a_copy_gives_the_same_outputs_on_the_fast_path(
         for name in fast_modules(twin):
             module = twin.get_submodule(name)
             assert module._fast_path.module is module
-            assert {id(child) for child in module._fast_path._within} == {id(child) for child in module.modules()}
+            watched = module._fast_path._hooks.modules
+            assert {id(child) for child in watched} == {id(child) for child in module.modules()}

@@ -27,7 +27,9 @@ from sb3_stable_ppo import (
     StablePPO,
     StableRecurrentMlpPolicy,
 )
+from sb3_stable_ppo.policies import lean
 from sb3_stable_ppo.policies.lean import MAX_ROWS, LeanActor
+from sb3_stable_ppo.policies.lean_networks import networks_of
 
 VECTOR = spaces.Box(-1, 1, (4,))
 ACTIONS: dict[str, spaces.Space[Any]] = {
@@ -297,10 +299,10 @@ def test_the_gradient_of_what_is_not_asked_for_is_zero_and_frozen_weights_have_n
 )
 def test_a_run_acts_as_the_plain_one_does_and_learns_the_same_statistics(options: dict[str, Any]) -> None:
     models = []
-    for lean in (False, True):
+    for word in (False, True):
         model = StablePPO(
             "StableMlpPolicy", make_cartpole(), n_steps=32, batch_size=16, n_epochs=2, seed=0,
-            policy_kwargs={"lean": lean, **options},
+            policy_kwargs={"lean": word, **options},
         )  # fmt: skip
         models.append(model.learn(64))
     plain, ours = (model.rollout_buffer for model in models)
@@ -353,6 +355,23 @@ def test_it_acts_on_the_weights_as_they_are_now() -> None:
     assert_acts_alike(policy, obs)
     policy.double().float()
     assert_acts_alike(policy, obs)
+
+
+def test_weights_are_moved_together_once_and_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Any] = []
+
+    def counted(policy: Any) -> Any:
+        built.append(policy)
+        return networks_of(policy)
+
+    monkeypatch.setattr(lean, "networks_of", counted)
+    model = StablePPO(
+        "StableMlpPolicy", make_cartpole(), n_steps=16, batch_size=8, seed=0, policy_kwargs={"lean": "auto"}
+    )
+    model.learn(64)
+    assert built == [model.policy]
+    first = [getattr(model.policy.mlp_extractor, name).fc1.weight for name in ("policy_net", "value_net")]
+    assert first[1].data_ptr() == first[0].data_ptr() + 4 * first[0].numel()
 
 
 def test_copies_and_saved_models_act_on_their_own_weights(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""
+Activations in NumPy, with their derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from torch import nn
+
+from sb3_stable_ppo.fast.numpy_forms import ONE, NumpyLayer, Pullback, Rows
+
+
+class Activation:
+    """
+    An activation without parameters.
+
+    :param function: of rows
+    :param slope: its derivative, of the rows and of what the function made of them
+    """
+
+    def __init__(self, function: Callable[[Rows], Rows], slope: Callable[[Rows, Rows], Rows]) -> None:
+        self.function, self.slope = function, slope
+
+    def __call__(self, rows: Rows) -> Rows:
+        return self.function(rows)
+
+    def learn(self, rows: Rows) -> tuple[Rows, Pullback]:
+        found = self.function(rows)
+        return found, lambda gradient: (gradient * self.slope(rows, found), [])
+
+
+def leaky_relu(slope: np.float32) -> Activation:
+    if not 0 <= slope <= 1:
+        return Activation(lambda x: np.where(x > 0, x, x * slope), lambda x, _: np.where(x > 0, ONE, slope))
+    return Activation(lambda x: np.maximum(x, x * slope), lambda x, _: np.where(x > 0, ONE, slope))
+
+
+def elu(alpha: np.float32) -> Activation:
+    return Activation(
+        lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
+        lambda x, y: np.where(x > 0, ONE, y + alpha),
+    )
+
+
+def _sigmoid(rows: Rows) -> Rows:
+    with np.errstate(over="ignore"):  # far below zero: exp is inf, and the result 0
+        found: Rows = ONE / (ONE + np.exp(-rows))
+    return found
+
+
+def _silu_slope(rows: Rows, found: Rows) -> Rows:
+    sigmoid = _sigmoid(rows)
+    return sigmoid + found * (ONE - sigmoid)
+
+
+SIMPLE: dict[type[nn.Module], NumpyLayer] = {
+    nn.ReLU: Activation(lambda x: np.maximum(x, 0), lambda x, _: (x > 0).astype(np.float32)),
+    nn.Tanh: Activation(np.tanh, lambda _, y: ONE - y * y),
+    nn.SiLU: Activation(lambda x: x * _sigmoid(x), _silu_slope),
+    nn.Identity: Activation(lambda x: x, lambda x, _: np.ones_like(x)),
+}
