@@ -118,6 +118,20 @@ SETTINGS: dict[str, Settings] = {
     "batch, input, minibatch 64, KL target 0.02": BATCH.changed(
         INPUT, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4, target=0.02)
     ),
+    "shipped, KL target 0.03": SHIPPED.changed(learning_rate=KLAdaptiveLR(2.5e-4, target=0.03)),
+    "shipped, KL target 0.02, ent_coef 0.003": SHIPPED.changed(
+        learning_rate=KLAdaptiveLR(2.5e-4, target=0.02), ent_coef=0.003
+    ),
+    "batch, input, minibatch 64, KL target 0.02, ent_coef 0.003": BATCH.changed(
+        INPUT, batch_size=64, learning_rate=KLAdaptiveLR(2.5e-4, target=0.02), ent_coef=0.003
+    ),
+    "shipped, KL target 0.02, ent_coef 0.001": SHIPPED.changed(
+        learning_rate=KLAdaptiveLR(2.5e-4, target=0.02), ent_coef=0.001
+    ),
+    "shipped, KL target 0.02, advantages of the rollout": SHIPPED.changed(
+        learning_rate=KLAdaptiveLR(2.5e-4, target=0.02), rollout_buffer_class=WholeRollout, normalize_advantage=False
+    ),
+    "shipped, KL target 0.02, rate 5e-4": SHIPPED.changed(learning_rate=KLAdaptiveLR(5e-4, target=0.02)),
     "shipped, advantages of the rollout": SHIPPED.changed(rollout_buffer_class=WholeRollout, normalize_advantage=False),
     "shipped, gae_lambda 0.9": SHIPPED.changed(gae_lambda=0.9),
     "shipped, gae_lambda 0.98": SHIPPED.changed(gae_lambda=0.98),
