@@ -16,39 +16,42 @@ from typing import Any
 
 from command import add_cell_flag, benchmark_parser, in_a_process, parsed
 from record import finished, run_missing
-from sb3_stable_ppo import bench
 from sb3_stable_ppo.algorithms import StablePPO
+from sb3_stable_ppo.bench.measuring import table as speed_table
+from sb3_stable_ppo.bench.training import train_variant
+from sb3_stable_ppo.bench.variants import ATARI
 
 NAME = "throughput"
 SBX = "sbx-rl (JAX), its CnnPolicy, ALE env"
+FULL, UNCOMPILED = (ATARI.variants[name]._replace(algorithm=StablePPO) for name in ("all", "bf16"))
+PONG = "StablePPO, StablePongPolicy"
 MORE = {
-    "all of it, StablePPO, StablePongPolicy": bench.VARIANTS["all of it, StablePPO"]._replace(
-        policy="StablePongPolicy"
-    ),
-    "StablePPO, StablePongPolicy, not compiled": bench.VARIANTS["+ precision: auto"]._replace(
-        algorithm=StablePPO, policy="StablePongPolicy"
-    ),
-    "StablePPO, StablePongPolicy with norm: layer, not compiled": bench.VARIANTS["+ precision: auto"]._replace(
-        algorithm=StablePPO,
-        policy="StablePongPolicy",
-        policy_kwargs={**bench.VARIANTS["+ precision: auto"].policy_kwargs, "norm": "layer"},
-    ),
-    "compile: auto, fp32": bench.VARIANTS["+ compile: auto"]._replace(
-        policy_kwargs={**bench.VARIANTS["+ compile: auto"].policy_kwargs, "precision": "fp32"}
-    ),
+    variant.name: variant
+    for variant in (
+        FULL._replace(name=f"all of it, {PONG}", policy="StablePongPolicy"),
+        UNCOMPILED._replace(name=f"{PONG}, not compiled", policy="StablePongPolicy"),
+        UNCOMPILED._replace(
+            name=f"{PONG} with norm: layer, not compiled",
+            policy="StablePongPolicy",
+            policy_kwargs={**UNCOMPILED.policy_kwargs, "norm": "layer"},
+        ),
+        ATARI.variants["compile"]._replace(
+            name="compile: auto, fp32", policy_kwargs={**ATARI.variants["compile"].policy_kwargs, "precision": "fp32"}
+        ),
+    )
 }
 """Further variants of ours, in the form of those of the command."""
-OURS = [*bench.VARIANTS, *MORE]
+VARIANTS = {**{variant.name: variant for variant in ATARI.variants.values()}, **MORE}
 
 
 def train(cell: dict[str, Any]) -> dict[str, float]:
     """In a process of its own: have the package's code train a cell. sbx-rl's PPO takes SB3's arguments."""
-    bench.VARIANTS.update(MORE)
-    if cell["variant"] == SBX:
+    name = cell.pop("variant")
+    if name == SBX:
         from sbx import PPO
 
-        bench.VARIANTS[SBX] = bench.VARIANTS["stock SB3, ALE env"]._replace(algorithm=PPO)
-    return bench.train(**cell)
+        return train_variant(ATARI.variants["ale"]._replace(algorithm=PPO), **cell)
+    return train_variant(VARIANTS[name], **cell)
 
 
 def measure(key: dict[str, Any]) -> dict[str, Any]:
@@ -68,17 +71,18 @@ def table(variants: list[str]) -> str:
     # the memory of rows without this mark was measured with children added that had ended long before
     memory = {row["cell"]["variant"]: row["peak_mib"] for row in rows if row["cell"].get("for") == "memory"}
     timed = [(row["cell"]["variant"], row) for row in rows if "for" not in row["cell"]]
-    return bench.table(
+    rows_of_variants = (
         (name, {**row, "peak_mib": memory.get(name, row["peak_mib"])})
         for wanted in variants
         for name, row in timed
         if name == wanted
     )
+    return speed_table(rows_of_variants, ATARI.variants[ATARI.base].name)
 
 
 def options() -> argparse.ArgumentParser:
     parser = benchmark_parser(__doc__)
-    variants = [*OURS, SBX]
+    variants = [*VARIANTS, SBX]
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--variants", nargs="+", default=variants, choices=variants, metavar="VARIANT")
     parser.add_argument("--memory", action="store_true", help="memory alone, once each, whatever else runs meanwhile")

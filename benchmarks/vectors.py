@@ -25,7 +25,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed, with_range
 from record import finished, run_missing
 from sb3_stable_ppo import HealthCallback, StablePPO
-from sb3_stable_ppo.bench import turns
+from sb3_stable_ppo.bench.measuring import turns
 
 NAME = "vectors"
 VARIANTS: dict[str, tuple[type[PPO], str, dict[str, Any] | None]] = {

@@ -120,7 +120,7 @@ def test_every_room_says_what_it_is_for() -> None:
 
 def test_few_modules_stand_beside_the_rooms() -> None:
     beside = {path.stem for path in PACKAGE.glob("*.py")}
-    assert beside == {"__init__", "__main__", "_old_names", "bench"}
+    assert beside == {"__init__", "__main__", "_old_names"}
 
 
 def test_every_room_has_tests_of_its_own() -> None:
@@ -136,7 +136,7 @@ def test_the_contract_of_layers_is_kept_and_names_every_room() -> None:
     (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     named = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
     assert contract["exhaustive"]
-    assert named == {*ROOMS, "__main__", "_old_names", "bench"}
+    assert named == {*ROOMS, "__main__", "_old_names"}
 
 
 LINT = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"

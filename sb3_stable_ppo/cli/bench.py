@@ -1,11 +1,10 @@
 """
-``sb3-stable-ppo bench``: what the fast path gains on this machine.
+``sb3-stable-ppo bench``: what this package gains in speed on this machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 
@@ -14,24 +13,37 @@ from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
 
 DESCRIPTION = """\
-Measure training speed on this machine: stock SB3, then the fast path one option after the other.
+Measure training speed on this machine: stock SB3, then what this package has, one option after the other. Atari games,
+other images, vectors and Dicts have options of their own; --list shows them.
 Each variant trains in a process of its own, half a minute or so on two cores."""
+
+
+NUMBERS = {
+    "n_steps": "128 for images, 2048 for all else",
+    "batch_size": "256 for images, 64 for all else",
+    "n_epochs": "4 for images, 10 for all else",
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags of ``bench``."""
-    found = parser_of("bench", DESCRIPTION, "--steps 4096 --variants ale bf16 all")
-    found.add_argument("--env", default="PongNoFrameskip-v4", help="id of an Atari game (default: %(default)s)")
+    found = parser_of("bench", DESCRIPTION, "--env CartPole-v1 --n-envs 8 --n-steps 256 --batch-size 256 --rounds 3")
     found.add_argument(
-        "--n-envs", type=positive_int, default=8, metavar="N", help="games at once (default: %(default)s)"
+        "--env", default="PongNoFrameskip-v4", metavar="ID", help="id of a Gymnasium env (default: %(default)s)"
+    )
+    found.add_argument(
+        "--n-envs", type=positive_int, metavar="N", help="envs at once (default: 8 for images, 1 for all else)"
     )
     found.add_argument(
         "--steps",
         type=positive_int,
-        default=4096,
         metavar="STEPS",
-        help="environment steps that are timed, after two rollouts to warm up (default: %(default)s)",
+        help="environment steps that are timed, after two rollouts to warm up (default: 4096 of images, 8192 of all "
+        "else)",
     )
+    for name, default in NUMBERS.items():
+        flag = f"--{name.replace('_', '-')}"
+        found.add_argument(flag, type=positive_int, metavar="N", help=f"of PPO (default: {default})")
     found.add_argument(
         "--rounds", type=positive_int, default=1, metavar="N", help="measurements of each (default: %(default)s)"
     )
@@ -46,57 +58,57 @@ def parser() -> argparse.ArgumentParser:
         "--variants",
         nargs="+",
         metavar="NAME",
-        help="measure only these, and dummy to compare with; names or numbers of --list (default: every one)",
+        help="measure only these, and the first to compare with; names or numbers of --list (default: every one)",
     )
-    found.add_argument("--list", action="store_true", help="show number, name and description of each variant")
+    found.add_argument("--list", action="store_true", help="show the variants for --env: number, name, description")
     found.add_argument("--json", action="store_true", help="print a line of JSON for each measurement, and no table")
     return found
 
 
 def run(argv: list[str]) -> int:
-    """measure training speed here: stock SB3, then the fast path one option after the other"""
+    """measure training speed here: stock SB3, then what this package has, one option after the other"""
     args = parser().parse_args(argv)
-    if importlib.util.find_spec("ale_py") is None:
-        raise UsageError("bench needs the Atari emulator: pip install 'sb3-stable-ppo[atari]'.")
     import torch as th  # these imports take seconds, so they come after --help and mistakes in the call
 
-    from sb3_stable_ppo.bench import BASE, SHORT_NAMES, find_variant, measure, table, turns
+    from sb3_stable_ppo.bench.measuring import measure, table, turns
+    from sb3_stable_ppo.bench.variants import ATARI, IMAGES, kind_of
     from sb3_stable_ppo.envs.atari_ids import atari_spec, frame_skip_of
     from sb3_stable_ppo.fast.config import FastPathConfig
 
+    kind = kind_of(args.env)
     if args.list:
-        for number, (short, description) in enumerate(SHORT_NAMES.items(), start=1):
-            print(f"{number:2} {short:14} {description}")
+        for number, (short, variant) in enumerate(kind.variants.items(), start=1):
+            print(f"{number:2} {short:14} {variant.name}")
         return 0
     try:
-        wanted = {find_variant(word) for word in args.variants or SHORT_NAMES}
-        frame_skip_of(atari_spec(args.env))
+        wanted = {kind.find(word) for word in args.variants or kind.variants}
+        if kind is ATARI:
+            frame_skip_of(atari_spec(args.env))
     except ValueError as error:
         raise UsageError(f"bench: {error}") from error
-    short_names = {name: short for short, name in SHORT_NAMES.items() if name in {BASE, *wanted}}
-    chosen = list(short_names)
+    chosen = {variant.name: short for short, variant in kind.variants.items() if short in {kind.base, *wanted}}
+    numbers = {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
+    env = {"env_id": args.env, "n_envs": args.n_envs or kind.n_envs, "steps": args.steps or kind.steps}
+    if numbers:
+        env["numbers"] = numbers
     device = th.device("cuda" if th.cuda.is_available() else "cpu")
-    resolved = FastPathConfig("channels_last", "auto", "auto").resolve(device)
-    print(
-        f"{args.env}, {args.n_envs} envs, {th.get_num_threads()} threads, torch {th.__version__}, {device}; auto is "
-        f"{'bf16' if resolved.bf16 else 'fp32'}, {'compiled' if resolved.compiled else 'eager'} here. "
-        f"{len(chosen)} variants, half a minute each or so on two cores.",
-        file=sys.stderr,
-    )
-    cells = [
-        {"variant": name, "env_id": args.env, "n_envs": args.n_envs, "steps": args.steps, "seed": args.seed + number}
-        for number, name in turns(chosen, args.rounds)
-    ]
+    told = f"{args.env}, {env['n_envs']} envs, {th.get_num_threads()} threads, torch {th.__version__}, {device}"
+    if kind in (ATARI, IMAGES):
+        resolved = FastPathConfig("channels_last", "auto", "auto").resolve(device)
+        told += f"; auto is {'bf16' if resolved.bf16 else 'fp32'}, {'compiled' if resolved.compiled else 'eager'} here"
+    print(f"{told}. {len(chosen)} variants, half a minute each or so on two cores.", file=sys.stderr)
+    cells = [{"variant": name, **env, "seed": args.seed + number} for number, name in turns([*chosen], args.rounds)]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
     try:
         for cell, figures in measure(cells):
-            rows[str(cell["variant"])].append(figures)
-            print(f"{cell['variant']}: {figures['steps_per_s']:.0f} steps/s", file=sys.stderr)
+            name = str(cell["variant"])
+            rows[name].append(figures)
+            print(f"{name}: {figures['steps_per_s']:.0f} steps/s", file=sys.stderr)
             if args.json:
-                print(json.dumps({"name": short_names[str(cell["variant"])], **cell, **figures}), flush=True)
+                print(json.dumps({"name": chosen[name], **cell, **figures}), flush=True)
     except RuntimeError as error:
         print(f"{PROGRAM}: bench: {error}", file=sys.stderr)
         return 1
     if not args.json:
-        print(table((name, figures) for name in chosen for figures in rows[name]))
+        print(table(((name, figures) for name in chosen for figures in rows[name]), kind.variants[kind.base].name))
     return 0
