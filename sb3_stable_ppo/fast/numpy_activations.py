@@ -17,7 +17,7 @@ class Activation:
     An activation without parameters.
 
     :param function: of rows
-    :param slope: its derivative, of the rows and of what the function made of them
+    :param slope: its derivative, of the rows and of what the function made of them, in a new array
     """
 
     def __init__(self, function: Callable[[Rows], Rows], slope: Callable[[Rows, Rows], Rows]) -> None:
@@ -28,13 +28,28 @@ class Activation:
 
     def learn(self, rows: Rows) -> tuple[Rows, Pullback]:
         found = self.function(rows)
-        return found, lambda gradient: (gradient * self.slope(rows, found), [])
+
+        def back(gradient: Rows) -> tuple[Rows, list[Rows]]:
+            slope = self.slope(rows, found)
+            slope *= gradient
+            return slope, []
+
+        return found, back
 
 
 def leaky_relu(slope: np.float32) -> Activation:
-    if not 0 <= slope <= 1:
-        return Activation(lambda x: np.where(x > 0, x, x * slope), lambda x, _: np.where(x > 0, ONE, slope))
-    return Activation(lambda x: np.maximum(x, x * slope), lambda x, _: np.where(x > 0, ONE, slope))
+    def function(x: Rows) -> Rows:
+        below = x * slope
+        found: Rows = np.maximum(x, below, out=below) if 0 <= slope <= 1 else np.where(x > 0, x, below)
+        return found
+
+    def derivative(x: Rows, _: Rows) -> Rows:
+        found = (x > 0).astype(np.float32)  # several times faster than np.where
+        found *= ONE - slope
+        found += slope
+        return found
+
+    return Activation(function, derivative)
 
 
 def elu(alpha: np.float32) -> Activation:

@@ -172,9 +172,9 @@ class Layers:
 
 
 def _total(rows: Rows) -> Rows:
-    """Over the batch."""
-    found: Rows = np.add.reduce(rows, axis=-2)
-    return found
+    """Over the batch: a product with ones, which is faster than np.sum."""
+    found: Rows = np.ones((1, rows.shape[-2]), np.float32) @ rows
+    return found[..., 0, :]
 
 
 def _numpy_layer(*modules: Any) -> NumpyLayer:
