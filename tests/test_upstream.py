@@ -31,6 +31,7 @@ STANDS_BEFORE: dict[str, tuple[type, ...]] = {
     "CountsUpdates": (PPO, MaskablePPO, RecurrentPPO),
     "GuardMixin": (PPO, MaskablePPO, RecurrentPPO),
     "LeanActing": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
+    "TriesCompiling": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
     "NormalizesValues": (PPO, MaskablePPO, RecurrentPPO),
     "StablePolicyMixin": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
 }
@@ -110,6 +111,13 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "evaluate_actions": "self, obs, actions",
         "forward": "self, obs, deterministic",
         "set_training_mode": "self, mode",
+    },
+    "TriesCompiling": {"evaluate_actions": "self, obs, actions", "set_training_mode": "self, mode"},
+    "Clock": {
+        "_on_rollout_start": "self",
+        "_on_step": "self",
+        "_on_training_end": "self",
+        "_on_training_start": "self",
     },
     "StableRecurrentMixin": {"_get_constructor_parameters": "self"},
     "TorchRolloutBuffer": {

@@ -14,6 +14,7 @@ import torch as th
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
+from sb3_stable_ppo.fast.compile_trial import CompileTrial
 from sb3_stable_ppo.fast.compiling import Layers, compile_layers, first_line, is_compile_failure
 from sb3_stable_ppo.fast.config import FastPathConfig, Resolved, log
 from sb3_stable_ppo.fast.hooks import Hooks
@@ -87,6 +88,8 @@ class FastPath:
         self._resolved: tuple[th.device, Resolved] | None = None
         self._compiled: Layers | None = None
         self._shapes: set[Any] = set()
+        self.trial: CompileTrial | None = None
+        """Of the policy, with ``compile: auto``; None: whatever can be compiled is."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_resolved": None, "_compiled": None, "_shapes": set()}
@@ -105,7 +108,8 @@ class FastPath:
             if self.has_hooks():
                 return self._run_eagerly(self.module.run_layers, inputs, resolved)
             fused = self.module.run_fused_layers
-            if not (resolved.compiled and self._is_worth_compiling(inputs)):
+            is_tried_out = self.trial is not None and not self.trial.compiles and th.is_grad_enabled()
+            if not resolved.compiled or is_tried_out or not self._is_worth_compiling(inputs):
                 return self._run_eagerly(fused, inputs, resolved)
             try:
                 return self._run_compiled(inputs)
@@ -117,6 +121,8 @@ class FastPath:
                     raise
                 log.warning("compile: auto goes on without compiling: %s", first_line(error))
                 self._resolved = (device, resolved._replace(compiled=False))
+                if self.trial is not None:
+                    self.trial.end(False)
                 return outputs
 
     def _is_worth_compiling(self, inputs: th.Tensor) -> bool:

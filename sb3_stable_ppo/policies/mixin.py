@@ -26,6 +26,7 @@ from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
 from sb3_stable_ppo.policies.blocks import NORMS, BlockConfig
+from sb3_stable_ppo.policies.compile_trial import TriesCompiling
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
 from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NormalizedFlattenExtractor, RunningInputNorm
 from sb3_stable_ppo.policies.lean import LeanActing, LeanActor, one_of_lean
@@ -42,7 +43,7 @@ else:
     _ActorCritic = BasePolicy
 
 
-class StablePolicyMixin(BatchNormStatistics, LeanActing, _ActorCritic):
+class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, _ActorCritic):
     """
     Norms, LeakyReLU and an init that stays, for any actor-critic policy of SB3.
 
@@ -220,6 +221,7 @@ class StablePolicyMixin(BatchNormStatistics, LeanActing, _ActorCritic):
         for child in self.modules():  # after the init, which cannot fill weights that lie otherwise
             if isinstance(child, StableCNN):
                 self.fast_path_config.lay_out(child)
+        self._begin_trial()
         self._lean_actor = LeanActor(self) if self.lean else None
         self._is_checked = self.fast_path_config.is_plain
         self._takes_bytes = (
