@@ -1,11 +1,12 @@
 """
-Training speed on vectors: stock SB3, our policy as torch computes it, and our policy with ``lean``.
+Training speed on vectors: stock SB3, our policy as torch computes it, with ``lean``, with the guards, and watched.
 
-    python benchmarks/vectors.py --rounds 3   # about four minutes a round
+    python benchmarks/vectors.py --rounds 3   # about five minutes a round
     python benchmarks/vectors.py --table
 
-Each cell trains in a process of its own, on one thread: two rollouts with their updates to warm up, then the steps that
-are timed. Variants take turns, and back in every second round. Each cell is a line in results/vectors.jsonl.
+The variants are those of ``sb3-stable-ppo bench --env CartPole-v1``, and they are trained by its code. Each cell trains
+in a process of its own, on one thread: two rollouts with their updates to warm up, then the steps that are timed.
+Variants take turns, and back in every second round. Each cell is a line in results/vectors.jsonl.
 """
 
 from __future__ import annotations
@@ -13,28 +14,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from statistics import median
 from typing import Any, NamedTuple
 
 import torch as th
-from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env
 
 from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed, with_range
 from record import finished, run_missing
-from sb3_stable_ppo import HealthCallback, StablePPO
 from sb3_stable_ppo.bench.measuring import turns
+from sb3_stable_ppo.bench.training import train_variant
+from sb3_stable_ppo.bench.variants import VECTORS
 
 NAME = "vectors"
-VARIANTS: dict[str, tuple[type[PPO], str, dict[str, Any] | None]] = {
-    "stock SB3": (PPO, "MlpPolicy", None),
-    "StablePPO": (StablePPO, "StableMlpPolicy", None),
-    "StablePPO, lean": (StablePPO, "StableMlpPolicy", {"lean": "auto", "optimizer_kwargs": {"fused": True}}),
-}
-"""Ours with the guards and HealthCallback."""
-BASE = next(iter(VARIANTS))
+VARIANTS = {short: VECTORS.variants[short].name for short in ("stock", "policy", "lean", "buffer", "guards", "all")}
 
 
 class Task(NamedTuple):
@@ -49,10 +41,10 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "CartPole, 1 env": Task("CartPole-v1", 1, 2048, 64, 10, 3),
-    "CartPole, 8 envs": Task("CartPole-v1", 8, 256, 256, 20, 4),
-    "Hopper, 1 env": Task("Hopper-v5", 1, 2048, 64, 10, 3),
-    "Hopper, 8 envs": Task("Hopper-v5", 8, 512, 256, 10, 3),
+    "CartPole, 1 env": Task("CartPole-v1", 1, 2048, 64, 10, 4),
+    "CartPole, 8 envs": Task("CartPole-v1", 8, 256, 256, 20, 8),
+    "Hopper, 1 env": Task("Hopper-v5", 1, 2048, 64, 10, 4),
+    "Hopper, 8 envs": Task("Hopper-v5", 8, 512, 256, 10, 4),
 }
 
 
@@ -60,17 +52,9 @@ def train(task: str, variant: str, seed: int, rollouts: int | None = None) -> di
     """Train in this process."""
     th.set_num_threads(1)
     env_id, n_envs, n_steps, batch_size, n_epochs, n_rollouts = TASKS[task]
-    algorithm, policy, policy_kwargs = VARIANTS[variant]
-    options: dict[str, Any] = {"n_steps": n_steps, "batch_size": batch_size, "n_epochs": n_epochs}
-    env = make_vec_env(env_id, n_envs, seed)
-    model = algorithm(policy, env, seed=seed, device="cpu", policy_kwargs=policy_kwargs, **options)
-    callbacks: list[BaseCallback] = [] if algorithm is PPO else [HealthCallback()]
-    model.learn(2 * n_steps * n_envs, callback=callbacks)
-    before, start = model.num_timesteps, time.perf_counter()
-    model.learn((rollouts or n_rollouts) * n_steps * n_envs, callback=callbacks, reset_num_timesteps=False)
-    seconds = time.perf_counter() - start
-    env.close()
-    return {"steps_per_s": (model.num_timesteps - before) / seconds}
+    numbers = {"n_steps": n_steps, "batch_size": batch_size, "n_epochs": n_epochs}
+    steps = (rollouts or n_rollouts) * n_steps * n_envs
+    return train_variant(VECTORS.variants[variant], env_id, n_envs, steps, seed, numbers)
 
 
 def table() -> str:
@@ -81,16 +65,16 @@ def table() -> str:
         for row in finished(NAME):
             if row["cell"]["task"] == task:
                 speeds.setdefault(row["cell"]["variant"], []).append(row["steps_per_s"])
-        if BASE not in speeds:
+        if VECTORS.base not in speeds:
             continue
-        base = median(speeds[BASE])
+        base = median(speeds[VECTORS.base])
         cells = []
         for variant in VARIANTS:
             found = speeds.get(variant)
-            times = "" if variant == BASE or not found else f", {median(found) / base:.2f} times"
+            times = "" if variant == VECTORS.base or not found else f", {median(found) / base:.2f} times"
             cells.append(f"{with_range(found, median(found), '.0f')}{times}" if found else "-")
         lines.append([task, *cells])
-    return markdown(["steps/s, median (range)", *VARIANTS], lines)
+    return markdown(["steps/s, median (range)", *VARIANTS.values()], lines)
 
 
 def options() -> argparse.ArgumentParser:
@@ -113,7 +97,7 @@ def main() -> None:
         for number, variant in turns(list(VARIANTS), args.rounds)
     ]
     if args.smoke:
-        cells = [{"task": "CartPole, 8 envs", "variant": BASE, "seed": 0, "rollouts": 1}]
+        cells = [{"task": "CartPole, 8 envs", "variant": VECTORS.base, "seed": 0, "rollouts": 1}]
     run_missing(NAME, () if args.table else cells, lambda cell: in_a_process(__file__, cell))
     print(table())
 
