@@ -60,10 +60,13 @@ def run_missing(name: str, cells: Iterable[dict[str, Any]], run: Callable[[dict[
 
 
 def machine() -> str:
-    """Processor and cores, in words."""
-    cpu = platform.processor() or platform.machine()
+    """Processor, cores, and what it has for matrix products beyond fp32, in words."""
+    cpu, flags = platform.processor() or platform.machine(), ""
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        lines = info.read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
         cpu = names[0] if names else cpu
-    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        flags = next((line for line in lines if line.startswith("flags")), "")
+    units = "".join(f" with {name}" for name in ("amx_bf16", "avx512_bf16") if name in flags.split())
+    return f"{cpu}{units}, {os.cpu_count()} cores, Python {platform.python_version()}"
