@@ -77,7 +77,16 @@ def test_what_an_entry_says_of_the_network_is_kept_and_its_callbacks_too() -> No
             "ortho_init": False,
             "activation_fn": "gelu",
             "net_arch": {"pi": [8]},
+            "lean": "auto",
+            "optimizer_kwargs": {"fused": True},
         },
         "callback": ["sb3_stable_ppo.HealthCallback", "a.B"],
     }
+    own_optimizer = {"policy": "MlpPolicy", "policy_kwargs": {"optimizer_kwargs": {"eps": 1e-8}}}
+    assert with_our_policy(own_optimizer, ALGORITHMS["stable_ppo"], "here")["policy_kwargs"] == {
+        "optimizer_kwargs": {"eps": 1e-8},
+        "lean": "auto",
+    }
+    for cannot in ({"policy": "MlpPolicy", "use_sde": True}, {"policy": "CnnPolicy"}):
+        assert "policy_kwargs" not in with_our_policy(cannot, ALGORITHMS["stable_ppo"], "here")
     assert with_our_policy({"policy": "a.Policy"}, ALGORITHMS["stable_ppo"], "here")["policy"] == "a.Policy"
