@@ -132,7 +132,7 @@ def test_a_users_file_alone_counts(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_tune_finds_entries_where_train_does(capsys: pytest.CaptureFixture[str]) -> None:
     entry = base_entry(config_file("stable_ppo"), "Ant-v5", StablePPO, {"policy_kwargs": {"init_gain": 1}})
     assert "taken from rl_zoo3's ppo.yml, Ant-v4" in capsys.readouterr().out
-    assert entry["policy_kwargs"] == {"init_gain": 1}
+    assert entry["policy_kwargs"] == {"lean": "auto", "optimizer_kwargs": {"fused": True}, "init_gain": 1}
     with pytest.raises(
         UsageError, match=r"^stable_ppo.yml has no entry for|has no entry for FrozenLake-v1, nor has rl"
     ):
