@@ -5,8 +5,9 @@ The base of all callbacks that write to a run folder.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -37,12 +38,16 @@ class RunCallback(BaseCallback):
         self.max_snapshots = whole_number(max_snapshots, "max_snapshots", 1)
 
     def _on_training_start(self) -> None:
-        # A logger that nobody asked for has a temporary folder, in which nobody would look.
-        asked_for = self.model.tensorboard_log is not None or self.model._custom_logger
-        folder = self.folder or (self.logger.get_dir() if asked_for else None)
-        self.writer = RunWriter(folder, self.max_snapshots) if folder else NoWriter()
+        folder, name = self._run_folder(), type(self).__name__
+        is_second = folder is not None and folder in self._taken_folders()
+        self.writer = RunWriter(folder, self.max_snapshots) if folder and not is_second else NoWriter()
+        if is_second:
+            warnings.warn(
+                f"Two callbacks of the class {name} would write to {folder}: the second writes nothing. Leave it out, "
+                f"or give it a folder of its own, {name}(folder=...).",
+                stacklevel=2,
+            )
         if not folder:
-            name = type(self).__name__
             warnings.warn(
                 f"{name} has no folder: {self._without_folder()}. "
                 f"For files, write {name}(folder=...) or give the algorithm a tensorboard_log.",
@@ -52,9 +57,30 @@ class RunCallback(BaseCallback):
             for part in self.parts:
                 self.writer.set_aside(part)
 
+    def _run_folder(self) -> Path | None:
+        # A logger that nobody asked for has a temporary folder, in which nobody would look.
+        asked_for = self.model.tensorboard_log is not None or self.model._custom_logger
+        folder = self.folder or (self.logger.get_dir() if asked_for else None)
+        return Path(folder) if folder else None
+
+    def _taken_folders(self) -> list[Path | None]:
+        """The folders of the callbacks of the same class that come before this one in ``learn()``'s."""
+        alike = [each for each in _within(self.locals.get("callback")) if type(each) is type(self)]
+        before = alike[: alike.index(self)] if self in alike else []
+        return [each._run_folder() for each in before]
+
     def _without_folder(self) -> str:
         """What becomes of the run where there is no folder; the middle of a warning."""
         return "it writes no files"
 
     def _on_step(self) -> bool:
         return True
+
+
+def _within(callback: Any) -> Iterator[RunCallback]:
+    """Those that write, in the order in which SB3 calls them: lists and events have others within."""
+    if isinstance(callback, RunCallback):
+        yield callback
+    for child in (*getattr(callback, "callbacks", ()), getattr(callback, "callback", None)):
+        if isinstance(child, BaseCallback):
+            yield from _within(child)

@@ -1,4 +1,4 @@
-"""Callbacks without a folder: beside the logger's files, or in the logger alone; and nothing is written elsewhere."""
+"""Callbacks that write: beside the logger's files, or in the logger alone; nothing elsewhere, and nothing twice."""
 
 import tempfile
 import warnings
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers.envs import SceneEnv
+from helpers.envs import SceneEnv, make_cartpole
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo import ActivationSnapshotCallback, HealthCallback, StableMultiInputPolicy
 from sb3_stable_ppo.runs.callback import RunCallback
@@ -107,3 +107,18 @@ def test_a_logger_with_tensorboard_and_no_folder_gets_the_pictures(places: list[
 def test_a_run_with_bare_callbacks_ends_in_the_very_weights_of_a_run_without() -> None:
     watched = scenes().learn(128, callback=[HealthCallback(budget=None), ActivationSnapshotCallback(16)])
     assert_same_weights(watched, scenes().learn(128))
+
+
+def test_of_two_callbacks_of_one_class_in_one_folder_the_second_writes_nothing_and_says_so(tmp_path: Path) -> None:
+    def trained(*callbacks: BaseCallback) -> int:
+        model = PPO("MlpPolicy", make_cartpole(), n_steps=16, batch_size=16, n_epochs=1, seed=0)
+        model.learn(64, callback=list(callbacks))
+        return len((tmp_path / "health.jsonl").read_text().splitlines())
+
+    alone = trained(HealthCallback(folder=tmp_path))
+    with pytest.warns(UserWarning, match=r"Two callbacks of the class HealthCallback would write to .*: the second"):
+        assert trained(HealthCallback(folder=tmp_path), CallbackList([HealthCallback(folder=tmp_path)])) == alone
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert trained(HealthCallback(folder=tmp_path / "other"), HealthCallback(folder=tmp_path)) == alone
+        scenes().learn(32, callback=[HealthCallback(folder=tmp_path), ActivationSnapshotCallback(folder=tmp_path)])
