@@ -119,6 +119,6 @@ def test_of_two_callbacks_of_one_class_in_one_folder_the_second_writes_nothing_a
     with pytest.warns(UserWarning, match=r"Two callbacks of the class HealthCallback would write to .*: the second"):
         assert trained(HealthCallback(folder=tmp_path), CallbackList([HealthCallback(folder=tmp_path)])) == alone
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert trained(HealthCallback(folder=tmp_path / "other"), HealthCallback(folder=tmp_path)) == alone
         scenes().learn(32, callback=[HealthCallback(folder=tmp_path), ActivationSnapshotCallback(folder=tmp_path)])
