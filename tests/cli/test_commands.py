@@ -161,7 +161,7 @@ def test_pongs_configuration_trains_on_the_fast_path_and_keeps_snapshots(tmp_pat
     assert isinstance(model.rollout_buffer_class, type)
     assert issubclass(model.rollout_buffer_class, TorchRolloutBuffer)
     assert "not compiled, on " in RunReader(folder).facts["fast_path"]
-    assert (model.n_steps, model.n_epochs, model.batch_size, model.ent_coef) == (128, 4, 64, 0.01)
+    assert (model.n_steps, model.n_epochs, model.batch_size, model.ent_coef) == (128, 4, 64, 0.003)
     assert RunReader(folder).snapshot_steps() == [1000, 2000, 2048]
     assert [len(line["layers"]) for line in RunReader(folder).health()] == [5, 5]
 
