@@ -95,7 +95,8 @@ def run(argv: list[str]) -> int:
     told = f"{args.env}, {env['n_envs']} envs, {th.get_num_threads()} threads, torch {th.__version__}, {device}"
     if kind in (ATARI, IMAGES):
         resolved = FastPathConfig("channels_last", "auto", "auto").resolve(device)
-        told += f"; auto is {'bf16' if resolved.bf16 else 'fp32'}, {'compiled' if resolved.compiled else 'eager'} here"
+        compiled = "compiled where that is faster" if resolved.compiled else "not compiled"
+        told += f"; auto is {'bf16' if resolved.bf16 else 'fp32'}, {compiled} here"
     print(f"{told}. {len(chosen)} variants, half a minute each or so on two cores.", file=sys.stderr)
     cells = [{"variant": name, **env, "seed": args.seed + number} for number, name in turns([*chosen], args.rounds)]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}

@@ -107,6 +107,8 @@ class FastPathConfig:
         resolved = self.resolve(device)
         precision = "bf16" if resolved.bf16 else "fp32"
         compiled = "compiled" if resolved.compiled else "not compiled"
+        if resolved.compiled and self.compile == "auto":
+            compiled = "compiled where that is faster"  # which the first update shows
         return f"{self.memory_format}, {precision}, {compiled}, on {device}"
 
 

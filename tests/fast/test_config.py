@@ -29,6 +29,17 @@ def test_auto_never_fails_and_says_what_it_picked(monkeypatch: pytest.MonkeyPatc
     assert "fast path: contiguous, fp32, not compiled, on cpu" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("compile", "told"), [(True, "compiled"), ("auto", "compiled where that is faster"), (False, "not compiled")]
+)
+def test_what_the_options_come_to_is_told_before_compiling_was_tried(
+    compile: bool | str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "why_no_compile", lambda _: None)
+    described = config.FastPathConfig("channels_last", "fp32", compile).describe(th.device("cpu"))
+    assert described == f"channels_last, fp32, {told}, on cpu"
+
+
 def test_auto_goes_on_where_compiling_fails_and_true_does_not(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     def failing(*_: th.Tensor) -> th.Tensor:
         raise InductorError(RuntimeError("Python.h is missing"), None)
