@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from sb3_stable_ppo.common.errors import CollapseError as CollapseError, UsageError as UsageError
     from sb3_stable_ppo.doctor.diagnosis import diagnose as diagnose
     from sb3_stable_ppo.doctor.findings import Diagnosis as Diagnosis, Finding as Finding
-    from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer as TorchRolloutBuffer
+    from sb3_stable_ppo.fast.rollout_buffer import (
+        TorchDictRolloutBuffer as TorchDictRolloutBuffer,
+        TorchRolloutBuffer as TorchRolloutBuffer,
+    )
     from sb3_stable_ppo.guards.config import GuardConfig as GuardConfig
     from sb3_stable_ppo.health.callback import HealthCallback as HealthCallback
     from sb3_stable_ppo.policies.classes import (
@@ -59,7 +62,7 @@ else:
             "common.errors": ["CollapseError", "UsageError"],
             "doctor.diagnosis": ["diagnose"],
             "doctor.findings": ["Diagnosis", "Finding"],
-            "fast.rollout_buffer": ["TorchRolloutBuffer"],
+            "fast.rollout_buffer": ["TorchDictRolloutBuffer", "TorchRolloutBuffer"],
             "guards.config": ["GuardConfig"],
             "health.callback": ["HealthCallback"],
             "policies.classes": [

@@ -1,4 +1,4 @@
-"""TorchRolloutBuffer: SB3's samples in SB3's order, and so SB3's weights."""
+"""TorchRolloutBuffer and its form for Dict observations: SB3's samples in SB3's order, and so SB3's weights."""
 
 from typing import Any
 
@@ -7,11 +7,12 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
-from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from helpers.envs import make_cartpole, make_pong
+from helpers.envs import SceneEnv, make_cartpole, make_pong
 from helpers.weights import assert_same_weights
-from sb3_stable_ppo import StablePPO, TorchRolloutBuffer
+from sb3_stable_ppo import StablePPO, TorchDictRolloutBuffer, TorchRolloutBuffer
 
 OBSERVATIONS = [
     spaces.Box(0, 255, (4, 36, 36), np.uint8),
@@ -19,7 +20,21 @@ OBSERVATIONS = [
     spaces.Discrete(5),
     spaces.MultiDiscrete([3, 4]),
 ]
+DICT = spaces.Dict({"image": OBSERVATIONS[0], "vector": OBSERVATIONS[1], "kind": OBSERVATIONS[2]})
 ACTIONS = [spaces.Discrete(3), spaces.Box(-1, 1, (2,), np.float32), spaces.MultiBinary(4), spaces.MultiDiscrete([2, 3])]
+
+
+def stacked(samples: list[Any]) -> Any:
+    """As a vec env gives them."""
+    if isinstance(samples[0], dict):
+        return {key: stacked([sample[key] for sample in samples]) for key in samples[0]}
+    return np.array(samples)
+
+
+def fields(samples: Any) -> dict[str, th.Tensor]:
+    """By name, those of a Dict one by one."""
+    named = samples._asdict()
+    return named | named.pop("observations") if isinstance(named["observations"], dict) else named
 
 
 def fill(buffer: RolloutBuffer, seed: int) -> RolloutBuffer:
@@ -31,7 +46,7 @@ def fill(buffer: RolloutBuffer, seed: int) -> RolloutBuffer:
     n_envs = buffer.n_envs
     for _ in range(buffer.buffer_size):
         observations, actions = (
-            np.array([space.sample() for _ in range(n_envs)])
+            stacked([space.sample() for _ in range(n_envs)])
             for space in (buffer.observation_space, buffer.action_space)
         )
         rewards, starts = rng.normal(size=n_envs), rng.random(n_envs) < 0.2
@@ -41,46 +56,55 @@ def fill(buffer: RolloutBuffer, seed: int) -> RolloutBuffer:
     return buffer
 
 
-@pytest.mark.parametrize("observation_space", OBSERVATIONS)
+@pytest.mark.parametrize("observation_space", [*OBSERVATIONS, DICT])
 @pytest.mark.parametrize("action_space", ACTIONS)
 @pytest.mark.parametrize("batch_size", [7, None])
 def test_samples_and_their_order_are_sb3s(observation_space: Any, action_space: Any, batch_size: int | None) -> None:
+    classes = (
+        (TorchDictRolloutBuffer, DictRolloutBuffer)
+        if observation_space is DICT
+        else (TorchRolloutBuffer, RolloutBuffer)
+    )
     ours, sb3 = (
-        cls(10, observation_space, action_space, "cpu", gae_lambda=0.95, gamma=0.99, n_envs=3)
-        for cls in (TorchRolloutBuffer, RolloutBuffer)
+        cls(10, observation_space, action_space, "cpu", gae_lambda=0.95, gamma=0.99, n_envs=3) for cls in classes
     )
     for rollout in range(3):  # the block is written over, and what was drawn from it before must not be
         fill(ours, rollout)
         fill(sb3, rollout)
-        assert np.array_equal(ours.observations, sb3.observations)
+        np.testing.assert_equal(ours.observations, sb3.observations)
         for epoch in range(2):
             drawn = []
             for buffer in (ours, sb3):
                 np.random.seed(epoch)  # noqa: NPY002  # SB3's buffers draw from the global generator
                 drawn.append(list(buffer.get(batch_size)))
             for mine, theirs in zip(*drawn, strict=True):
-                for name in mine._fields:
-                    assert th.equal(getattr(mine, name), getattr(theirs, name)), name
-                    assert getattr(mine, name).dtype == getattr(theirs, name).dtype
+                assert type(mine) is type(theirs)
+                found, expected = fields(mine), fields(theirs)
+                assert list(found) == list(expected)
+                for name, tensor in found.items():
+                    assert th.equal(tensor, expected[name]), name
+                    assert tensor.dtype == expected[name].dtype
 
 
 @pytest.mark.parametrize("batch_size", [7, None])
-def test_channels_last_gives_the_same_samples_laid_out_otherwise(batch_size: int | None) -> None:
-    ours, sb3 = (
-        cls(10, OBSERVATIONS[0], ACTIONS[0], "cpu", n_envs=3, **options)
-        for cls, options in ((TorchRolloutBuffer, {"memory_format": "channels_last"}), (RolloutBuffer, {}))
-    )
+@pytest.mark.parametrize("space", [OBSERVATIONS[0], DICT])
+def test_channels_last_gives_the_same_samples_laid_out_otherwise(space: Any, batch_size: int | None) -> None:
+    cls, stock = (TorchDictRolloutBuffer, DictRolloutBuffer) if space is DICT else (TorchRolloutBuffer, RolloutBuffer)
+    ours = cls(10, space, ACTIONS[0], "cpu", n_envs=3, memory_format="channels_last")
+    sb3 = stock(10, space, ACTIONS[0], "cpu", n_envs=3)
     for rollout in range(2):
         fill(ours, rollout)
         fill(sb3, rollout)
-        assert np.array_equal(ours.observations, sb3.observations)
+        np.testing.assert_equal(ours.observations, sb3.observations)
         drawn = []
         for buffer in (ours, sb3):
             np.random.seed(0)  # noqa: NPY002  # SB3's buffers draw from the global generator
             drawn.append(list(buffer.get(batch_size)))
         for mine, theirs in zip(*drawn, strict=True):
-            assert all(th.equal(getattr(mine, name), getattr(theirs, name)) for name in mine._fields)
-            assert mine.observations.is_contiguous(memory_format=th.channels_last)
+            found, expected = fields(mine), fields(theirs)
+            assert all(th.equal(found[name], expected[name]) for name in expected)
+            images = found["image" if space is DICT else "observations"]
+            assert images.is_contiguous(memory_format=th.channels_last)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +121,23 @@ def test_a_memory_format_that_cannot_be_is_an_error(space: Any, memory_format: s
 
 def test_the_observations_stay_in_one_block_and_flattening_copies_nothing() -> None:
     buffer = TorchRolloutBuffer(10, OBSERVATIONS[0], ACTIONS[0], "cpu", n_envs=3)
-    block = buffer._block
+    block = buffer.observations
     fill(buffer, 0)
     next(iter(buffer.get(4)))
-    assert np.shares_memory(buffer.observations, block)  # type: ignore[arg-type]
-    assert buffer._tensors[0].data_ptr() == block.ctypes.data  # type: ignore[union-attr]
+    assert np.shares_memory(buffer.observations, block)
+    assert buffer._tensors[0].data_ptr() == block.ctypes.data
     buffer.reset()
-    assert buffer._block is block
+    assert np.shares_memory(buffer.observations, block)
+
+
+def test_each_key_of_a_dict_stays_in_a_block_of_its_own() -> None:
+    buffer = TorchDictRolloutBuffer(10, DICT, ACTIONS[0], "cpu", n_envs=3)
+    blocks = dict(buffer.observations)
+    fill(buffer, 0)
+    next(iter(buffer.get(4)))
+    assert all(buffer._flat[key].data_ptr() == block.ctypes.data for key, block in blocks.items())
+    buffer.reset()
+    assert all(np.shares_memory(buffer.observations[key], block) for key, block in blocks.items())
 
 
 @pytest.mark.parametrize("algorithm", [PPO, StablePPO])
@@ -123,6 +157,16 @@ def test_training_on_pong_with_it_ends_in_the_very_weights() -> None:
     assert_same_weights(*models)
 
 
+def test_training_on_dict_observations_ends_in_the_very_weights() -> None:
+    models = []
+    for options in ({}, {"rollout_buffer_class": TorchDictRolloutBuffer}):
+        env = DummyVecEnv([SceneEnv, SceneEnv])
+        env.seed(0)
+        model = PPO("MultiInputPolicy", env, n_steps=16, batch_size=16, n_epochs=2, seed=0, **options)
+        models.append(model.learn(64))
+    assert_same_weights(*models)
+
+
 def test_a_model_with_it_is_saved_and_goes_on(tmp_path: Any) -> None:
     options: Any = {"n_steps": 32, "batch_size": 16, "seed": 0, "rollout_buffer_class": TorchRolloutBuffer}
     PPO("MlpPolicy", make_cartpole(), **options).learn(32).save(tmp_path / "model")
@@ -131,7 +175,14 @@ def test_a_model_with_it_is_saved_and_goes_on(tmp_path: Any) -> None:
     loaded.learn(32)
 
 
-def test_dict_observations_are_an_error_that_says_what_to_do() -> None:
-    space = spaces.Dict({"a": OBSERVATIONS[1]})
-    with pytest.raises(ValueError, match="takes no Dict observations: leave rollout_buffer_class unset"):
-        TorchRolloutBuffer(4, space, ACTIONS[0])
+def test_observations_of_the_other_kind_are_an_error_that_names_the_buffer_for_them() -> None:
+    with pytest.raises(ValueError, match="takes no Dict observations: use TorchDictRolloutBuffer"):
+        TorchRolloutBuffer(4, DICT, ACTIONS[0])
+    with pytest.raises(ValueError, match=r"is for Dict observations, not Box.*: use TorchRolloutBuffer"):
+        TorchDictRolloutBuffer(4, OBSERVATIONS[0], ACTIONS[0])
+
+
+def test_channels_last_of_a_dict_without_images_is_an_error() -> None:
+    space = spaces.Dict({"vector": OBSERVATIONS[1]})
+    with pytest.raises(ValueError, match=r"channels_last is for images, .* leave memory_format unset"):
+        TorchDictRolloutBuffer(4, space, ACTIONS[0], memory_format="channels_last")
