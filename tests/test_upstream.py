@@ -9,6 +9,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import textwrap
 from typing import Any
 
@@ -31,6 +32,7 @@ STANDS_BEFORE: dict[str, tuple[type, ...]] = {
     "CountsUpdates": (PPO, MaskablePPO, RecurrentPPO),
     "GuardMixin": (PPO, MaskablePPO, RecurrentPPO),
     "LeanActing": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
+    "ReplaysGraphs": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
     "TriesCompiling": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
     "NormalizesValues": (PPO, MaskablePPO, RecurrentPPO),
     "StablePolicyMixin": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
@@ -102,9 +104,15 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_build": "self, lr_schedule",
         "_build_mlp_extractor": "self",
         "_get_constructor_parameters": "self",
-        "extract_features": "self, obs, features_extractor",
         "forward": "self, obs, deterministic",
         "set_training_mode": "self, mode",
+    },
+    "BytesToExtractor": {"extract_features": "self, obs, features_extractor"},
+    "ReplaysGraphs": {
+        "evaluate_actions": "self, obs, actions",
+        "forward": "self, obs, deterministic",
+        "get_distribution": "self, obs",
+        "predict_values": "self, obs",
     },
     "LeanActing": {
         "_predict": "self, observation, deterministic",
@@ -120,6 +128,11 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_on_training_start": "self",
     },
     "StableRecurrentMixin": {"_get_constructor_parameters": "self"},
+    "TorchDictRolloutBuffer": {
+        "_get_samples": "self, batch_inds, env",
+        "add": "self, obs, action, reward, episode_start, value, log_prob",
+        "reset": "self",
+    },
     "TorchRolloutBuffer": {
         "_get_samples": "self, batch_inds, env",
         "add": "self, obs, action, reward, episode_start, value, log_prob",
@@ -236,6 +249,15 @@ def test_every_patched_attribute_exists_and_is_used_upstream_by_that_name() -> N
             used = {node.id for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Name)}
             assert hasattr(module, name), f"{owner} no longer has {name}"
             assert name in used, f"{owner} no longer uses {name}"
+
+
+@pytest.mark.parametrize("policy", STANDS_BEFORE["ReplaysGraphs"])
+def test_every_method_that_runs_an_extractor_ends_in_the_next_class_behind_it(policy: Any) -> None:
+    """So that ``BytesToExtractor``, which stands there, sees all observations."""
+    source = inspect.getsource(policy)
+    calls = source.count("extract_features(obs, self.pi_features_extractor)")
+    assert calls > 0
+    assert calls == len(re.findall(r"super\(.*\)\.extract_features\(obs, self\.pi_features_extractor\)", source))
 
 
 @pytest.mark.parametrize("stock", [PPO, MaskablePPO, RecurrentPPO])

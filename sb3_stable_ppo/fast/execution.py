@@ -137,9 +137,11 @@ class FastPath:
     def _run_compiled(self, inputs: th.Tensor) -> th.Tensor:
         if self._compiled is None:
             self._compiled = compile_layers(self.module.run_fused_layers, inputs.device)
-        outputs = self._compiled(inputs).float()
-        # A CUDA graph writes its result to the same memory on each replay; without gradients nothing else copies it
-        return outputs if th.is_grad_enabled() else outputs.clone()
+        outputs = self._compiled(inputs)
+        in_fp32 = outputs.float()
+        # A CUDA graph writes its result to the same memory on each replay
+        is_replayed = in_fp32 is outputs and inputs.device.type == "cuda"
+        return in_fp32.clone() if is_replayed else in_fp32
 
     def _run_eagerly(self, layers: Layers, inputs: th.Tensor, resolved: Resolved) -> th.Tensor:
         cached = resolved.bf16 and not th.is_grad_enabled()

@@ -74,20 +74,23 @@ def finite_or_zero(values: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
     return th.where(finite, values, 0.0), ~finite
 
 
-def normalize_advantages(advantages: th.Tensor, min_std: float, mask: th.Tensor | None = None) -> th.Tensor | None:
+def normalize_advantages(
+    advantages: th.Tensor, min_std: float, mask: th.Tensor | None = None
+) -> tuple[th.Tensor, th.Tensor]:
     """
-    The arithmetic of ``PPO.train`` (with ``mask``: of ``RecurrentPPO.train``), bit for bit.
+    The arithmetic of ``PPO.train`` (with ``mask``: of ``RecurrentPPO.train``), bit for bit, but for advantages that
+    hardly differ: these stay as they are, since normalising would only blow up noise. Which of the two it was is told
+    by a tensor that nothing here reads, so that a GPU goes on with the minibatch before.
 
     :param advantages: shape (batch,)
     :param min_std: below this standard deviation nothing is normalised
     :param mask: True where a padded sequence has data
-    :return: None where normalising would only blow up noise
+    :return: the advantages, and whether they were left as they are: a bool, shape ()
     """
     chosen = advantages if mask is None else advantages[mask]
     std = chosen.std()
-    if std.item() < min_std:
-        return None
-    return (advantages - chosen.mean()) / (std + 1e-8)
+    is_flat = std < min_std
+    return th.where(is_flat, advantages, (advantages - chosen.mean()) / (std + 1e-8)), is_flat
 
 
 def lost_unit_fraction(before: Mapping[str, th.Tensor], after: Mapping[str, th.Tensor]) -> tuple[float, str]:

@@ -57,12 +57,15 @@ class GuardedUpdate:
         self.parameters = dict(model.policy.named_parameters())
         self.original_get = model.rollout_buffer.get
         self.original_evaluate_actions = model.policy.evaluate_actions
-        self.rows = self.clamped = self.nonfinite = self.advantage_std_skips = self.steps = self.skipped_steps = 0
+        self.rows = self.clamped = self.nonfinite = self.steps = self.skipped_steps = 0
+        self.advantage_std_skips = 0
+        """Minibatches whose advantages were not normalised; known when ``train`` has ended."""
         self.first_ratio_error: float | None = None
         self.first_bad = ""
         self.samples: Any = None
         """The last minibatch, or the first in which something was not finite."""
         self._raw_log_ratios: list[th.Tensor] = []
+        self._are_flat: list[th.Tensor] = []
         self._old_log_prob = th.empty(0)
         self._all_old_finite = bool(th.isfinite(th.as_tensor(model.rollout_buffer.log_probs)).all())
         self._broken: th.Tensor | None = None
@@ -87,6 +90,7 @@ class GuardedUpdate:
         :raises RuntimeError: if ``train`` has ended without the two methods that are shadowed
         """
         self._undo.close()
+        self._count_flat_advantages()
         if kind is None and self.rows == 0:
             raise RuntimeError(UNGUARDED)
 
@@ -108,11 +112,11 @@ class GuardedUpdate:
             # One sample has no standard deviation: SB3's GH#325, which sb3-contrib has not taken over
             rows = len(samples.advantages) if self._mask is None else int(self._mask.sum())
             if self.normalize and rows > 1:
-                advantages = normalize_advantages(samples.advantages, self.guards.min_advantage_std, self._mask)
-                if advantages is None:
-                    self._leave_advantages()
-                else:
-                    changes["advantages"] = advantages
+                advantages, is_flat = normalize_advantages(
+                    samples.advantages, self.guards.min_advantage_std, self._mask
+                )
+                changes["advantages"] = advantages
+                self._are_flat.append(is_flat)
             self._old_log_prob = samples.old_log_prob
             if not self._all_old_finite:
                 self._old_log_prob, self._broken = finite_or_zero(samples.old_log_prob)
@@ -168,8 +172,11 @@ class GuardedUpdate:
         if self._bad_gradient is None and parameter.grad is not None and not all_finite([parameter.grad]):
             self._bad_gradient = first_nonfinite({name: parameter.grad})
 
-    def _leave_advantages(self) -> None:
-        self.advantage_std_skips += 1
+    def _count_flat_advantages(self) -> None:
+        """Once for all minibatches: each look at a number on a GPU waits for all that was asked of it before."""
+        self.advantage_std_skips = int(th.stack(self._are_flat).sum()) if self._are_flat else 0
+        if self.advantage_std_skips == 0:
+            return
         self.warn_once(
             "advantages",
             f"The advantages of a minibatch have a standard deviation below {self.guards.min_advantage_std:g} and are "

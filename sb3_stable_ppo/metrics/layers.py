@@ -119,7 +119,8 @@ def ranks(features: th.Tensor, delta: float = 0.01) -> Ranks:
     """
     if not bool(th.isfinite(features).all()) or not bool(features.any()):
         return Ranks(0.0, 0, 0, 0.0)
-    values = th.linalg.svdvals(features.double())
+    # A GPU is slow in float64, and every figure below would be a wait for it
+    values = th.linalg.svdvals(features.cpu().double())
     shares = values / values.sum()
     entropy = -(shares * shares.clamp_min(1e-300).log()).sum()
     squares = values.square()

@@ -15,6 +15,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.common.lazy import public
+from sb3_stable_ppo.policies.bytes import BytesToExtractor
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor
 from sb3_stable_ppo.policies.mixin import StablePolicyMixin
 
@@ -70,7 +71,7 @@ class MultiInputPolicyMixin(StablePolicyMixin):
 
 
 @public
-class StablePongPolicy(PongPolicyMixin, ActorCriticPolicy):
+class StablePongPolicy(PongPolicyMixin, ActorCriticPolicy, BytesToExtractor):
     """
     For Pong and its kind: three convolutions with LeakyReLU(0.01) and BatchNorm, then an actor and a critic of one
     hidden layer of 512 units each.
@@ -81,7 +82,7 @@ class StablePongPolicy(PongPolicyMixin, ActorCriticPolicy):
 
 
 @public
-class StableCnnPolicy(CnnPolicyMixin, ActorCriticPolicy):
+class StableCnnPolicy(CnnPolicyMixin, ActorCriticPolicy, BytesToExtractor):
     """
     SB3's ``CnnPolicy`` with norms and LeakyReLU: one trunk of 512 units shared by actor and critic, as NatureCNN has,
     so that comparisons with stock are like for like. Options: :class:`StablePolicyMixin`.
@@ -105,12 +106,12 @@ class StableMultiInputPolicy(MultiInputPolicyMixin, ActorCriticPolicy):
 
 
 @public
-class StableMaskablePongPolicy(PongPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see mixin._ActorCritic
+class StableMaskablePongPolicy(PongPolicyMixin, MaskableActorCriticPolicy, BytesToExtractor):  # type: ignore[misc]  # see mixin._ActorCritic
     """:class:`StablePongPolicy` for MaskablePPO."""
 
 
 @public
-class StableMaskableCnnPolicy(CnnPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see mixin._ActorCritic
+class StableMaskableCnnPolicy(CnnPolicyMixin, MaskableActorCriticPolicy, BytesToExtractor):  # type: ignore[misc]  # see mixin._ActorCritic
     """:class:`StableCnnPolicy` for MaskablePPO."""
 
 
@@ -125,12 +126,12 @@ class StableMaskableMultiInputPolicy(MultiInputPolicyMixin, MaskableActorCriticP
 
 
 @public
-class StableRecurrentPongPolicy(PongPolicyMixin, StableRecurrentMixin):
+class StableRecurrentPongPolicy(PongPolicyMixin, StableRecurrentMixin, BytesToExtractor):
     """:class:`StablePongPolicy` with sb3-contrib's LSTMs between extractor and heads, for RecurrentPPO."""
 
 
 @public
-class StableRecurrentCnnPolicy(CnnPolicyMixin, StableRecurrentMixin):
+class StableRecurrentCnnPolicy(CnnPolicyMixin, StableRecurrentMixin, BytesToExtractor):
     """:class:`StableCnnPolicy` with LSTMs, for RecurrentPPO."""
 
 

@@ -27,6 +27,7 @@ from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
 from sb3_stable_ppo.policies.blocks import NORMS, BlockConfig
 from sb3_stable_ppo.policies.compile_trial import TriesCompiling
+from sb3_stable_ppo.policies.cuda_graphs import ReplaysGraphs
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
 from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NormalizedFlattenExtractor, RunningInputNorm
 from sb3_stable_ppo.policies.lean import LeanActing, LeanActor, one_of_lean
@@ -43,7 +44,7 @@ else:
     _ActorCritic = BasePolicy
 
 
-class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, _ActorCritic):
+class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, ReplaysGraphs, _ActorCritic):
     """
     Norms, LeakyReLU and an init that stays, for any actor-critic policy of SB3.
 
@@ -224,23 +225,6 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, _ActorC
         self._begin_trial()
         self._lean_actor = LeanActor(self) if self.lean else None
         self._is_checked = self.fast_path_config.is_plain
-        self._takes_bytes = (
-            not self.fast_path_config.is_plain
-            and self.normalize_images
-            and isinstance(self.features_extractor, StableCNN)
-            and type(self.features_extractor).forward is StableCNN.forward  # a user's own expects floats
-        )
-
-    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
-        """
-        SB3's, but on the fast path without ``preprocess_obs``: bytes go to the extractor, which divides by 255. (What
-        SB3 evaluates without this method, ``predict_values`` and ``get_distribution``, arrives there as floats.)
-        """
-        if not self._takes_bytes:
-            return super().extract_features(obs, features_extractor)
-        if self.share_features_extractor:
-            return (features_extractor or self.features_extractor)(obs)
-        return self.pi_features_extractor(obs), self.vf_features_extractor(obs)
 
     def _init_gains(self) -> dict[nn.Module, float]:
         extractors = (self.pi_features_extractor, self.vf_features_extractor, self.mlp_extractor)

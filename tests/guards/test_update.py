@@ -91,20 +91,22 @@ def test_finite_or_zero() -> None:
 def test_normalisation_is_ppos_arithmetic_bit_for_bit() -> None:
     advantages = th.randn(256, generator=th.Generator().manual_seed(0))
     ppos = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    ours = normalize_advantages(advantages, 1e-5)
-    assert ours is not None
+    ours, is_flat = normalize_advantages(advantages, 1e-5)
+    assert not is_flat
     assert th.equal(ours, ppos)
 
 
 def test_normalisation_with_a_mask_counts_only_what_is_masked_in() -> None:
-    ours = normalize_advantages(tensor(1.0, 3.0, 99.0), 1e-5, th.tensor([True, True, False]))
-    assert ours is not None
+    ours, _ = normalize_advantages(tensor(1.0, 3.0, 99.0), 1e-5, th.tensor([True, True, False]))
     th.testing.assert_close(ours[:2], tensor(-(0.5**0.5), 0.5**0.5))
 
 
 def test_advantages_with_a_tiny_std_are_not_normalised() -> None:
-    assert normalize_advantages(tensor(1.0, 1.0 + 1e-6), 1e-5) is None
-    assert normalize_advantages(tensor(1.0, 1.0 + 1e-4), 1e-5) is not None
+    flat, spread = tensor(1.0, 1.0 + 1e-6), tensor(1.0, 1.0 + 1e-4)
+    left, is_flat = normalize_advantages(flat, 1e-5)
+    assert is_flat
+    assert th.equal(left, flat)
+    assert not normalize_advantages(spread, 1e-5)[1]
 
 
 def test_first_ratio_error_is_the_largest_among_the_finite() -> None:
