@@ -1,12 +1,14 @@
 """
-Training speed on vectors: stock SB3, our policy as torch computes it, with ``lean``, with the guards, and watched.
+Training speed on vectors: stock SB3, our policy as torch computes it, with ``lean``, with the guards, watched,
+and on EnvPool.
 
     python benchmarks/vectors.py --rounds 3   # about five minutes a round
     python benchmarks/vectors.py --table
 
 The variants are those of ``sb3-stable-ppo bench --env CartPole-v1``, and they are trained by its code. Each cell trains
 in a process of its own, on one thread: two rollouts with their updates to warm up, then the steps that are timed.
-Variants take turns, and back in every second round. Each cell is a line in results/vectors.jsonl.
+Variants take turns, and back in every second round. Each cell is a line in results/vectors.jsonl. sbx-rl, PPO in JAX
+(``pip install sbx-rl``), is measured beside them where it is installed.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from importlib.util import find_spec
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -23,10 +26,12 @@ from command import add_cell_flag, benchmark_parser, in_a_process, markdown, par
 from record import finished, run_missing
 from sb3_stable_ppo.bench.measuring import turns
 from sb3_stable_ppo.bench.training import train_variant
-from sb3_stable_ppo.bench.variants import VECTORS
+from sb3_stable_ppo.bench.variants import VECTORS, Variant
 
-NAME = "vectors"
-VARIANTS = {short: VECTORS.variants[short].name for short in ("stock", "policy", "lean", "buffer", "guards", "all")}
+NAME, SBX = "vectors", "sbx-rl"
+VARIANTS = {
+    short: VECTORS.variants[short].name for short in ("stock", "policy", "lean", "buffer", "guards", "all", "envpool")
+}
 
 
 class Task(NamedTuple):
@@ -54,7 +59,13 @@ def train(task: str, variant: str, seed: int, rollouts: int | None = None) -> di
     env_id, n_envs, n_steps, batch_size, n_epochs, n_rollouts = TASKS[task]
     numbers = {"n_steps": n_steps, "batch_size": batch_size, "n_epochs": n_epochs}
     steps = (rollouts or n_rollouts) * n_steps * n_envs
-    return train_variant(VECTORS.variants[variant], env_id, n_envs, steps, seed, numbers)
+    if variant == SBX:
+        from sbx import PPO
+
+        chosen = Variant(COLUMNS[SBX], PPO, "dummy", "MlpPolicy")
+    else:
+        chosen = VECTORS.variants[variant]
+    return train_variant(chosen, env_id, n_envs, steps, seed, numbers)
 
 
 def table() -> str:
@@ -69,12 +80,12 @@ def table() -> str:
             continue
         base = median(speeds[VECTORS.base])
         cells = []
-        for variant in VARIANTS:
+        for variant in COLUMNS:
             found = speeds.get(variant)
             times = "" if variant == VECTORS.base or not found else f", {median(found) / base:.2f} times"
             cells.append(f"{with_range(found, median(found), '.0f')}{times}" if found else "-")
         lines.append([task, *cells])
-    return markdown(["steps/s, median (range)", *VARIANTS.values()], lines)
+    return markdown(["steps/s, median (range)", *COLUMNS.values()], lines)
 
 
 def options() -> argparse.ArgumentParser:
@@ -94,7 +105,7 @@ def main() -> None:
     cells: list[dict[str, Any]] = [
         {"task": task, "variant": variant, "seed": number}
         for task in args.tasks
-        for number, variant in turns(list(VARIANTS), args.rounds)
+        for number, variant in turns([*VARIANTS, *([SBX] if find_spec("sbx") else [])], args.rounds)
     ]
     if args.smoke:
         cells = [{"task": "CartPole, 8 envs", "variant": VECTORS.base, "seed": 0, "rollouts": 1}]

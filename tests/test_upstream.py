@@ -48,12 +48,21 @@ OVERRIDES: dict[str, dict[str, str]] = {
     },
     "AtariVecEnv": {
         "close": "self",
+        "get_images": "self",
+        "reset": "self",
+        "step_async": "self, actions",
+        "step_wait": "self",
+    },
+    "BatchVecEnv": {
+        "close": "self",
         "env_is_wrapped": "self, wrapper_class, indices",
         "env_method": "self, method_name, method_args, indices, method_kwargs",
         "get_attr": "self, attr_name, indices",
-        "get_images": "self",
-        "reset": "self",
         "set_attr": "self, attr_name, value, indices",
+    },
+    "EnvPoolVecEnv": {
+        "close": "self",
+        "reset": "self",
         "step_async": "self, actions",
         "step_wait": "self",
     },

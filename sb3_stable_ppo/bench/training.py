@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.bench.variants import ATARI, Variant, kind_of
 from sb3_stable_ppo.envs.atari import make_atari_vec_env
+from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv
 from sb3_stable_ppo.health.callback import HealthCallback
 
 WARM_UP = 2
@@ -75,6 +76,8 @@ def train_variant(
     kind = kind_of(env_id)
     if kind is ATARI:
         env: VecEnv = make_atari_vec_env(env_id, n_envs, seed, vec_env=variant.vec_env)
+    elif variant.vec_env == "envpool":
+        env = EnvPoolVecEnv(env_id, n_envs, seed)
     else:
         env_class = SubprocVecEnv if variant.vec_env == "subproc" else DummyVecEnv
         env = make_vec_env(env_id, n_envs, seed, vec_env_cls=env_class)

@@ -16,8 +16,9 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.common.checks import did_you_mean
+from sb3_stable_ppo.envs.envpool_vec_env import check_envpool_has
 from sb3_stable_ppo.envs.registry import check_env
-from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer
+from sb3_stable_ppo.fast.rollout_buffer import TorchDictRolloutBuffer, TorchRolloutBuffer
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -28,7 +29,7 @@ class Variant(NamedTuple):
 
     :param name: what is trained, in a few words
     :param algorithm: PPO, or what has its arguments
-    :param vec_env: ``dummy``, ``subproc``, or ``ale`` of Atari games
+    :param vec_env: ``dummy``, ``subproc``, ``ale`` of Atari games, or ``envpool``
     :param policy: the algorithm's own name of it, or one of StablePPO's
     :param policy_kwargs: of the policy
     :param options: further arguments of the algorithm
@@ -147,20 +148,22 @@ IMAGES = Kind(
 
 def _of_vectors(policy: str) -> Kind:
     """
-    :param policy: ``MlpPolicy`` or ``MultiInputPolicy``; the latter's observations need SB3's own buffer
+    :param policy: ``MlpPolicy`` or ``MultiInputPolicy``, whose observations EnvPool's vec env does not take
     """
     lean = {**_FUSED, "lean": "auto"}
-    buffer = _BUFFER if policy == "MlpPolicy" else NOTHING
-    buffered = {"buffer": Variant("+ TorchRolloutBuffer", PPO, "dummy", f"Stable{policy}", lean, buffer)}
+    cls = TorchRolloutBuffer if policy == "MlpPolicy" else TorchDictRolloutBuffer
+    buffer = {"rollout_buffer_class": cls}
+    pooled = {"envpool": Variant("+ EnvPool", StablePPO, "envpool", f"Stable{policy}", lean, buffer, is_watched=True)}
     return Kind(
         {
             "stock": Variant("stock SB3", PPO, "dummy", policy),
             "policy": Variant(f"Stable{policy}, with LayerNorm", PPO, "dummy", f"Stable{policy}"),
             "fused": Variant("+ fused Adam", PPO, "dummy", f"Stable{policy}", _FUSED),
             "lean": Variant("+ lean: auto", PPO, "dummy", f"Stable{policy}", lean),
-            **(buffered if buffer else {}),
+            "buffer": Variant(f"+ {cls.__name__}", PPO, "dummy", f"Stable{policy}", lean, buffer),
             "guards": Variant("+ guards: StablePPO", StablePPO, "dummy", f"Stable{policy}", lean, buffer),
             "all": Variant("+ HealthCallback", StablePPO, "dummy", f"Stable{policy}", lean, buffer, is_watched=True),
+            **(pooled if policy == "MlpPolicy" else {}),
         },
         n_envs=1,
         numbers={"n_steps": 2048, "batch_size": 64, "n_epochs": 10},
@@ -184,6 +187,12 @@ def kind_of(env_id: str) -> Kind:
     env = gym.make(env_id)
     space = env.observation_space
     env.close()
+    if is_image_space(space):
+        return IMAGES
     if isinstance(space, spaces.Dict):
         return DICTS
-    return IMAGES if is_image_space(space) else VECTORS
+    try:
+        check_envpool_has(env_id)
+    except (ImportError, ValueError):
+        return VECTORS._replace(variants={word: each for word, each in VECTORS.variants.items() if word != "envpool"})
+    return VECTORS

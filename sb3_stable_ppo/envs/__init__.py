@@ -1,4 +1,4 @@
-"""Environments: ALE's C++ vector env for SB3, masks that an env tells in ``info``, and whether an id exists."""
+"""Environments: ALE's and EnvPool's C++ envs for SB3, masks that an env tells in ``info``, and whether an id exists."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from sb3_stable_ppo.envs.action_masks import InfoActionMasks as InfoActionMasks
     from sb3_stable_ppo.envs.atari import make_atari_env as make_atari_env, make_atari_vec_env as make_atari_vec_env
     from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv as AtariVecEnv
+    from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv as EnvPoolVecEnv
     from sb3_stable_ppo.envs.registry import check_env as check_env
 else:
     __getattr__, __dir__, __all__ = lazy_exports(
@@ -16,6 +17,7 @@ else:
             "action_masks": ["InfoActionMasks"],
             "atari": ["make_atari_env", "make_atari_vec_env"],
             "atari_vec_env": ["AtariVecEnv"],
+            "envpool_vec_env": ["EnvPoolVecEnv"],
             "registry": ["check_env"],
         },
         unlisted=("make_atari_env",),  # an old name, which SB3's own function has too

@@ -6,53 +6,40 @@ What differs from SB3's own ``make_atari_env`` is listed in docs/fast_path.md.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.monitor import Monitor, ResultsWriter
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_stable_ppo.common.checks import whole_number
 from sb3_stable_ppo.envs.atari_ids import atari_spec, frame_skip_of
+from sb3_stable_ppo.envs.batch_vec_env import BatchVecEnv, Member
 from sb3_stable_ppo.fast.threads import affinity_offset, batch_scheduling
 
 
-class AtariGame:
+class AtariGame(Member):
     """
-    What ``get_attr``, ``set_attr`` and ``env_method`` reach: one game of an :class:`AtariVecEnv`.
+    One game of an :class:`AtariVecEnv`.
 
-    :param vec_env: where it is played
-    :param spec: its Gymnasium spec
     :param meanings: of its actions
+    :param args: as of ``Member``
     """
 
-    render_mode = "rgb_array"
-
-    def __init__(self, vec_env: AtariVecEnv, spec: Any, meanings: list[str]) -> None:
-        self.spec = spec
-        self.metadata = {"render_modes": [self.render_mode]}
-        self.observation_space, self.action_space = vec_env.observation_space, vec_env.action_space
+    def __init__(self, meanings: list[str], *args: Any) -> None:
+        super().__init__(*args)
         self._meanings = meanings
-
-    @property
-    def unwrapped(self) -> AtariGame:
-        """Itself: there are no wrappers."""
-        return self
 
     def get_action_meanings(self) -> list[str]:
         """As Gymnasium's Atari envs have it."""
         return self._meanings
 
 
-class AtariVecEnv(VecEnv):
+class AtariVecEnv(BatchVecEnv):
     """
     Atari games with the preprocessing of SB3's ``AtariWrapper`` and ``VecFrameStack``, in C++.
 
@@ -121,20 +108,13 @@ class AtariVecEnv(VecEnv):
             )
         self._clip_reward = clip_reward
         space, actions = self._ale.single_observation_space, self._ale.single_action_space
-        self.observation_space, self.action_space = space, actions
         meanings = [action.name for action in self._ale.ale.get_action_set()]
-        self._games = [AtariGame(self, spec, meanings) for _ in range(n_envs)]
-        super().__init__(n_envs, space, actions)
+        games = [AtariGame(meanings, spec, space, actions, "rgb_array") for _ in range(n_envs)]
+        super().__init__(games, monitor_dir)
+        self._n_actions = len(meanings)
         self._scores = np.zeros(self.num_envs)
         self._starts = np.zeros(self.num_envs, dtype=np.int64)
-        self._t_start = time.time()
-        self._is_stepping = False
         self._observations = np.zeros((self.num_envs, *(space.shape or ())), dtype=np.uint8)
-        self._results = None
-        if monitor_dir is not None:
-            Path(monitor_dir).mkdir(parents=True, exist_ok=True)
-            header: dict[str, Any] = {"t_start": self._t_start, "env_id": env_id}
-            self._results = ResultsWriter(str(Path(monitor_dir) / "0"), header=header)
         self.seed(seed)
 
     def reset(self) -> np.ndarray:
@@ -156,16 +136,14 @@ class AtariVecEnv(VecEnv):
         :raises ValueError: for an action that the game does not have, with which ALE would hang
         """
         self._check_open()
-        chosen, count = np.ascontiguousarray(actions, dtype=np.int64), len(self._games[0].get_action_meanings())
+        chosen, count = np.ascontiguousarray(actions, dtype=np.int64), self._n_actions
         if chosen.shape != (self.num_envs,) or not ((chosen >= 0) & (chosen < count)).all():
             raise ValueError(f"Actions must be {self.num_envs} whole numbers from 0 to {count - 1}, not {actions!r}.")
         self._ale.send(chosen)
-        self._is_stepping = True
+        self._begin_step()
 
     def step_wait(self) -> VecEnvStepReturn:
-        if not self._is_stepping:
-            raise RuntimeError("step_wait() waits for a step that step_async() has begun; there is none.")
-        self._is_stepping = False
+        self._end_step()
         observations, rewards, terminations, truncations, info = self._ale.recv()
         self._observations = observations
         self._scores += rewards
@@ -184,49 +162,18 @@ class AtariVecEnv(VecEnv):
         return observations, (np.sign(rewards) if self._clip_reward else rewards).astype(np.float32), dones, infos
 
     def _end_game(self, info: dict[str, Any], index: int, frames: int) -> None:
-        """What SB3's Monitor says of a game that is over."""
-        seconds = round(time.time() - self._t_start, 6)
-        info["episode"] = {"r": float(self._scores[index]), "l": frames, "t": seconds}
-        if self._results is not None:
-            self._results.write_row(info["episode"])
+        self._report(info, float(self._scores[index]), frames)
         self._scores[index] = 0
         self.reset_infos[index] = {key: info[key] for key in ("lives", "frame_number", "episode_frame_number")}
 
     def close(self) -> None:
         """End the emulator's threads; can be called more than once."""
-        if self._results is not None:
-            self._results.close()
-            self._results = None
+        super().close()
         self._ale.__dict__.pop("ale", None)  # the threads end with it
-
-    def _check_open(self) -> None:
-        if "ale" not in self._ale.__dict__:
-            raise RuntimeError("This AtariVecEnv was closed: make another one.")
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """The newest frame of each game, gray as the policy sees it, shape (height, width, 3)."""
         return [np.repeat(frames[-1][..., None], 3, axis=-1) for frames in self._observations]
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        return [getattr(game, attr_name) for game in self._chosen(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        for game in self._chosen(indices):
-            setattr(game, attr_name, value)
-
-    def env_method(
-        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
-    ) -> list[Any]:
-        return [getattr(game, method_name)(*method_args, **method_kwargs) for game in self._chosen(indices)]
-
-    def env_is_wrapped(
-        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
-    ) -> list[bool]:
-        """True for ``Monitor``, whose ``episode`` infos this env gives: ``evaluate_policy`` then counts whole games."""
-        return [issubclass(Monitor, wrapper_class) for _ in self._chosen(indices)]
-
-    def _chosen(self, indices: VecEnvIndices) -> list[AtariGame]:
-        return [self._games[index] for index in self._get_indices(indices)]
 
 
 def _infos(info: dict[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 """
-``vec_env:`` in a configuration, which rl_zoo3 does not know: what rl_zoo3's keys mean for :class:`AtariVecEnv`.
+What rl_zoo3's keys mean for :class:`AtariVecEnv`, which ``vec_env: ale`` asks for.
 """
 
 from __future__ import annotations
@@ -11,29 +11,21 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 
-from sb3_stable_ppo.common.checks import unknown
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.zoo.hyperparams import class_entries
 
 ATARI_WRAPPER = f"{AtariWrapper.__module__}.{AtariWrapper.__name__}"
-VEC_ENV_WORDS = ("ale", "dummy", "subproc")
 
 
-def ale_options(hyperparams: Mapping[str, Any], env_id: str, source: str) -> dict[str, Any] | None:
+def ale_options(hyperparams: Mapping[str, Any], env_id: str, source: str) -> dict[str, Any]:
     """
     The arguments of an AtariVecEnv that does what ``env_wrapper``, ``frame_stack`` and ``env_kwargs`` say.
 
     :param hyperparams: one entry of the file
     :param env_id: the game
     :param source: where it comes from, for the error
-    :return: None where ``vec_env`` is not ``ale``
-    :raises UsageError: for an unknown word, or wrappers that the C++ env cannot stand in for
+    :raises UsageError: for wrappers that the C++ env cannot stand in for
     """
-    word = hyperparams.get("vec_env", "dummy")
-    if word not in VEC_ENV_WORDS:
-        raise UsageError(f"{source}: {unknown('vec_env', word, VEC_ENV_WORDS)}")
-    if word != "ale":
-        return None
     if gym.spec(env_id).kwargs.get("frameskip", 1) != 1:
         raise UsageError(
             f"{source}: {env_id} repeats actions by itself, and AtariWrapper, in which scores are evaluated, would "

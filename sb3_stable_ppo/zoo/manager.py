@@ -26,7 +26,6 @@ from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.runs.folder import RunWriter
 from sb3_stable_ppo.runs.stop_on_return import StopTrainingOnReturn
 from sb3_stable_ppo.studies.storage import is_file, open_storage
-from sb3_stable_ppo.zoo.atari_options import ale_options
 from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.configuration import check_module, entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_class, with_numbers
@@ -38,6 +37,7 @@ from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, u
 from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, facts_at_start, run_logger
 from sb3_stable_ppo.zoo.schedules import is_schedule_of, read_schedules
 from sb3_stable_ppo.zoo.trials import merged_sampling, saved_params, with_trial
+from sb3_stable_ppo.zoo.vec_envs import batch_vec_env
 
 STOCK_VEC_ENVS: dict[str, type[VecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 
@@ -110,7 +110,7 @@ class StableExperimentManager(ExperimentManager):
         if self.vec_env_flag is not None:
             hyperparams["vec_env"] = self.vec_env_flag
         given = {"env_kwargs": self.env_kwargs, **hyperparams}  # rl_zoo3 keeps what --env-kwargs says to itself
-        self._ale_options = ale_options(given, self.env_name.gym_id, source)
+        self._make_batch_vec_env = batch_vec_env(given, self.env_name.gym_id, source)
         vec_env = hyperparams.pop("vec_env", None)
         if vec_env in STOCK_VEC_ENVS:
             self.vec_env_class = STOCK_VEC_ENVS[vec_env]
@@ -130,13 +130,10 @@ class StableExperimentManager(ExperimentManager):
         return own
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        """As rl_zoo3's, or ALE's vector env. Scores are always those of the stock env: ``eval_env`` is never ALE's."""
-        if self._ale_options is None or eval_env:
+        """As rl_zoo3's, or what ``vec_env`` names. Scores are always those of the stock env, which ``eval_env`` is."""
+        if self._make_batch_vec_env is None or eval_env:
             return super().create_envs(n_envs, eval_env, no_log)
-        from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv  # ale_py is an extra
-
-        monitor_dir = None if no_log else self.save_path
-        env = AtariVecEnv(self.env_name.gym_id, n_envs, self.seed, monitor_dir=monitor_dir, **self._ale_options)
+        env = self._make_batch_vec_env(n_envs, self.seed, monitor_dir=None if no_log else self.save_path)
         wrapped = env if self.vec_env_wrapper is None else self.vec_env_wrapper(env)
         return self._maybe_normalize(wrapped, eval_env)
 

@@ -14,6 +14,7 @@ from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer
 from sb3_stable_ppo.zoo.atari_options import ATARI_WRAPPER, ale_options
 from sb3_stable_ppo.zoo.manager import StableExperimentManager
+from sb3_stable_ppo.zoo.vec_envs import batch_vec_env
 
 PONG: dict[str, Any] = {
     "env_wrapper": [ATARI_WRAPPER],
@@ -80,7 +81,7 @@ def test_subproc_is_one_word_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"vec_env": "envpool"}, "Unknown vec_env 'envpool': choose one of ale, dummy, subproc"),
+        ({"vec_env": "pool"}, "Unknown vec_env 'pool'.*choose one of ale, envpool, dummy, subproc"),
         ({"env_wrapper": None}, "stands in for the wrapper .*AtariWrapper and no other, here: none"),
         ({"env_wrapper": [{ATARI_WRAPPER: {"noops": 3}}]}, "cannot pass on 'noops'"),
         ({"env_kwargs": {"mode": 1}}, "cannot pass on 'mode'"),
@@ -110,9 +111,9 @@ def test_the_wrappers_arguments_are_passed_on() -> None:
         "action_repeat_probability": 0.25,
         "frame_stack": 2,
     }
-    assert ale_options({**PONG, "vec_env": "dummy"}, "PongNoFrameskip-v4", "here") is None
+    assert batch_vec_env({**PONG, "vec_env": "dummy"}, "PongNoFrameskip-v4", "here") is None
     with pytest.raises(UsageError, match="Unknown vec_env"):
-        ale_options({**PONG, "vec_env": 3}, "PongNoFrameskip-v4", "here")
+        batch_vec_env({**PONG, "vec_env": 3}, "PongNoFrameskip-v4", "here")
 
 
 @pytest.mark.slow

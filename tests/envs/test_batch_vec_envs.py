@@ -1,0 +1,238 @@
+"""Vec envs in C++, ALE's and EnvPool's: what SB3 expects of any VecEnv, and what its DummyVecEnv and Monitor do."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor, load_results
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
+
+from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
+from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv
+
+IDS: dict[str, tuple[Callable[..., Any], str]] = {
+    "ALE Pong": (AtariVecEnv, "PongNoFrameskip-v4"),
+    "EnvPool CartPole": (EnvPoolVecEnv, "CartPole-v1"),
+    "EnvPool Pendulum": (EnvPoolVecEnv, "Pendulum-v1"),
+    "EnvPool Hopper": (EnvPoolVecEnv, "Hopper-v5"),
+}
+EPISODE_ENDS = {"ALE Pong": 1200, "EnvPool CartPole": 100, "EnvPool Pendulum": 250, "EnvPool Hopper": 100}
+"""Within so many steps of random actions an episode ends."""
+with_each = pytest.mark.parametrize("name", IDS)
+
+
+def make(name: str, n_envs: int = 2, seed: int | None = None, **options: Any) -> VecEnv:
+    cls, env_id = IDS[name]
+    env: VecEnv = cls(env_id, n_envs, seed, **options)
+    return env
+
+
+def actions_of(env: VecEnv, steps: int, seed: int = 0) -> list[np.ndarray]:
+    env.action_space.seed(seed)
+    return [np.array([env.action_space.sample() for _ in range(env.num_envs)]) for _ in range(steps)]
+
+
+def play(env: VecEnv, steps: int) -> list[tuple[Any, Any, Any, list[dict[str, Any]]]]:
+    """Random actions from a reset env."""
+    env.reset()
+    return [env.step(actions) for actions in actions_of(env, steps)]  # type: ignore[misc]
+
+
+@with_each
+def test_the_same_seed_plays_the_same_episodes_and_another_seed_others(name: str) -> None:
+    played = []
+    for seed in (3, 3, 4):
+        env = make(name, seed=seed)
+        steps = play(env, 60)
+        played.append((np.stack([step[0] for step in steps]), np.stack([step[1] for step in steps])))
+        env.close()
+    assert all(np.array_equal(first, again) for first, again in zip(*played[:2], strict=True))
+    assert not np.array_equal(played[0][0], played[2][0])
+
+
+@with_each
+@pytest.mark.parametrize("seed", [0, 2**31 - 1, 2**31, 2**32 - 1])
+def test_any_seed_that_sb3_may_draw_will_do(name: str, seed: int) -> None:
+    env = make(name, 3)
+    env.seed(seed)
+    first = env.reset()
+    env.seed(seed)
+    assert np.array_equal(env.reset(), first)  # type: ignore[arg-type]
+    env.close()
+
+
+@pytest.mark.parametrize("name", [name for name in IDS if name != "ALE Pong"])  # whose first frames all look alike
+def test_a_seed_holds_for_one_reset_and_each_env_has_its_own(name: str) -> None:
+    env = make(name, 4, seed=1)
+    first, second = env.reset(), env.reset()
+    assert not np.array_equal(first, second)  # type: ignore[arg-type]
+    assert len(np.unique(np.asarray(first), axis=0)) == 4
+    env.close()
+
+
+@with_each
+def test_observations_of_one_step_are_not_written_over_by_the_next(name: str) -> None:
+    env = make(name, seed=0)
+    before: Any = env.reset()
+    copy = before.copy()
+    kept = [(found, found.copy()) for found, *_ in (env.step(actions) for actions in actions_of(env, 60))]  # type: ignore[union-attr]
+    assert np.array_equal(before, copy)
+    assert all(np.array_equal(found, as_it_was) for found, as_it_was in kept)
+    env.close()
+
+
+@with_each
+def test_what_a_step_returns_has_the_shapes_and_types_of_sb3s(name: str) -> None:
+    env = make(name, 3, seed=0)
+    observations, rewards, dones, infos = play(env, 1)[0]
+    assert observations.shape == (3, *(env.observation_space.shape or ()))
+    assert observations.dtype == env.observation_space.dtype
+    assert rewards.shape == dones.shape == (3,)
+    assert (rewards.dtype, dones.dtype) == (np.float32, np.bool_)
+    assert [type(info) for info in infos] == [dict] * 3
+    assert [type(info) for info in env.reset_infos] == [dict] * 3
+    env.close()
+
+
+@with_each
+def test_an_episode_that_is_over_begins_anew_and_its_end_is_told_as_sb3_tells_it(name: str) -> None:
+    env = make(name, seed=0)
+    returns, lengths, ended = np.zeros(2), np.zeros(2, dtype=int), 0
+    for observations, rewards, dones, infos in play(env, EPISODE_ENDS[name]):
+        returns += rewards
+        lengths += 1
+        for index, (done, info) in enumerate(zip(dones, infos, strict=True)):
+            assert ("terminal_observation" in info) == ("episode" in info) == bool(done)
+            if not done:
+                continue
+            ended += 1
+            assert env.observation_space.contains(info["terminal_observation"].astype(env.observation_space.dtype))
+            assert not np.array_equal(info["terminal_observation"], observations[index])
+            assert type(info["TimeLimit.truncated"]) is bool
+            assert info["episode"]["r"] == pytest.approx(returns[index], abs=1e-5)
+            frames = 4 if name == "ALE Pong" else 1
+            assert abs(info["episode"]["l"] - frames * lengths[index]) <= 40 * (frames - 1)  # ALE counts the start
+            assert list(info["episode"]) == ["r", "l", "t"]
+            returns[index] = lengths[index] = 0
+    assert ended > 0
+    env.close()
+
+
+def test_a_time_limit_is_a_truncation_and_a_fall_is_none() -> None:
+    pendulum, cartpole = make("EnvPool Pendulum", seed=0), make("EnvPool CartPole", seed=0)
+    for env, truncated in ((pendulum, True), (cartpole, False)):
+        ends = [info for *_, infos in play(env, 250) for info in infos if "episode" in info]
+        assert ends
+        assert all(info["TimeLimit.truncated"] is truncated for info in ends)
+        env.close()
+
+
+@with_each
+def test_attributes_are_reached_as_in_sb3s_own_envs(name: str) -> None:
+    env = make(name, 3)
+    assert env.get_attr("spec", indices=[1])[0].id == IDS[name][1]
+    env.set_attr("mine", 7, indices=[0, 2])
+    assert env.get_attr("mine", indices=[0, 2]) == [7, 7]
+    with pytest.raises(AttributeError, match="mine"):
+        env.get_attr("mine", indices=1)
+    assert env.get_attr("unwrapped", 0)[0].action_space == env.action_space
+    assert env.env_is_wrapped(Monitor) == [True, True, True]
+    assert env.env_is_wrapped(VecTransposeImage) == [False] * 3  # type: ignore[arg-type]
+    env.close()
+    env.close()
+
+
+@with_each
+def test_monitor_files_are_sb3s(name: str, tmp_path: Path) -> None:
+    env = make(name, seed=0, monitor_dir=tmp_path)
+    played = play(env, EPISODE_ENDS[name])
+    returns = [info["episode"]["r"] for step in played for info in step[3] if "episode" in info]
+    env.close()
+    assert load_results(str(tmp_path))["r"].tolist() == returns
+
+
+@with_each
+def test_waiting_for_no_step_and_stepping_a_closed_env_are_errors(name: str) -> None:
+    env = make(name, 1, seed=0)
+    actions = actions_of(env, 1)[0]
+    env.reset()
+    with pytest.raises(RuntimeError, match="there is none"):
+        env.step_wait()
+    env.close()
+    for call in (env.reset, lambda: env.step(actions)):
+        with pytest.raises(RuntimeError, match="was closed: make another one"):
+            call()
+
+
+@pytest.mark.parametrize("name", [name for name in IDS if name != "ALE Pong"])
+def test_ppo_trains_and_is_evaluated_without_a_warning(name: str) -> None:
+    env = make(name, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = PPO("MlpPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=2**31 + 5).learn(64)
+        returns, _ = evaluate_policy(model, env, 3, return_episode_rewards=True)
+    assert len(returns) == 3  # type: ignore[arg-type]
+    env.close()
+
+
+# -- EnvPool alone -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Hopper-v5", "HalfCheetah-v5"])
+def test_spaces_are_gymnasiums(env_id: str) -> None:
+    ours, stock = EnvPoolVecEnv(env_id), make_vec_env(env_id)
+    check_env(stock.envs[0], warn=False)  # type: ignore[attr-defined]
+    assert ours.action_space.shape == stock.action_space.shape
+    assert ours.observation_space.shape == stock.observation_space.shape
+    assert ours.observation_space.dtype == stock.observation_space.dtype
+    ours.close()
+
+
+@pytest.mark.parametrize(("env_id", "steps"), [("CartPole-v1", 2000), ("Hopper-v5", 1500)])
+def test_random_actions_earn_what_they_earn_in_gymnasium(env_id: str, steps: int) -> None:
+    found = []
+    for env in (EnvPoolVecEnv(env_id, 4, seed=0), make_vec_env(env_id, 4, seed=0)):
+        episodes = [info["episode"] for *_, infos in play(env, steps) for info in infos if "episode" in info]
+        env.close()
+        found.append(np.array([(episode["r"], episode["l"]) for episode in episodes]))
+    means = np.array([each.mean(axis=0) for each in found])
+    errors = np.array([each.std(axis=0) / np.sqrt(len(each)) for each in found])
+    assert min(map(len, found)) > 100
+    assert np.all(np.abs(means[0] - means[1]) < 3 * np.linalg.norm(errors, axis=0))
+
+
+@pytest.mark.parametrize("actions", [[2, 0], [-1, 0], [0], [[0, 0]], [0, 1, 1]])
+def test_an_action_that_the_env_does_not_have_is_an_error(actions: Any) -> None:
+    env = make("EnvPool CartPole", seed=0)
+    env.reset()
+    with pytest.raises(ValueError, match=r"Actions must be 2 of Discrete\(2\), not"):
+        env.step(np.array(actions))
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options", "complaint"),
+    [
+        ("Hopper-v55", {}, r"EnvPool has no Hopper-v55 \(did you mean Hopper-v5\?\)"),
+        ("HopperHop-v1", {}, "Gymnasium has no HopperHop-v1"),
+        ("CartPole-v1", {"n_envs": 0}, "n_envs must be a whole number of at least 1, not 0"),
+        ("CartPole-v1", {"num_threads": -1}, "num_threads must be a whole number of at least 0, not -1"),
+    ],
+)
+def test_a_mistake_is_one_clear_error(env_id: str, options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        EnvPoolVecEnv(env_id, **options)
+
+
+def test_without_envpool_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(ImportError, match=r"pip install 'sb3-stable-ppo\[envpool\]'"):
+        EnvPoolVecEnv("CartPole-v1")

@@ -1,0 +1,78 @@
+"""``vec_env: envpool`` in a configuration: EnvPool's envs through rl_zoo3, evaluated in Gymnasium's."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_stable_ppo.cli.app import main
+from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv
+from sb3_stable_ppo.zoo.manager import StableExperimentManager
+
+PENDULUM: dict[str, Any] = {
+    "policy": "MlpPolicy",
+    "n_envs": 2,
+    "n_steps": 16,
+    "batch_size": 16,
+    "n_epochs": 1,
+    "n_timesteps": 32,
+    "vec_env": "envpool",
+}
+
+
+def train(tmp_path: Path, *flags: str, env_id: str = "Pendulum-v1", **changes: Any) -> int:
+    path = tmp_path / "config.yml"
+    path.write_text(yaml.safe_dump({env_id: {**PENDULUM, **changes}}))
+    return main(["train", "--env", env_id, "-conf", str(path), "-f", str(tmp_path / "logs"), "--seed", "0", *flags])
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_training_is_on_envpool_and_evaluation_in_gymnasium(
+    normalize: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[bool, Any] = {}
+    create = StableExperimentManager.create_envs
+
+    def remember(self: Any, n_envs: int, eval_env: bool = False, no_log: bool = False) -> Any:
+        made[eval_env] = create(self, n_envs, eval_env, no_log)
+        return made[eval_env]
+
+    monkeypatch.setattr(StableExperimentManager, "create_envs", remember)
+    assert train(tmp_path, "--eval-freq", "1000000", normalize=normalize) == 0
+    assert isinstance(made[False].unwrapped, EnvPoolVecEnv)
+    assert not isinstance(made[True].unwrapped, EnvPoolVecEnv)
+    assert isinstance(made[False], VecNormalize) is normalize
+    assert (tmp_path / "logs" / "stable_ppo" / "Pendulum-v1_1" / "0.monitor.csv").is_file()
+
+
+def test_one_hyperparameter_on_the_command_line_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models: list[Any] = []
+    learn = StableExperimentManager.learn
+    monkeypatch.setattr(
+        StableExperimentManager, "learn", lambda self, model: (models.append(model), learn(self, model))
+    )
+    assert train(tmp_path, "--hyperparams", "vec_env:'envpool'", vec_env="dummy") == 0
+    assert isinstance(models[0].env.unwrapped, EnvPoolVecEnv)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "changes", "complaint"),
+    [
+        ("Taxi-v4", {}, "vec_env: envpool: EnvPool has no Taxi-v4.*Choose vec_env: dummy"),
+        ("Pendulum-v1", {"env_kwargs": {"g": 9.8}}, "cannot take env_kwargs, here g: its envs are not in Python"),
+        (
+            "Pendulum-v1",
+            {"env_wrapper": "gymnasium.wrappers.FlattenObservation"},
+            "cannot take env_wrapper, here gymnasium.wrappers.FlattenObservation",
+        ),
+    ],
+)
+def test_what_envpool_cannot_do_is_one_sentence_with_status_2(
+    env_id: str, changes: Any, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path, env_id=env_id, **changes) == 2
+    assert re.search(complaint, " ".join(capsys.readouterr().err.split()))
+    assert not (tmp_path / "logs").exists()
