@@ -32,6 +32,7 @@ NAME, SBX = "vectors", "sbx-rl"
 VARIANTS = {
     short: VECTORS.variants[short].name for short in ("stock", "policy", "lean", "buffer", "guards", "all", "envpool")
 }
+COLUMNS = {**VARIANTS, SBX: "sbx-rl (JAX)"}
 
 
 class Task(NamedTuple):
