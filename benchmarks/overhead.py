@@ -7,8 +7,8 @@ Time: two models of each algorithm train in one process, a rollout and its updat
 so that all meet the same machine; the first round warms up and is not counted. All four do the very same arithmetic, so
 what the two models of one algorithm differ by is what this measurement cannot tell from nothing. Memory: each algorithm
 alone in a process of its own. CartPole with SB3's defaults and ``MlpPolicy``; Pong with the policy and the settings of
-zoo_configs/stable_ppo_batchnorm.yml, on SB3's own env in fp32, on the fast path as shipped, and that compiled. Each
-finished cell is a line in results/overhead.jsonl.
+zoo_configs/stable_ppo_batchnorm.yml, on SB3's own env in fp32, on the fast path as shipped, and that compiled; and as
+stable_ppo.yml has it. Each finished cell is a line in results/overhead.jsonl.
 """
 
 from __future__ import annotations
@@ -26,13 +26,21 @@ from stable_baselines3 import PPO
 from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
 from pong import FAST_PATH, SETTINGS, TORCHS_WAY, make_pong
 from record import finished, run_missing
-from sb3_stable_ppo import StablePongPolicy, StablePPO
+from sb3_stable_ppo import StableMlpPolicy, StablePongPolicy, StablePPO
 from sb3_stable_ppo.envs.atari import make_atari_vec_env
+from suite_settings import SHIPPED
 from vitals import guard_counts
 
 NAME = "overhead"
 MODELS: dict[str, Any] = {"ppo": PPO, "ppo_again": PPO, "stable_ppo": StablePPO, "stable_ppo_again": StablePPO}
-ROUNDS = {"cartpole": 40, "pong": 12, "pong, fast path": 24, "pong, compiled": 24}
+ROUNDS = {
+    "cartpole": 40,
+    "cartpole, lean": 40,
+    "pong": 12,
+    "pong, fast path": 24,
+    "pong, compiled": 24,
+    "pong, shipped": 12,
+}
 SMOKE = {"env": "smoke", "seed": 0, "models": 4}
 """CartPole with rollouts of 64 steps, two rounds."""
 
@@ -43,9 +51,16 @@ def build(env: str, algo: str, seed: int) -> PPO:
         return MODELS[algo]("MlpPolicy", "CartPole-v1", seed=seed, n_steps=64)
     if env == "cartpole":
         return MODELS[algo]("MlpPolicy", "CartPole-v1", seed=seed)
+    if env == "cartpole, lean":
+        lean = {"lean": True, "optimizer_kwargs": {"fused": True}}
+        return MODELS[algo](StableMlpPolicy, "CartPole-v1", seed=seed, policy_kwargs=lean)
     if env == "pong":
         return MODELS[algo](StablePongPolicy, make_pong(seed), seed=seed, policy_kwargs=TORCHS_WAY, **SETTINGS)
     games = make_atari_vec_env("PongNoFrameskip-v4", 8, seed)
+    if env == "pong, shipped":
+        policy_kwargs = {**SHIPPED.policy_kwargs, "compile": False}  # as the command line trains it
+        numbers = {**SHIPPED.options, "learning_rate": 2.5e-4}  # a schedule would be one for all models
+        return MODELS[algo](StablePongPolicy, games, seed=seed, policy_kwargs=policy_kwargs, **numbers)
     options = {**FAST_PATH, "policy_kwargs": {**FAST_PATH["policy_kwargs"], "compile": env == "pong, compiled"}}
     return MODELS[algo](StablePongPolicy, games, seed=seed, **SETTINGS, **options)
 
