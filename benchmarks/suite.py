@@ -7,7 +7,8 @@ Learning, measured the same way for all: env, settings and seed make a run; each
 Two runs at a time, each on one thread in a process of its own; what is on record is not run again. A line holds every
 game that ended (step and return), what updates were like, and the games that checks of the model played: once its last
 30 games of training are worth it, 20 games every 25,000 steps in SB3's own env, actions drawn as in training; a mean of
-18 or more is confirmed with 20 fresh games.
+18 or more is confirmed with 20 fresh games. Of vectors (vector_settings.py) a line holds means over sixtieths of the
+run, and 20 episodes of the final model, without draws.
 """
 
 from __future__ import annotations
@@ -36,16 +37,22 @@ from command import add_cell_flag, benchmark_parser, in_a_process, markdown, par
 from pong import make_pong
 from record import finished, is_done, record
 from sb3_stable_ppo import LRSchedulerCallback, StablePPO
+from sb3_stable_ppo.common.checks import did_you_mean
+from sb3_stable_ppo.common.errors import one_line
+from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.envs import make_atari_vec_env
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.probes.rows import strided_observations
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule
-from suite_settings import SETTINGS, Settings
+from suite_settings import SETTINGS as OF_PONG_AND_PENDULUM, Settings
+from vector_settings import SETTINGS as OF_VECTORS
 from vitals import guard_counts
 
+SETTINGS = {**OF_PONG_AND_PENDULUM, **OF_VECTORS}
+
 HIDDEN = ("pi.fc1", "vf.fc1")
-NAME, GAME = "suite", "PongNoFrameskip-v4"
+NAME, VECTORS, GAME = "suite", "suite_vectors", "PongNoFrameskip-v4"
 STEPS, EPISODES, CHECK_EVERY, WORTH_A_CHECK, MARK = 400_000, 20, 25_000, 15.0, 18.0
 UPDATE_EVERY = 20
 """Updates between two that are put on record."""
@@ -113,7 +120,7 @@ def make_env(settings: Settings, seed: int) -> VecEnv:
     if settings.env == "sb3":
         return make_pong(seed, settings.n_envs)
     env = make_vec_env(settings.env_id, settings.n_envs, seed)
-    return VecNormalize(env, gamma=settings.options["gamma"]) if settings.env == "normalized" else env
+    return VecNormalize(env, gamma=settings.options.get("gamma", 0.99)) if settings.env == "normalized" else env
 
 
 def build(settings: Settings, seed: int) -> PPO:
@@ -130,18 +137,53 @@ def run(settings: str, seed: int, steps: int) -> dict[str, Any]:
     chosen = SETTINGS[settings]
     model, watch, start = build(chosen, seed), Watch(seed, chosen.env_id == GAME), time.perf_counter()
     counts = counting_schedule(model.learning_rate) is not None and not isinstance(model, StablePPO)
-    model.learn(steps, callback=[watch, *([LRSchedulerCallback()] if counts else [])])
+    broken = ""
+    try:
+        model.learn(steps, callback=[watch, *([LRSchedulerCallback()] if counts else [])])
+    except ValueError as error:  # with which SB3 ends a run whose policy has become NaN
+        if not is_broken_distribution(error):
+            raise
+        broken = one_line(error, 100)
     seconds = time.perf_counter() - start - watch.check_seconds
     probe = ActivationProbe(model.policy)
     layers = layer_figures(probe, inspect_policy(model.policy, probe, watch.rows).activations)
+    games = [[int(step), round(ret, 1)] for step, ret in watch.games]
     return {
-        "games": [[int(step), round(ret, 1)] for step, ret in watch.games],
+        **({"curve": binned(games, steps, chosen.bins)} if chosen.bins else {"games": games}),
+        **({"final": play_final(model, chosen, seed)} if chosen.bins and not broken else {}),
+        **({"broken": [model.num_timesteps, broken]} if broken else {}),
         "updates": watch.updates,
         "checks": watch.checks,
         "live": {name: [int(layer["live"]), int(layer["units"])] for name, layer in layers.items()},
         **guard_counts(model),
         "minutes": round(seconds / 60, 2),
     }
+
+
+def binned(games: Sequence[Sequence[float]], steps: int, bins: int) -> list[list[float]]:
+    """
+    >>> binned([[5, 1.0], [10, 3.0], [30, 7.0]], 40, 4)
+    [[10, 2.0, 2], [30, 7.0, 1]]
+
+    :param games: step and return of each
+    :param steps: of the run
+    :param bins: parts of it
+    :return: of each part in which a game ended the step at its end, the mean return, and how many ended
+    """
+    returns: dict[int, list[float]] = {}
+    for step, ret in games:
+        returns.setdefault(min(math.ceil(step * bins / steps), bins), []).append(ret)
+    return [[part * steps // bins, round(mean(found), 2), len(found)] for part, found in sorted(returns.items())]
+
+
+def play_final(model: PPO, settings: Settings, seed: int) -> float:
+    """Mean return of 20 episodes of a model that has been trained, in fresh envs, without draws."""
+    env, trained_in = make_env(settings, 100_000 + 1000 * seed), model.get_vec_normalize_env()
+    if isinstance(env, VecNormalize) and trained_in is not None:
+        env.training, env.norm_reward, env.obs_rms = False, False, trained_in.obs_rms
+    score, _ = evaluate_policy(model, env, EPISODES, deterministic=True)
+    env.close()
+    return round(float(score), 2)
 
 
 def mean_return(games: list[list[float]], step: float, last: int = 100) -> float | None:
@@ -188,7 +230,9 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def options() -> argparse.ArgumentParser:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--settings", nargs="+", default=["batch"], choices=list(SETTINGS))
+    parser.add_argument(
+        "--settings", nargs="+", default=["batch"], help="names of suite_settings.py, vector_settings.py"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
@@ -197,7 +241,11 @@ def options() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    args = parsed(options())
+    parser = options()
+    args = parsed(parser)
+    for name in args.settings:
+        if name not in SETTINGS:
+            parser.error(f"there are no settings {name!r}{did_you_mean(name, SETTINGS)}")
     if args.cell:
         print(json.dumps(run(**args.cell)))
         return
@@ -206,8 +254,9 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
     def run_and_record(cell: dict[str, Any]) -> None:
-        if not is_done(NAME, cell):
-            record(NAME, cell, in_a_process(__file__, cell))
+        name = VECTORS if SETTINGS[cell["settings"]].bins else NAME
+        if not is_done(name, cell):
+            record(name, cell, in_a_process(__file__, cell))
             print("done:", cell, flush=True)
 
     if not args.table:

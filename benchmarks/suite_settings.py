@@ -47,6 +47,7 @@ class Settings:
     :param n_envs: games at a time
     :param policy_kwargs: of the policy
     :param options: further arguments of the algorithm
+    :param bins: a run's returns are recorded as means over so many parts of it; 0: game by game
     """
 
     env_id: str = "PongNoFrameskip-v4"
@@ -56,6 +57,7 @@ class Settings:
     n_envs: int = 8
     policy_kwargs: dict[str, Any] = field(default_factory=lambda: {**FAST, "norm": "batch"})
     options: dict[str, Any] = field(default_factory=lambda: {**NUMBERS, **BUFFER})
+    bins: int = 0
 
     def changed(self, policy_kwargs: dict[str, Any] | None = None, **options: Any) -> Settings:
         """The same but for some options."""

@@ -18,7 +18,7 @@ from helpers.processes import ROOT
 from sb3_stable_ppo.fast.config import why_no_bf16
 
 BENCHMARKS = ROOT / "benchmarks"
-SHARED = {"command", "million_steps", "pong", "record", "suite_settings", "vitals"}
+SHARED = {"command", "million_steps", "pong", "record", "suite_settings", "vector_settings", "vitals"}
 """Modules that benchmarks import, which measure nothing by themselves."""
 FIGURES = "figures"
 """Writes what ``suite`` has recorded into the docs, and measures nothing either."""
@@ -122,9 +122,36 @@ def test_every_settings_of_the_suite_makes_a_model(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "path", list(sys.path))
     suite = runpy.run_path(str(BENCHMARKS / "suite.py"))
     for name, settings in suite["SETTINGS"].items():
+        if settings.bins and not name.endswith((", stock", "MlpPolicy", "layer leaky_relu", "silu, input")):
+            continue  # the other networks differ in words alone
         model = suite["build"](settings, 0)
         model.env.close()
         assert model.n_envs == settings.n_envs, name
+
+
+@pytest.mark.usefixtures("results")
+def test_a_run_on_vectors_is_recorded_as_a_curve_and_a_final_score() -> None:
+    suite = runpy.run_path(str(BENCHMARKS / "suite.py"))
+    found = suite["run"]("Pendulum-v1, zoo, layer leaky_relu, input", 0, 4096)
+    assert "games" not in found
+    assert [step for step, _, _ in found["curve"]] == sorted({step for step, _, _ in found["curve"]})
+    assert sum(count for *_, count in found["curve"]) == 20  # four envs, episodes of 200 steps
+    assert -2000 < found["final"] < 0
+
+
+def test_every_network_of_the_vector_settings_has_another_name_and_other_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = runpy.run_path(str(BENCHMARKS / "vector_settings.py"))
+    networks = list(found["networks"]())
+    assert len({name for name, _ in networks}) == len({repr(sorted(options.items())) for _, options in networks}) == 32
+    assert len(found["SETTINGS"]) == 8 * 2 * (2 + 32)
+    hopper = found["SETTINGS"]["Hopper-v5, zoo, layer leaky_relu"]
+    assert hopper.policy_kwargs["net_arch"] == {"pi": [256, 256], "vf": [256, 256]}
+    assert "activation_fn" not in hopper.policy_kwargs
+    assert found["SETTINGS"]["Hopper-v5, zoo, stock"].policy_kwargs["ortho_init"] is False
 
 
 def test_what_the_suite_calls_shipped_is_what_the_configuration_has(monkeypatch: pytest.MonkeyPatch) -> None:
