@@ -120,6 +120,9 @@ class AtariVecEnv(BatchVecEnv):
     def reset(self) -> np.ndarray:
         """A new game in every env, whether or not the last one was over."""
         self._check_open()
+        if self._is_stepping:  # an interrupt came between the two halves of a step
+            self._ale.recv()
+            self._is_stepping = False
         # ALE's seeds are C++ ints, VecEnv.seed draws up to 2**32 - 1; -1 goes on with the random state there is
         seeds = np.array([-1 if seed is None else int(seed) % 2**31 for seed in self._seeds])
         self._observations, info = self._ale.reset(seed=seeds)
@@ -134,8 +137,9 @@ class AtariVecEnv(BatchVecEnv):
         """
         :param actions: one for each game
         :raises ValueError: for an action that the game does not have, with which ALE would hang
+        :raises RuntimeError: if the step before has not been waited for, or the env was closed
         """
-        self._check_open()
+        self._check_idle()
         chosen, count = np.ascontiguousarray(actions, dtype=np.int64), self._n_actions
         if chosen.shape != (self.num_envs,) or not ((chosen >= 0) & (chosen < count)).all():
             raise ValueError(f"Actions must be {self.num_envs} whole numbers from 0 to {count - 1}, not {actions!r}.")
@@ -148,6 +152,8 @@ class AtariVecEnv(BatchVecEnv):
         self._observations = observations
         self._scores += rewards
         infos, dones = _infos(info), terminations | truncations
+        for each in infos:
+            each["TimeLimit.truncated"] = False
         if dones.any():
             # A game's first frame: it moves when, and only when, a new game has begun. A lost life moves nothing.
             starts = info["frame_number"] - info["episode_frame_number"]

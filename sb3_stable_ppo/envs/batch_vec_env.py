@@ -68,7 +68,6 @@ class BatchVecEnv(VecEnv):
             self._results.write_row(info["episode"])
 
     def _begin_step(self) -> None:
-        self._check_open()
         self._is_stepping = True
 
     def _end_step(self) -> None:
@@ -79,6 +78,19 @@ class BatchVecEnv(VecEnv):
     def _check_open(self) -> None:
         if self._is_closed:
             raise RuntimeError(f"This {type(self).__name__} was closed: make another one.")
+
+    def _check_idle(self) -> None:
+        self._check_open()
+        if self._is_stepping:
+            raise RuntimeError(
+                "step_async() has begun a step that nothing has waited for: call step_wait() first, or reset()."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError(
+            f"{type(self).__name__} lives in C++ and can be neither pickled nor copied. Save its model instead "
+            "(model.save), which leaves the env out."
+        )
 
     def close(self) -> None:
         """Can be called more than once."""

@@ -44,6 +44,10 @@ class CheckedVecEnv(VecEnvWrapper):
         """SB3's wrappers cannot be copied; this one holds nothing that a new one, between rollouts, has to know."""
         return CheckedVecEnv(copy.deepcopy(self.venv, memo), copy.deepcopy(self.warn_once, memo))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """SB3's wrappers cannot be pickled either."""
+        return CheckedVecEnv, (self.venv, self.warn_once)
+
     def begin(self, rule: str, step: int, observations: Observations) -> Observations:
         """
         Before a rollout.

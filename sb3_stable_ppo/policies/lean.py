@@ -19,6 +19,7 @@ from sb3_stable_ppo.common.checks import unknown
 from sb3_stable_ppo.fast.hooks import Hooks
 from sb3_stable_ppo.fast.numpy_actions import NotFinite
 from sb3_stable_ppo.fast.numpy_forms import NoNumpyForm
+from sb3_stable_ppo.fast.parts import Parts
 from sb3_stable_ppo.policies.lean_networks import Networks, networks_of
 
 # sb3-contrib's maskable policies have ActorCriticPolicy's methods but derive from BasePolicy alone.
@@ -54,55 +55,66 @@ class LeanActor:
     def __init__(self, policy: LeanActing) -> None:
         self.policy = policy
         self.networks: Networks | None = None
-        self._weights: tuple[int, ...] | None = None
+        self._made_of: list[Any] | None = None
         self._hooks = Hooks([])
+        self._parts = Parts([])
         self._is_current = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "networks": None, "_weights": None, "_is_current": False}
+        return {**self.__dict__, "networks": None, "_made_of": None, "_parts": Parts([]), "_is_current": False}
+
+    def check(self) -> None:
+        """
+        :raises ValueError: if the user asked for it with True, and what the policy is built of has no NumPy form
+        """
+        if self.policy.lean is True:
+            self._renew()
 
     def look_again(self) -> None:
-        """To be called where the policy's weights may lie elsewhere since: on a new device, or by ``.data``."""
+        """To be called where the policy's modules may have other options since."""
         self._is_current = False
 
     def is_ready_for(self, obs: Any, learning: bool = False) -> bool:
         """
-        Whether NumPy can do it now: for few rows, while nobody listens to the policy's modules.
+        Whether NumPy can do it now: for few rows, while nobody listens to the policy's modules, wants the gradient of
+        the observations, or traces the call.
 
         :param obs: observations
         :param learning: with gradients, in train mode; otherwise without, in eval mode
         :raises ValueError: if it never can, and the user asked for it with True
         """
-        if not self._is_current:
+        if not self._is_current or not self._parts.are_in_place():
             self._renew()
-        rows = next(iter(obs.values())).shape[0] if isinstance(obs, dict) else obs.shape[0]  # len() takes a microsecond
+        first = next(iter(obs.values())) if isinstance(obs, dict) else obs
         return (
             self.networks is not None
-            and rows <= MAX_ROWS
+            and first.shape[0] <= MAX_ROWS  # len() takes a microsecond
             and self.policy.training == learning == th.is_grad_enabled()
-            and not (learning and not self.networks.bodies.learns)
+            and not (learning and not (self.networks.bodies.learns and not wants_gradient(obs)))
             and not self._hooks
+            and not th.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         )
 
     def _renew(self) -> None:
         self._is_current = True
         if self.networks is not None:
             _forget_update(self.policy.action_dist)
-        if self._places() == self._weights:
+        self._parts = Parts(self.policy.modules())
+        if self._parts.description() == self._made_of:
             return
         self._hooks = Hooks(self.policy.modules())
-        try:
-            self.networks = networks_of(self.policy)
-        except NoNumpyForm as error:
-            self.networks = None
-            if self.policy.lean is True:
-                raise ValueError(f"lean: true cannot be done here: {error}. Choose false or auto.") from None
-            log.info("lean: auto acts as SB3 does: %s", error)
-        self._weights = self._places()  # now: weights of networks that are alike have just been moved together
-
-    def _places(self) -> tuple[int, ...]:
-        """Where in memory the weights are."""
-        return tuple(tensor.data_ptr() for tensor in (*self.policy.parameters(), *self.policy.buffers()))
+        self.networks = None
+        if self.policy.device.type == "cpu":
+            try:
+                self.networks = networks_of(self.policy)
+            except NoNumpyForm as error:
+                if self.policy.lean is True:
+                    raise ValueError(f"lean: true cannot be done here: {error}. Choose false or auto.") from None
+                log.info("lean: auto acts as SB3 does: %s", error)
+        else:
+            log.info("lean: %s acts as SB3 does: the policy is on %s", self.policy.lean, self.policy.device)
+        self._parts = Parts(self.policy.modules())  # now: weights of networks that are alike have just been moved
+        self._made_of = self._parts.description()
 
 
 class LeanActing(_ActorCritic):
@@ -139,16 +151,26 @@ class LeanActing(_ActorCritic):
         return super().evaluate_actions(obs, *args, **kwargs)
 
     def set_training_mode(self, mode: bool) -> None:
-        """SB3 calls it before each rollout, update and ``predict``; after an update the weights may lie elsewhere."""
-        super().set_training_mode(mode)
-        if mode and self._lean_actor is not None:
+        """SB3 calls it before each rollout, update and ``predict``."""
+        if self._lean_actor is not None and mode != self.training:
             self._lean_actor.look_again()
+        super().set_training_mode(mode)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         """torch's own, of which ``to``, ``cpu`` and ``cuda`` are made."""
         if self._lean_actor is not None:
             self._lean_actor.look_again()
         return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def wants_gradient(obs: Any) -> bool:
+    """
+    Whether autograd follows observations.
+
+    :param obs: a tensor, or for Dict observations one for each key
+    """
+    tensors = obs.values() if isinstance(obs, dict) else (obs,)
+    return any(tensor.requires_grad for tensor in tensors)
 
 
 def _forget_update(distribution: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -18,7 +19,7 @@ from sb3_stable_ppo.fast.numpy_actions import NumpyActions, numpy_actions
 from sb3_stable_ppo.fast.numpy_bodies import Bodies, Pair, bodies
 from sb3_stable_ppo.fast.numpy_forms import NoNumpyForm
 from sb3_stable_ppo.fast.numpy_layers import Layers
-from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor
+from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
 from sb3_stable_ppo.policies.input_norm import NormalizedFlattenExtractor
 
 HOOKED = ("extract_features", "_get_action_dist_from_latent", "get_distribution", "predict_values")
@@ -134,7 +135,12 @@ def networks_of(policy: Any) -> Networks:
             raise NoNumpyForm(f"{type(policy).__name__} has a method {name} of its own")
     if getattr(policy, "use_sde", False):
         raise NoNumpyForm("gSDE draws its noise in torch")
-    if hasattr(policy, "lstm_actor"):
+    if type(policy.mlp_extractor) is not StableMlpExtractor:
+        raise NoNumpyForm(f"{type(policy.mlp_extractor).__name__} is an mlp_extractor that only torch runs")
+    for module in policy.modules():
+        if module is not policy and "forward" in vars(module):
+            raise NoNumpyForm(f"a {type(module).__name__} has a forward of its own")
+    if hasattr(policy, "lstm_output_dim"):
         raise NoNumpyForm("an LSTM has no NumPy form")
     if policy.fast_path_config.resolve(policy.device).bf16:
         raise NoNumpyForm("NumPy does not compute in bfloat16")
@@ -156,6 +162,8 @@ def _inputs(policy: Any) -> Inputs:
             raise NoNumpyForm(f"{type(extractor).__name__} is an extractor that only torch runs")
         if any(isinstance(module, StableCNN) for module in extractor.modules()):
             raise NoNumpyForm(f"{type(extractor).__name__} has images")
+    if is_image_space(policy.observation_space) and policy.normalize_images:
+        raise NoNumpyForm("the observations are images, which SB3 divides by 255")
     if isinstance(policy.observation_space, spaces.Box):
         actor, critic = (
             Layers([extractor.norm] if isinstance(extractor, NormalizedFlattenExtractor) else [])

@@ -224,6 +224,8 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
                 self.fast_path_config.lay_out(child)
         self._begin_trial()
         self._lean_actor = LeanActor(self) if self.lean else None
+        if self._lean_actor is not None:
+            self._lean_actor.check()
         self._is_checked = self.fast_path_config.is_plain
 
     def _init_gains(self) -> dict[nn.Module, float]:

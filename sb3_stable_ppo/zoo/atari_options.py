@@ -35,8 +35,8 @@ def ale_options(hyperparams: Mapping[str, Any], env_id: str, source: str) -> dic
     if [name for name, _ in wrappers] != [ATARI_WRAPPER]:
         names = ", ".join(str(name) for name, _ in wrappers) or "none"
         raise UsageError(
-            f"{source}: vec_env: ale stands in for the wrapper {ATARI_WRAPPER} and no other, here: {names}. "
-            "Choose vec_env: dummy."
+            f"{source}: vec_env: ale is for Atari games: it stands in for the wrapper {ATARI_WRAPPER} and no other, "
+            f"here: {names}. Choose vec_env: dummy."
         )
     options = dict(wrappers[0][1])
     unknown_keys = set(options) - set(inspect.signature(AtariWrapper.__init__).parameters)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pprint import pprint
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import rl_zoo3.exp_manager
@@ -54,6 +54,8 @@ class StableExperimentManager(ExperimentManager):
     """What ``--stop-at-return`` says: training ends once the last episodes have this mean return."""
     task: str | None = None
     """Which run of ``train --seeds`` this is; its folder tells, should it have to be done again."""
+    _overrides: Mapping[str, Any] = MappingProxyType({})
+    """What ``--hyperparams`` says."""
     is_set_up = False
     """Whether training was about to begin: what goes wrong before is a mistake in the call."""
 
@@ -63,7 +65,7 @@ class StableExperimentManager(ExperimentManager):
 
         :raises UsageError: if there is no entry, or something in it is wrong
         """
-        overrides = self.custom_hyperparams or {}
+        overrides = self._overrides = self.custom_hyperparams or {}
         trial_id, self.trial_id = self.trial_id, None  # rl_zoo3 takes trial 0 for none, and merges no policy_kwargs
         if self.config.endswith((".yml", ".yaml")):
             found = entry_for(self.config, self.env_name.gym_id, ALGOS[self.algo])
@@ -107,10 +109,11 @@ class StableExperimentManager(ExperimentManager):
         self, hyperparams: dict[str, Any]
     ) -> tuple[dict[str, Any], Callable[..., Any] | None, list[BaseCallback], Callable[..., Any] | None]:
         source = self._source
+        vec_env_source = "--hyperparams" if "vec_env" in self._overrides else source
         if self.vec_env_flag is not None:
-            hyperparams["vec_env"] = self.vec_env_flag
+            hyperparams["vec_env"], vec_env_source = self.vec_env_flag, "--vec-env"
         given = {"env_kwargs": self.env_kwargs, **hyperparams}  # rl_zoo3 keeps what --env-kwargs says to itself
-        self._make_batch_vec_env = batch_vec_env(given, self.env_name.gym_id, source)
+        self._make_batch_vec_env = batch_vec_env(given, self.env_name.gym_id, vec_env_source)
         vec_env = hyperparams.pop("vec_env", None)
         if vec_env in STOCK_VEC_ENVS:
             self.vec_env_class = STOCK_VEC_ENVS[vec_env]

@@ -46,7 +46,7 @@ def _envpool(hyperparams: Mapping[str, Any], env_id: str, source: str) -> MakesE
     try:
         check_envpool_has(env_id)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"{source}: vec_env: envpool: {error}") from None
+        raise UsageError(f"{source}: vec_env: envpool: {error} Or choose vec_env: dummy.") from None
     wrappers = [name for name, _ in class_entries(hyperparams.get("env_wrapper"))]
     given = {
         "env_wrapper": ", ".join(map(str, wrappers)),

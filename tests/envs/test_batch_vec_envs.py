@@ -1,5 +1,7 @@
 """Vec envs in C++, ALE's and EnvPool's: what SB3 expects of any VecEnv, and what its DummyVecEnv and Monitor do."""
 
+import copy
+import pickle
 import sys
 import warnings
 from collections.abc import Callable
@@ -9,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from stable_baselines3 import PPO
-from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
@@ -112,6 +113,7 @@ def test_an_episode_that_is_over_begins_anew_and_its_end_is_told_as_sb3_tells_it
         for index, (done, info) in enumerate(zip(dones, infos, strict=True)):
             assert ("terminal_observation" in info) == ("episode" in info) == bool(done)
             if not done:
+                assert info["TimeLimit.truncated"] is False
                 continue
             ended += 1
             assert env.observation_space.contains(info["terminal_observation"].astype(env.observation_space.dtype))
@@ -151,6 +153,35 @@ def test_attributes_are_reached_as_in_sb3s_own_envs(name: str) -> None:
 
 
 @with_each
+def test_a_step_that_was_interrupted_is_over_with_the_next_reset(name: str) -> None:
+    env, unbroken = make(name, seed=0), make(name, seed=0)
+    actions = actions_of(env, 6)
+    for each in (env, unbroken):
+        each.reset()
+        each.step(actions[0])
+    env.step_async(actions[1])
+    with pytest.raises(RuntimeError, match=r"nothing has waited for: call step_wait\(\) first, or reset\(\)"):
+        env.step_async(actions[2])
+    unbroken.step(actions[1])
+    for each in (env, unbroken):
+        each.seed(3)
+    assert np.array_equal(env.reset(), unbroken.reset())  # type: ignore[arg-type]
+    for each in actions[3:]:
+        assert np.array_equal(env.step(each)[0], unbroken.step(each)[0])  # type: ignore[arg-type]
+    env.close()
+    unbroken.close()
+
+
+@with_each
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_a_copy_is_one_clear_error(name: str, copied: Callable[[Any], Any]) -> None:
+    env = make(name)
+    with pytest.raises(TypeError, match=r"lives in C\+\+ and can be neither pickled nor copied. Save its model"):
+        copied(env)
+    env.close()
+
+
+@with_each
 def test_monitor_files_are_sb3s(name: str, tmp_path: Path) -> None:
     env = make(name, seed=0, monitor_dir=tmp_path)
     played = play(env, EPISODE_ENDS[name])
@@ -186,14 +217,30 @@ def test_ppo_trains_and_is_evaluated_without_a_warning(name: str) -> None:
 # -- EnvPool alone -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Hopper-v5", "HalfCheetah-v5"])
-def test_spaces_are_gymnasiums(env_id: str) -> None:
-    ours, stock = EnvPoolVecEnv(env_id), make_vec_env(env_id)
-    check_env(stock.envs[0], warn=False)  # type: ignore[attr-defined]
-    assert ours.action_space.shape == stock.action_space.shape
-    assert ours.observation_space.shape == stock.observation_space.shape
-    assert ours.observation_space.dtype == stock.observation_space.dtype
+@pytest.mark.parametrize(
+    "env_id",
+    ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Hopper-v5", "HalfCheetah-v5", "LunarLander-v3", "BipedalWalker-v3"],
+)
+def test_spaces_are_gymnasiums_so_that_a_model_goes_on_in_either(env_id: str, tmp_path: Path) -> None:
+    ours, stock = EnvPoolVecEnv(env_id, 2, seed=0), make_vec_env(env_id, 2, seed=0)
+    assert ours.action_space == stock.action_space
+    assert ours.observation_space == stock.observation_space
+    for observation in ours.reset():
+        assert ours.observation_space.contains(observation)
+    model = PPO("MlpPolicy", ours, n_steps=16, batch_size=16, n_epochs=1).learn(32)
+    model.save(tmp_path / "model")
+    PPO.load(tmp_path / "model", env=stock).learn(32)
+    model.set_env(stock)
+    model.set_env(ours)
+    model.learn(32)
     ours.close()
+
+
+def test_an_option_that_changes_the_observations_changes_their_space() -> None:
+    env = EnvPoolVecEnv("Hopper-v5", 2, seed=0, exclude_current_positions_from_observation=False)
+    assert env.observation_space.shape == (12,)
+    assert env.reset().shape == (2, 12)
+    env.close()
 
 
 @pytest.mark.parametrize(("env_id", "steps"), [("CartPole-v1", 2000), ("Hopper-v5", 1500)])
@@ -221,8 +268,10 @@ def test_an_action_that_the_env_does_not_have_is_an_error(actions: Any) -> None:
 @pytest.mark.parametrize(
     ("env_id", "options", "complaint"),
     [
-        ("Hopper-v55", {}, r"EnvPool has no Hopper-v55 \(did you mean Hopper-v5\?\)"),
-        ("HopperHop-v1", {}, "Gymnasium has no HopperHop-v1"),
+        ("Hopper-v55", {}, r"EnvPool has no env 'Hopper-v55' of Gymnasium's \(did you mean Hopper-v5\?\)"),
+        ("HopperHop-v1", {}, "EnvPool has no env 'HopperHop-v1' of Gymnasium's"),
+        ("CartPole-v1", {"batch_size": 2}, r"has no option 'batch_size'.*choose from max_episode_steps"),
+        ("CartPole-v1", {"max_steps": 2}, r"has no option 'max_steps' \(did you mean max_episode_steps\?\)"),
         ("CartPole-v1", {"n_envs": 0}, "n_envs must be a whole number of at least 1, not 0"),
         ("CartPole-v1", {"num_threads": -1}, "num_threads must be a whole number of at least 0, not -1"),
     ],

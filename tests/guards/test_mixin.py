@@ -1,6 +1,7 @@
 """The guards amid what users do: callbacks that save and copy, Ctrl-C, normalisers, dead sensors, bugs."""
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch.distributions import Bernoulli, Categorical
 
 from helpers.envs import make_cartpole
+from helpers.weights import assert_same_weights
 from sb3_stable_ppo import CollapseError, StablePPO, StableRecurrentPPO
 from sb3_stable_ppo.metrics.kl import mean_kl
 
@@ -221,3 +223,11 @@ def test_a_log_folder_that_cannot_be_written_does_not_hide_the_collapse(tmp_path
     from sb3_stable_ppo.guards.reading import dump_minibatch
 
     assert "could not be kept" in dump_minibatch((th.zeros(2),), tmp_path / "file")
+
+
+def test_a_model_that_has_trained_can_be_pickled_with_its_env_and_goes_on() -> None:
+    model = StablePPO("MlpPolicy", make_cartpole(), n_steps=16, batch_size=16, seed=0).learn(32)
+    copied = pickle.loads(pickle.dumps(model))
+    assert_same_weights(model, copied)
+    copied.learn(32, reset_num_timesteps=False)
+    assert copied.num_timesteps == 64

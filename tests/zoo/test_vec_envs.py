@@ -61,7 +61,7 @@ def test_one_hyperparameter_on_the_command_line_asks_for_it(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("env_id", "changes", "complaint"),
     [
-        ("Taxi-v4", {}, "vec_env: envpool: EnvPool has no Taxi-v4.*Choose vec_env: dummy"),
+        ("Taxi-v4", {}, "vec_env: envpool: EnvPool has no env 'Taxi-v4'.*Or choose vec_env: dummy"),
         ("Pendulum-v1", {"env_kwargs": {"g": 9.8}}, "cannot take env_kwargs, here g: its envs are not in Python"),
         (
             "Pendulum-v1",
@@ -76,3 +76,17 @@ def test_what_envpool_cannot_do_is_one_sentence_with_status_2(
     assert train(tmp_path, env_id=env_id, **changes) == 2
     assert re.search(complaint, " ".join(capsys.readouterr().err.split()))
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--hyperparams", "vec_env:'envpol'"], "error: --hyperparams: Unknown vec_env 'envpol'"),
+        (["--hyperparams", "vec_env:'ale'"], "--hyperparams: vec_env: ale is for Atari games"),
+    ],
+)
+def test_what_the_command_line_says_is_not_blamed_on_the_file(
+    flags: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path, *flags) == 2
+    assert re.search(complaint, " ".join(capsys.readouterr().err.split()))
