@@ -128,6 +128,8 @@ SETTINGS: dict[str, Settings] = {
     "shipped, advantages of the rollout": SHIPPED.changed(rollout_buffer_class=WholeRollout, normalize_advantage=False),
     "shipped, gae_lambda 0.9": SHIPPED.changed(gae_lambda=0.9),
     "shipped, gae_lambda 0.98": SHIPPED.changed(gae_lambda=0.98),
+    "shipped, 16 envs": replace(SHIPPED, n_envs=16),
+    "shipped, 16 envs, gae_lambda 0.98": replace(SHIPPED.changed(gae_lambda=0.98), n_envs=16),
     "shipped, hidden layer": SHIPPED.changed({"norm_hidden": "layer"}),
     # what each part of the shipped settings contributes
     "batch, torch's way, input, minibatch 64, KL target 0.02, ent_coef 0.003": BATCH.changed(

@@ -197,6 +197,7 @@ def tables(text: str) -> list[list[str]]:
 TABLES = [
     ("bf16_learning", "fast_path.md", 1),
     ("calibration", "batchnorm.md", 2),
+    ("eight_envs", "fast_path.md", 0),
     ("emulator_threads", "fast_path.md", 1),
     ("env_parity", "fast_path.md", 0),
     ("gauntlet", "gauntlet.md", 0),
