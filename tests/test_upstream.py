@@ -63,6 +63,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
     "EnvPoolVecEnv": {
         "close": "self",
         "reset": "self",
+        "set_options": "self, options",
         "step_async": "self, actions",
         "step_wait": "self",
     },

@@ -12,10 +12,11 @@ import gymnasium as gym
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape, is_image_space
 
 from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.common.checks import did_you_mean
+from sb3_stable_ppo.common.errors import UsageError, one_line
 from sb3_stable_ppo.envs.envpool_vec_env import check_envpool_has
 from sb3_stable_ppo.envs.registry import check_env
 from sb3_stable_ppo.fast.rollout_buffer import TorchDictRolloutBuffer, TorchRolloutBuffer
@@ -179,7 +180,8 @@ def kind_of(env_id: str) -> Kind:
     What an env is measured as.
 
     :param env_id: a Gymnasium id
-    :raises UsageError: if there is no such env, or something that it needs is not installed
+    :raises UsageError: if there is no such env, SB3 cannot train on its spaces, or something that it needs is not
+        installed
     """
     check_env(env_id)
     if str(gym.spec(env_id).entry_point).startswith("ale_py"):
@@ -187,6 +189,10 @@ def kind_of(env_id: str) -> Kind:
     env = gym.make(env_id)
     space = env.observation_space
     env.close()
+    try:
+        get_obs_shape(space), get_action_dim(env.action_space)
+    except NotImplementedError as error:
+        raise UsageError(f"bench: SB3 trains nothing on {env_id}: {one_line(error)}. Choose another env.") from error
     if is_image_space(space):
         return IMAGES
     if isinstance(space, spaces.Dict):

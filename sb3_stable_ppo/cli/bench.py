@@ -65,6 +65,14 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def counted(number: int, noun: str) -> str:
+    """
+    >>> counted(1, "env"), counted(8, "env")
+    ('1 env', '8 envs')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def run(argv: list[str]) -> int:
     """measure training speed here: stock SB3, then what this package has, one option after the other"""
     args = parser().parse_args(argv)
@@ -92,7 +100,8 @@ def run(argv: list[str]) -> int:
     if numbers:
         env["numbers"] = numbers
     device = th.device("cuda" if th.cuda.is_available() else "cpu")
-    told = f"{args.env}, {env['n_envs']} envs, {th.get_num_threads()} threads, torch {th.__version__}, {device}"
+    told = f"{args.env}, {counted(env['n_envs'], 'env')}, {counted(th.get_num_threads(), 'thread')}"
+    told += f", torch {th.__version__}, {device}"
     if kind in (ATARI, IMAGES):
         resolved = FastPathConfig("channels_last", "auto", "auto").resolve(device)
         compiled = "compiled where that is faster" if resolved.compiled else "not compiled"

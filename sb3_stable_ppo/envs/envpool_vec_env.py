@@ -128,6 +128,15 @@ class EnvPoolVecEnv(BatchVecEnv):
         self.reset_infos = _infos(info, self._n_envs)
         return np.array(observations, dtype=self.observation_space.dtype)
 
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """
+        :param options: of the next ``reset()``; EnvPool's envs take none
+        :raises ValueError: for any
+        """
+        if options and any([options] if isinstance(options, dict) else options):
+            raise ValueError(f"EnvPool's envs take no options at reset(), and {options!r} would change nothing.")
+        super().set_options(options)
+
     def step_async(self, actions: np.ndarray) -> None:
         """
         :param actions: one for each env
@@ -138,7 +147,8 @@ class EnvPoolVecEnv(BatchVecEnv):
         chosen, space = np.ascontiguousarray(actions, dtype=self._action_dtype), self.action_space
         fits = chosen.shape == (self.num_envs, *(space.shape or ()))
         if fits and isinstance(space, spaces.Discrete):
-            fits = bool(((chosen >= space.start) & (chosen < space.start + space.n)).all())
+            is_in = (chosen >= space.start) & (chosen < space.start + space.n) & (chosen == actions)  # 0.7 is no action
+            fits = bool(is_in.all())
         if not fits:
             raise ValueError(f"Actions must be {self.num_envs} of {space}, not {actions!r}.")
         self._pool.send(chosen)

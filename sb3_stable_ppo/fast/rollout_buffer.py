@@ -31,6 +31,8 @@ class TorchRolloutBuffer(RolloutBuffer):
     by one ``index_select`` from a tensor that shares the block's memory. On a GPU a rollout is uploaded once. All
     arrays have the names and shapes that SB3's have; ``get`` draws the same permutation.
 
+    For PPO and A2C: MaskablePPO's buffer holds action masks too, and RecurrentPPO's holds sequences.
+
     Relies on SB3's ``get`` to flatten by ``swap_and_flatten`` and to draw samples by ``_get_samples``.
 
     :param args: as of ``RolloutBuffer``

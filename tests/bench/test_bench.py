@@ -13,6 +13,7 @@ from sb3_stable_ppo.bench import measuring
 from sb3_stable_ppo.bench.training import Clock, train_variant
 from sb3_stable_ppo.bench.variants import ATARI, DICTS, IMAGES, VECTORS, Kind, Variant, kind_of
 from sb3_stable_ppo.cli.app import main
+from sb3_stable_ppo.common.errors import UsageError
 
 KINDS = {"Atari": ATARI, "images": IMAGES, "vectors": VECTORS, "Dicts": DICTS}
 BASE = ATARI.variants["dummy"].name
@@ -61,6 +62,11 @@ def test_each_kind_of_env_has_its_own_variants() -> None:
         gym.registry.pop(env_id)
 
 
+def test_an_env_whose_spaces_sb3_cannot_take_is_an_error_before_anything_is_listed() -> None:
+    with pytest.raises(UsageError, match=r"SB3 trains nothing on Blackjack-v1: Tuple.* is not supported"):
+        kind_of("Blackjack-v1")
+
+
 class Still(gym.Env[Any, Any]):
     """Nothing moves, and nothing ends."""
 
@@ -102,7 +108,7 @@ def test_bench_trains_each_variant_in_a_process_of_its_own(capsys: Any) -> None:
     rows = [json.loads(line) for line in out.splitlines()]
     assert [(row["variant"], row["seed"]) for row in rows] == [(BASE, 3), ("+ precision: auto", 3)]
     assert all(row["steps_per_s"] > 0 and row["peak_mib"] > 100 for row in rows)
-    assert "PongNoFrameskip-v4, 1 envs" in err
+    assert "PongNoFrameskip-v4, 1 env, " in err
 
 
 @pytest.mark.slow

@@ -256,12 +256,20 @@ def test_random_actions_earn_what_they_earn_in_gymnasium(env_id: str, steps: int
     assert np.all(np.abs(means[0] - means[1]) < 3 * np.linalg.norm(errors, axis=0))
 
 
-@pytest.mark.parametrize("actions", [[2, 0], [-1, 0], [0], [[0, 0]], [0, 1, 1]])
+@pytest.mark.parametrize("actions", [[2, 0], [-1, 0], [0], [[0, 0]], [0, 1, 1], [0.7, 1.0]])
 def test_an_action_that_the_env_does_not_have_is_an_error(actions: Any) -> None:
     env = make("EnvPool CartPole", seed=0)
     env.reset()
     with pytest.raises(ValueError, match=r"Actions must be 2 of Discrete\(2\), not"):
         env.step(np.array(actions))
+    env.close()
+
+
+def test_options_of_a_reset_are_an_error_and_none_are_not() -> None:
+    env = make("EnvPool CartPole", seed=0)
+    env.set_options()
+    with pytest.raises(ValueError, match=r"take no options at reset\(\), and \{'low': -0.1\} would change nothing"):
+        env.set_options({"low": -0.1})
     env.close()
 
 
