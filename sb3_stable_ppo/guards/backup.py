@@ -14,21 +14,24 @@ from sb3_stable_ppo.common.tensors import copied
 
 class Backup:
     """
-    The policy with its buffers (BatchNorm's too) and its optimizer, kept in memory.
+    The policy with its buffers (BatchNorm's too), its optimizer, and what interventions remember, kept in memory.
 
     :param policy: the policy that is about to be updated
+    :param remembered: tensors and numbers by name, at any depth; the same dict for good
     """
 
-    def __init__(self, policy: BasePolicy) -> None:
-        self.policy = policy
+    def __init__(self, policy: BasePolicy, remembered: dict[str, Any]) -> None:
+        self.policy, self.remembered = policy, remembered
         self.tensors: dict[str, th.Tensor] = {}
         self.optimizer: dict[str, Any] = {}
+        self.memory: dict[str, Any] = {}
         self.take()
 
     def take(self) -> None:
         """Copy everything as it is now, into the last copy's memory: asking for new takes longer than copying."""
         self.tensors = copied(dict(self.policy.state_dict()), self.tensors)
         self.optimizer = copied(self.policy.optimizer.state_dict(), self.optimizer)
+        self.memory = copied(self.remembered, self.memory)
 
     def restore(self) -> None:
         """Put everything back in place; can be done more than once."""
@@ -37,3 +40,5 @@ class Backup:
                 tensor.copy_(self.tensors[name])
         # load_state_dict keeps the tensors it is given, and the next attempt would write into the backup
         self.policy.optimizer.load_state_dict(copied(self.optimizer))
+        self.remembered.clear()
+        self.remembered.update(copied(self.memory))

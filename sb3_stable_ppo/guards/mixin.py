@@ -54,6 +54,7 @@ class GuardMixin(OnPolicyAlgorithm):
         self._undone_updates = 0
         self._dropped_updates = 0
         self._consecutive_skips = 0
+        self.intervention_memory: dict[str, Any] = {}
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -117,8 +118,9 @@ class GuardMixin(OnPolicyAlgorithm):
         rows = draw_probe_batch(self.rollout_buffer, guards.probe_rows)
         probe = ActivationProbe(self.policy)
         before = read(self.policy, probe, rows, self.action_space)
-        if self._backup is None or self._backup.policy is not self.policy:
-            self._backup = Backup(self.policy)
+        remembered = self.intervention_memory
+        if self._backup is None or self._backup.policy is not self.policy or self._backup.remembered is not remembered:
+            self._backup = Backup(self.policy, remembered)
         else:
             self._backup.take()
         backup, n_updates = self._backup, self._n_updates

@@ -95,6 +95,7 @@ class HealthCallback(RunCallback):
         self.on_policy_interval, self.off_policy_interval = health_intervals(every, every_updates, every_steps)
         self.rows, self.thorough_rows = whole_number(rows, "rows", 1), whole_number(thorough_rows, "thorough_rows", 1)
         self.budget, self.on_alarm = budget, on_alarm
+        self._marks: list[dict[str, Any]] = []
         self._pending: Measurement | None = None
         """Begun before an update, to be ended after it."""
         self._updates = UpdateCounter()
@@ -103,6 +104,16 @@ class HealthCallback(RunCallback):
     def spent_seconds(self) -> float:
         """Seconds that this run has spent on health: in the callback, and in its hooks while ``train()`` runs."""
         return self._budget.spent
+
+    def mark(self, name: str, text: str) -> None:
+        """
+        Put something that was done to the network on record, for the report's time axis: the next line of
+        ``health.jsonl`` has it under ``interventions``, with the step at which it was done.
+
+        :param name: of what did it
+        :param text: what it did
+        """
+        self._marks.append({"name": name, "step": self.num_timesteps, "text": text})
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -248,6 +259,8 @@ class HealthCallback(RunCallback):
         if features := figures.get("features"):
             features.update(self.alarms.comparisons)
         figures["events"] = [event._asdict() for event in events]
+        if self._marks:
+            figures["interventions"], self._marks = self._marks, []
         log_figures(self.logger, figures, len(self.alarms.active))
         self.writer.health(self.num_timesteps, figures)
         if measurement.thorough and self.alarms.is_quiet:

@@ -5,12 +5,12 @@ The base of all callbacks that write to a run folder.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_stable_ppo.common.callbacks import callbacks_within
 from sb3_stable_ppo.common.checks import whole_number
 from sb3_stable_ppo.runs.folder import RunWriter
 from sb3_stable_ppo.runs.no_folder import NoWriter
@@ -65,7 +65,7 @@ class RunCallback(BaseCallback):
 
     def _taken_folders(self) -> list[Path | None]:
         """The folders of the callbacks of the same class that come before this one in ``learn()``'s."""
-        alike = [each for each in _within(self.locals.get("callback")) if type(each) is type(self)]
+        alike = [each for each in callbacks_within(self.locals.get("callback")) if type(each) is type(self)]
         before = alike[: alike.index(self)] if self in alike else []
         return [each._run_folder() for each in before]
 
@@ -75,12 +75,3 @@ class RunCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
-
-
-def _within(callback: Any) -> Iterator[RunCallback]:
-    """Those that write, in the order in which SB3 calls them: lists and events have others within."""
-    if isinstance(callback, RunCallback):
-        yield callback
-    for child in (*getattr(callback, "callbacks", ()), getattr(callback, "callback", None)):
-        if isinstance(child, BaseCallback):
-            yield from _within(child)

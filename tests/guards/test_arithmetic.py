@@ -101,7 +101,7 @@ def test_a_backup_can_be_restored_more_than_once_and_knows_an_empty_state() -> N
     for trained in (False, True):
         if trained:
             model.learn(16)
-        backup = Backup(model.policy)
+        backup = Backup(model.policy, {})
         weights = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
         moments = copy.deepcopy(model.policy.optimizer.state_dict()["state"])
         for _ in range(2):
@@ -115,7 +115,7 @@ def test_a_backup_can_be_restored_more_than_once_and_knows_an_empty_state() -> N
 
 def test_a_backup_taken_again_is_the_same_memory_with_what_is_there_now() -> None:
     model = PPO("MlpPolicy", make_cartpole(), n_steps=8, batch_size=8, n_epochs=2, seed=0).learn(16)
-    backup = Backup(model.policy)
+    backup = Backup(model.policy, {})
     places = {name: tensor.data_ptr() for name, tensor in backup.tensors.items()}
     moments = backup.optimizer["state"][0]["exp_avg"].data_ptr()
     model.learn(16)

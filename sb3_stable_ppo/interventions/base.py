@@ -1,0 +1,222 @@
+"""
+What all interventions have in common: they find the optimizers, know when to act, and leave no trace when they end.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch.utils.hooks import RemovableHandle
+
+from sb3_stable_ppo.common.callbacks import callbacks_within
+from sb3_stable_ppo.health.callback import HealthCallback
+from sb3_stable_ppo.interventions.memory import memory_of
+from sb3_stable_ppo.interventions.triggers import KINDS, Trigger
+from sb3_stable_ppo.probes.learners import Learner, learners_of
+from sb3_stable_ppo.runs.interval import UpdateCounter
+
+LOG_EVERY = 1000
+"""Environment steps between two logged figures of an off-policy algorithm, which updates at each step."""
+_hooks: WeakKeyDictionary[th.optim.Optimizer, list[tuple[BaseCallback, RemovableHandle]]] = WeakKeyDictionary()
+"""Those that are on now, with whose they are: a run that broke off could not take its own away."""
+
+
+class Intervention(BaseCallback):
+    """
+    Base of the callbacks that repair a network, or keep it able to learn, while any algorithm of SB3 or sb3-contrib
+    trains it. ``train()`` stays SB3's own.
+
+    Two moments are open to a subclass. :meth:`after_step` runs behind each step of an optimizer (torch's
+    ``register_step_post_hook``). :meth:`act` runs between two updates, when the policy is about to act again: SB3's
+    ``_on_rollout_start``. Several interventions act in the order of the callback list. Guards come first: where they
+    have skipped a step, nothing runs behind it, and an update that they undo takes back what was done in it.
+
+    What a subclass remembers is in ``self.memory``, which is kept with the model.
+
+    :param when: ``"always"``, ``{"every_updates": N}`` or ``{"on_alarm": "inactive_layer"}``: any alarm of
+        HealthCallback, or a list of them; it then acts once each time that one is raised
+    :param verbose: SB3's verbosity
+    :raises ValueError: for an unknown ``when``; when training starts, for an algorithm that it cannot serve
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = KINDS
+    """What ``when`` may be."""
+
+    def __init__(self, when: Any = "always", verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self.trigger = Trigger.of(when, self.kinds)
+        self._updates = UpdateCounter()
+        self._logged_at = 0
+        self._seen: dict[str, int] = {}
+        self._health: HealthCallback | None = None
+        self.learners: list[Learner] = []
+
+    # -- for subclasses ------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """
+        Before training: whether the model can be served.
+
+        :raises ValueError: if not, naming what is possible
+        """
+
+    def begin(self) -> None:
+        """When training starts; ``self.learners`` and ``self.memory`` are there."""
+
+    def after_step(self, learner: Learner) -> None:
+        """
+        Behind a step of an optimizer, without gradients; only with ``when="always"``.
+
+        :param learner: whose step it was; parameters without ``grad`` were not moved, and are not to be touched
+        """
+
+    def act(self) -> None:
+        """Between two updates, without gradients; only with a trigger."""
+
+    def before_update(self) -> None:
+        """Before an update: a rollout has ended. Of on-policy algorithms the rollout buffer is full."""
+
+    def after_update(self) -> None:
+        """After an update: the next rollout starts, or training ends."""
+
+    def figures(self) -> dict[str, float]:
+        """What is logged under ``interventions/<name>/``: after each update, off-policy every 1000 steps."""
+        return {}
+
+    # -- the rest is the same for all ----------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The class's; the second of a class in a run is ``L2Init_2``."""
+        alike = [each for each in callbacks_within(self.locals.get("callback")) if type(each) is type(self)]
+        number = alike.index(self) + 1 if self in alike else 1
+        return type(self).__name__ + (f"_{number}" if number > 1 else "")
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What it remembers from one update to the next: tensors and numbers by name, looked up each time."""
+        return memory_of(self.model, self._name)
+
+    def _on_training_start(self) -> None:
+        if isinstance(self.parent, EventCallback):
+            raise ValueError(
+                f"{type(self).__name__} does nothing within {type(self.parent).__name__}, which tells it of steps "
+                "alone. Give it to learn() beside the other callbacks."
+            )
+        self.learners = learners_of(self.model)
+        if not self.learners:
+            raise ValueError(f"{type(self).__name__} needs an optimizer, and {type(self.model).__name__} has none.")
+        self._warn_of_trpo()
+        self.check()
+        self._name = self.name
+        self._updates.begin(self.model)
+        self._logged_at = self.num_timesteps
+        self._find_health()
+        self._seen = {}
+        self.begin()
+        self._attach()
+
+    def _warn_of_trpo(self) -> None:
+        if any(cls.__name__ == "TRPO" for cls in type(self.model).__mro__):
+            warnings.warn(
+                f"TRPO sets the weights of its actor without an optimizer: {type(self).__name__} reaches those of the "
+                "critic alone at each step.",
+                stacklevel=2,
+            )
+
+    def _find_health(self) -> None:
+        found = [each for each in callbacks_within(self.locals.get("callback")) if isinstance(each, HealthCallback)]
+        self._health = found[0] if found else None
+        if self.trigger.kind != "on_alarm":
+            return
+        if self._health is None:
+            raise ValueError(
+                f"{type(self).__name__} waits for an alarm, and nobody raises one: put HealthCallback(budget=None) "
+                "before it in the list of callbacks."
+            )
+        if self._health.budget is not None:
+            raise ValueError(
+                f"{type(self).__name__} waits for an alarm, and HealthCallback measures as its time allows, so that two "
+                "runs of one seed would differ. Let it measure at fixed updates: HealthCallback(budget=None)."
+            )
+
+    def _attach(self) -> None:
+        running = list(callbacks_within(self.locals.get("callback")))
+        for learner in self.learners:
+            hooks = _hooks.setdefault(learner.optimizer, [])
+            for owner, handle in hooks:
+                if owner is self or owner not in running:
+                    handle.remove()
+            hooks[:] = [(owner, handle) for owner, handle in hooks if owner is not self and owner in running]
+            if self.trigger.kind == "always":
+                handle = learner.optimizer.register_step_post_hook(lambda *_, learner=learner: self._stepped(learner))
+                hooks.append((self, handle))
+
+    def _detach(self) -> None:
+        for learner in self.learners:
+            hooks = _hooks.get(learner.optimizer, [])
+            for owner, handle in hooks:
+                if owner is self:
+                    handle.remove()
+            hooks[:] = [(owner, handle) for owner, handle in hooks if owner is not self]
+
+    def _stepped(self, learner: Learner) -> None:
+        if any(weight.parameter.grad is not None for weight in learner.weights):  # None: guards have skipped the step
+            with th.no_grad():
+                self.after_step(learner)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.before_update()
+
+    def _on_rollout_start(self) -> None:
+        self._look()
+
+    def _on_training_end(self) -> None:
+        if self.learners:  # rl_zoo3 calls it even where training has not begun
+            self._look(is_over=True)
+            self._detach()
+
+    def _look(self, is_over: bool = False) -> None:
+        """
+        :param is_over: nothing learns any more, so that a repair would only do harm
+        """
+        if not self._updates.look():
+            return
+        self.after_update()
+        count = self.memory["updates"] = self.memory.get("updates", 0) + 1
+        if not is_over and self._is_due(count):
+            with th.no_grad():
+                self.act()
+            self.memory["acted"] = self.memory.get("acted", 0) + 1
+            self._tell()
+        every = LOG_EVERY if isinstance(self.model, OffPolicyAlgorithm) else 0
+        if self.num_timesteps - self._logged_at >= every:
+            self._logged_at = self.num_timesteps
+            for name, value in self.figures().items():
+                self.logger.record(f"interventions/{self._name}/{name}", value)
+
+    def _is_due(self, count: int) -> bool:
+        if self.trigger.kind == "every_updates":
+            return count % self.trigger.number == 0
+        if self.trigger.kind == "always" or self._health is None:
+            return False
+        raised = {name: event.step for name, event in self._health.alarms.active.items() if name in self.trigger.alarms}
+        is_new = any(self._seen.get(name) != step for name, step in raised.items())
+        self._seen = raised
+        return is_new
+
+    def _tell(self) -> None:
+        """In SB3's log, and in ``health.jsonl``, which the report draws its time axis from."""
+        self.logger.record(f"interventions/{self._name}/acted", self.memory["acted"])
+        if self._health is not None:
+            self._health.mark(self._name, f"{self._name} acted ({self.trigger})")
+        if self.verbose:
+            print(f"{self._name} acted at step {self.num_timesteps:,} ({self.trigger}).")

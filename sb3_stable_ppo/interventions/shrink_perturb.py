@@ -1,0 +1,81 @@
+"""ShrinkPerturb: weights are shrunk, and mixed with some of a fresh network."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch as th
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_stable_ppo.common.checks import number
+from sb3_stable_ppo.common.lazy import public
+from sb3_stable_ppo.interventions.base import LOG_EVERY
+from sb3_stable_ppo.interventions.fresh import fresh_weights
+from sb3_stable_ppo.interventions.weight_space import WeightIntervention, tensors
+from sb3_stable_ppo.probes.learners import Weight
+
+SOFT, HARD = (1 - 1e-6, 1e-6), (0.5, 0.5)
+
+
+@public
+class ShrinkPerturb(WeightIntervention):
+    """
+    ``w <- shrink * w + perturb * fresh``: weights forget a little of what they learnt, and take on some of a network
+    that has just been made (https://arxiv.org/abs/1910.08475).
+
+    Soft, behind each step of the optimizer, it is among the best for PPO with LayerNorm
+    (https://arxiv.org/abs/2405.19153, with 1e-6); the fresh network is drawn anew for each update, or off-policy for
+    each 1000 steps. Hard, at a trigger, it is a partial reset (0.5 and 0.5, https://arxiv.org/abs/2305.19452). The
+    fresh weights come from the policy's own constructor, so they have its init; the random numbers of the run are not
+    touched.
+
+    :param shrink: what stays; None: 1 - 1e-6, at a trigger 0.5
+    :param perturb: what comes; None: 1e-6, at a trigger 0.5
+    :param when: ``always`` or a trigger
+    :param last_layer: whether the last layer of each network is changed too
+    :param verbose: SB3's verbosity
+    :raises ValueError: for a share out of range; when training starts, if the policy cannot be made a second time
+    """
+
+    with_biases: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        shrink: float | None = None,
+        perturb: float | None = None,
+        when: Any = "always",
+        last_layer: bool = True,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(when, last_layer, verbose)
+        shares = SOFT if self.trigger.kind == "always" else HARD
+        self.shrink = number(shares[0] if shrink is None else shrink, "shrink", high=1.0)
+        self.perturb = number(shares[1] if perturb is None else perturb, "perturb", high=1.0)
+
+    def begin(self) -> None:
+        super().begin()
+        self._drawn_at = self.num_timesteps
+        self._draw(self.memory.setdefault("draws", 0))
+
+    def after_update(self) -> None:
+        every = LOG_EVERY if isinstance(self.model, OffPolicyAlgorithm) else 0
+        if self.trigger.kind == "always" and self.num_timesteps - self._drawn_at >= every:
+            self._drawn_at = self.num_timesteps
+            self._next_draw()
+
+    def act(self) -> None:
+        self._next_draw()
+        super().act()
+
+    def move(self, weights: list[Weight]) -> None:
+        if (self.shrink, self.perturb) != (1.0, 0.0):
+            th._foreach_mul_(tensors(weights), self.shrink)
+            th._foreach_add_(tensors(weights), [self._fresh[weight.name] for weight in weights], alpha=self.perturb)
+
+    def _next_draw(self) -> None:
+        self.memory["draws"] += 1
+        self._draw(self.memory["draws"])
+
+    def _draw(self, number_of_draw: int) -> None:
+        """By the seed of the run and the number of the draw, so that a run that is resumed draws what it would have."""
+        self._fresh = fresh_weights(self.model.policy, hash((self.model.seed or 0, number_of_draw)) % 2**31)
