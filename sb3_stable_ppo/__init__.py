@@ -3,8 +3,8 @@ sb3_stable_ppo: a Stable-Baselines3 plugin that keeps PPO's networks alive.
 
 What users import is listed here, and imported when it is first asked for. The rooms, from the ground up: ``common``,
 ``metrics``, ``schedules``, ``fast``; ``policies``, ``envs``, ``probes``, ``runs``, ``studies``, ``parallel``;
-``guards``, ``snapshots``; ``health`` and ``algorithms``; ``zoo``, ``doctor``, ``report``; ``tuning`` and ``bench``;
-``cli``. A room imports only from those below it (docs/architecture.md).
+``guards``, ``snapshots``; ``health`` and ``algorithms``; ``zoo``, ``doctor``, ``report``, ``interventions``; ``tuning``
+and ``bench``; ``cli``. A room imports only from those below it (docs/architecture.md).
 """
 
 from typing import TYPE_CHECKING
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     )
     from sb3_stable_ppo.guards.config import GuardConfig as GuardConfig
     from sb3_stable_ppo.health.callback import HealthCallback as HealthCallback
+    from sb3_stable_ppo.interventions.adam_reset import AdamReset as AdamReset
+    from sb3_stable_ppo.interventions.l2_init import L2Init as L2Init
+    from sb3_stable_ppo.interventions.shrink_perturb import ShrinkPerturb as ShrinkPerturb
+    from sb3_stable_ppo.interventions.spectral_cap import SpectralCap as SpectralCap
+    from sb3_stable_ppo.interventions.weight_clip import WeightClip as WeightClip
+    from sb3_stable_ppo.interventions.weight_projection import WeightProjection as WeightProjection
     from sb3_stable_ppo.policies.classes import (
         StableCnnPolicy as StableCnnPolicy,
         StableMaskableCnnPolicy as StableMaskableCnnPolicy,
@@ -65,6 +71,12 @@ else:
             "fast.rollout_buffer": ["TorchDictRolloutBuffer", "TorchRolloutBuffer"],
             "guards.config": ["GuardConfig"],
             "health.callback": ["HealthCallback"],
+            "interventions.adam_reset": ["AdamReset"],
+            "interventions.l2_init": ["L2Init"],
+            "interventions.shrink_perturb": ["ShrinkPerturb"],
+            "interventions.spectral_cap": ["SpectralCap"],
+            "interventions.weight_clip": ["WeightClip"],
+            "interventions.weight_projection": ["WeightProjection"],
             "policies.classes": [
                 "StableCnnPolicy",
                 "StableMaskableCnnPolicy",

@@ -22,8 +22,8 @@ SLOW = 0.5
 
 def mean_step_multiplier(steps: int, betas: tuple[float, float]) -> float:
     """
-    How long a step of Adam is on average over the steps after its count was set to 0 while its moments were kept, as a
-    share of what it is long after: the mean of ``sqrt(1 - beta_2**t) / (1 - beta_1**t)``, for gradients that stay alike.
+    How long Adam's steps are on average after its count was set to 0 and its moments were kept, as a share of what they
+    are long after: the mean of ``sqrt(1 - beta_2**t) / (1 - beta_1**t)``, for gradients that stay alike.
 
     >>> round(mean_step_multiplier(16, (0.9, 0.999)), 2), round(mean_step_multiplier(320, (0.9, 0.999)), 2)
     (0.18, 0.37)
@@ -67,13 +67,13 @@ class AdamReset(Intervention):
             if not isinstance(learner.optimizer, (th.optim.Adam, th.optim.AdamW)):
                 raise ValueError(
                     f"AdamReset resets Adam and AdamW; {type(self.model).__name__} here trains with "
-                    f"{type(learner.optimizer).__name__}. Choose policy_kwargs={{'optimizer_class': torch.optim.Adam}}, "
-                    "for A2C also use_rms_prop=False, or leave AdamReset out."
+                    f"{type(learner.optimizer).__name__}. Choose policy_kwargs={{'optimizer_class': "
+                    "torch.optim.Adam}, for A2C use_rms_prop=False, or leave AdamReset out."
                 )
         if isinstance(self.model, OffPolicyAlgorithm) and self._at_copies and self._copies() is None:
             raise ValueError(
-                f"AdamReset resets after each copy of a target network, and {type(self.model).__name__} moves its own a "
-                "little at each step. Say when: AdamReset(when={'every_updates': 1000})."
+                f"AdamReset resets after each copy of a target network, and {type(self.model).__name__} moves its own "
+                "a little at each step. Say when: AdamReset(when={'every_updates': 1000})."
             )
 
     def begin(self) -> None:
@@ -83,17 +83,18 @@ class AdamReset(Intervention):
         multiplier = mean_step_multiplier(steps, self.learners[0].optimizer.param_groups[0]["betas"])
         if self.reset == "relative" and multiplier < SLOW:
             warnings.warn(
-                f"AdamReset sets Adam's step count to 0 every {steps} steps, which makes the mean step {multiplier:.2f} "
-                f"of the learning rate: raise it, up to {1 / multiplier:.1f} times.",
+                f"AdamReset sets Adam's step count to 0 every {steps} steps, which makes the mean step "
+                f"{multiplier:.2f} of the learning rate: raise it, up to {1 / multiplier:.1f} times.",
                 stacklevel=2,
             )
 
     def _copies(self) -> int | None:
         """How many times the target network was copied so far; None where it is not."""
-        interval = getattr(self.model, "target_update_interval", None)
-        if interval is None or getattr(self.model, "tau", None) != 1.0 or not hasattr(self.model, "_n_calls"):
+        model: Any = self.model
+        interval = getattr(model, "target_update_interval", None)
+        if interval is None or getattr(model, "tau", None) != 1.0 or not hasattr(model, "_n_calls"):
             return None
-        return int(self.model._n_calls // max(interval // self.model.n_envs, 1))
+        return int(model._n_calls // max(interval // model.n_envs, 1))
 
     def _steps_between_resets(self) -> int | None:
         """Steps of the optimizer; None where nobody knows."""
@@ -106,8 +107,9 @@ class AdamReset(Intervention):
             return None
         if not self._at_copies:
             return int(model.gradient_steps * self.trigger.number)
-        frequency = model.train_freq.frequency if isinstance(model.train_freq, TrainFreq) else model.train_freq
-        return max(model.target_update_interval // (frequency * model.n_envs) * model.gradient_steps, 1)
+        every: Any = model  # DQN and its kind, whose train_freq is a TrainFreq once they are set up
+        frequency = every.train_freq.frequency if isinstance(every.train_freq, TrainFreq) else every.train_freq
+        return int(max(every.target_update_interval // (frequency * every.n_envs) * every.gradient_steps, 1))
 
     def _is_due(self, count: int) -> bool:
         if not self._at_copies or not isinstance(self.model, OffPolicyAlgorithm):

@@ -141,8 +141,8 @@ class Intervention(BaseCallback):
             )
         if self._health.budget is not None:
             raise ValueError(
-                f"{type(self).__name__} waits for an alarm, and HealthCallback measures as its time allows, so that two "
-                "runs of one seed would differ. Let it measure at fixed updates: HealthCallback(budget=None)."
+                f"{type(self).__name__} waits for an alarm, and HealthCallback measures as its time allows, so that "
+                "two runs of one seed would differ. Let it measure at fixed updates: HealthCallback(budget=None)."
             )
 
     def _attach(self) -> None:

@@ -49,7 +49,8 @@ class SpectralCap(WeightIntervention):
         left = th.nn.functional.normalize(output, dim=0)
         right = matrix.T @ left
         vectors[weight.name] = th.nn.functional.normalize(right, dim=0)
-        return th.linalg.vector_norm(right)
+        sigma: th.Tensor = th.linalg.vector_norm(right)
+        return sigma
 
     def figures(self) -> dict[str, float]:
         vectors = self.memory.get("vectors", {})

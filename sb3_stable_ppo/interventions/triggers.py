@@ -38,7 +38,7 @@ class Trigger(NamedTuple):
         :raises ValueError: for anything else
         """
         also = "; every_updates and on_alarm take a value, as in {'every_updates': 10}"
-        entries = list(when.items()) if isinstance(when, Mapping) else [(when, None)]
+        entries: list[tuple[Any, Any]] = list(when.items()) if isinstance(when, Mapping) else [(when, None)]
         if len(entries) != 1:
             raise ValueError(f"when takes one of {', '.join(kinds)} at a time, not {when!r}.")
         kind, value = entries[0]

@@ -75,7 +75,7 @@ CHARTS = (
 
 
 class Mark(NamedTuple):
-    """Something that happened: at which step, of which kind (``alarm``, ``clear`` or ``guard``), and what."""
+    """Something that happened: at which step, of which kind (``alarm``, ``clear``, ``guard``, ``repair``), and what."""
 
     step: int
     kind: str
@@ -84,7 +84,7 @@ class Mark(NamedTuple):
 
 def marks_of(run: RunData) -> list[Mark]:
     """
-    Alarms raised and cleared, and what the guards did, in the order of the steps.
+    Alarms raised and cleared, and what guards and interventions did, in the order of the steps.
 
     :param run: whose
     """
@@ -92,6 +92,11 @@ def marks_of(run: RunData) -> list[Mark]:
         Mark(int(event.get("step", line["step"])), "alarm" if event.get("raised") else "clear", str(event.get("text")))
         for line in run.health
         for event in line.get("events") or ()
+    ]
+    found += [
+        Mark(int(each.get("step", line["step"])), "repair", str(each.get("text")))
+        for line in run.health
+        for each in line.get("interventions") or ()
     ]
     for name, text in COUNTED.items():
         curve = run.curves.get(name)
@@ -195,7 +200,7 @@ def _figure(marks: Iterable[Mark] = ()) -> go.Figure:
     figure = go.Figure(layout={"margin": {"l": 55, "r": 10, "t": 10, "b": 40}, "height": 270, "showlegend": False})
     figure.update_yaxes(exponentformat="e", automargin=True)
     figure.update_xaxes(title={"text": "steps", "standoff": 4})
-    colours = {"alarm": "#d62839", "clear": "#2a9d5c", "guard": "#e0a12f"}
+    colours = {"alarm": "#d62839", "clear": "#2a9d5c", "guard": "#e0a12f", "repair": "#3a6ea5"}
     for mark in _spread(list(marks)):
         line = {"color": colours[mark.kind], "width": 1, "dash": "dot" if mark.kind != "alarm" else "solid"}
         figure.add_shape(type="line", x0=mark.step, x1=mark.step, yref="paper", y0=0, y1=1, line=line, layer="below")
@@ -203,9 +208,9 @@ def _figure(marks: Iterable[Mark] = ()) -> go.Figure:
 
 
 def _spread(marks: list[Mark]) -> list[Mark]:
-    """Not more lines than one can tell apart; all alarms before what the guards did."""
-    alarms = [mark for mark in marks if mark.kind != "guard"][:MAX_MARKS]
-    others = [mark for mark in marks if mark.kind == "guard"]
+    """Not more lines than one can tell apart; all alarms before what guards and interventions did."""
+    alarms = [mark for mark in marks if mark.kind in ("alarm", "clear")][:MAX_MARKS]
+    others = [mark for mark in marks if mark.kind not in ("alarm", "clear")]
     room = MAX_MARKS - len(alarms)
     return alarms + (others if len(others) <= room else others[:: -(-len(others) // max(room, 1))][:room])
 

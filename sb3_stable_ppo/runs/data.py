@@ -112,10 +112,11 @@ def _attempt(read: Callable[[Path], Mapping[str, Any]], folder: Path, notes: lis
 
 def _sound(line: dict[str, Any]) -> dict[str, Any]:
     """Of a line that somebody else may have written: what is not of its kind is left out."""
-    events = line.get("events")
     layers, parts = line.get("layers"), ("features", "policy")
     sound = {name: value for name, value in line.items() if name not in parts or isinstance(value, dict)}
-    sound["events"] = [event for event in events if isinstance(event, dict)] if isinstance(events, list) else []
+    for key in ("events", "interventions"):
+        found = line.get(key)
+        sound[key] = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
     named = layers.items() if isinstance(layers, dict) else ()
     sound["layers"] = {str(name): layer for name, layer in named if isinstance(layer, dict)}
     return sound

@@ -1,0 +1,229 @@
+"""What all interventions have in common."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch as th
+from sb3_contrib import ARS
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EveryNTimesteps
+
+from helpers.interventions import MODELS, ON_POLICY, STEPS, net, weights
+from helpers.processes import run_python
+from helpers.weights import assert_same, assert_same_weights
+from sb3_stable_ppo import HealthCallback, L2Init, ShrinkPerturb, SpectralCap, StablePPO, WeightClip, WeightProjection
+from sb3_stable_ppo.interventions.base import Intervention
+from sb3_stable_ppo.probes.learners import Learner, learners_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:TRPO sets", "ignore:WeightProjection is made for")
+
+
+class Note(Intervention):
+    """Notes what it is called for."""
+
+    def begin(self) -> None:
+        self.stepped: list[str] = []
+        self.acted: list[int] = []
+
+    def after_step(self, learner: Learner) -> None:
+        assert not th.is_grad_enabled()
+        self.stepped.append(learner.name)
+
+    def act(self) -> None:
+        assert not th.is_grad_enabled()
+        self.acted.append(self.num_timesteps)
+
+
+IDLE: dict[str, Any] = {
+    "L2Init": lambda: L2Init(strength=0),
+    "ShrinkPerturb": lambda: ShrinkPerturb(shrink=1, perturb=0),
+    "WeightClip": lambda: WeightClip(kappa=1e6),
+    "SpectralCap": lambda: SpectralCap(cap=1e6),
+    "a trigger that is never due": lambda: WeightProjection(when={"every_updates": 10_000}),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("idle", IDLE)
+def test_switched_off_each_is_bit_identical_to_stock(name: str, idle: str) -> None:
+    plain, watched = MODELS[name]().learn(STEPS), MODELS[name]().learn(STEPS, callback=[IDLE[idle]()])
+    assert_same_weights(plain, watched)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_step_of_every_optimizer_is_heard_and_no_hook_stays(name: str) -> None:
+    model, note = MODELS[name](), Note()
+    counts: dict[str, int] = {}
+    for learner in learners_of(model):
+        learner.optimizer.register_step_pre_hook(
+            lambda *_, own=learner.name: counts.__setitem__(own, counts.get(own, 0) + 1)
+        )
+    model.learn(STEPS, callback=[note])
+    assert {own: note.stepped.count(own) for own in counts} == counts
+    assert set(counts) == ({"actor", "critic"} if name in ("SAC", "TD3", "TQC") else {"policy"})
+    assert all(not learner.optimizer._optimizer_step_post_hooks for learner in learners_of(model))
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_a_trigger_acts_every_so_many_updates_and_not_when_training_is_over(name: str) -> None:
+    note = Note(when={"every_updates": 2})
+    MODELS[name]().learn(32 * 6, callback=[note])
+    assert note.acted == [64, 128]
+    assert note.stepped == []
+
+
+def test_off_policy_an_update_is_one_train_however_many_steps_it_takes() -> None:
+    model, note = MODELS["SAC"](), Note(when={"every_updates": 10})
+    model.gradient_steps = 3  # type: ignore[attr-defined]
+    model.learn(16 + 25, callback=[note])
+    assert note.acted == [26, 36]
+
+
+def test_the_count_of_updates_goes_on_in_a_model_that_was_saved(tmp_path: Path) -> None:
+    note = Note(when={"every_updates": 3})
+    model = MODELS["PPO"]().learn(32 * 2, callback=[note])
+    assert note.acted == []
+    model.save(tmp_path / "model.zip")
+    resumed = PPO.load(tmp_path / "model.zip", env=model.get_env())
+    resumed.learn(32 * 3, callback=[note], reset_num_timesteps=False)
+    assert note.acted == [96]
+
+
+def test_a_step_that_the_guards_skip_moves_no_weight() -> None:
+    model = StablePPO(
+        "MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, seed=0, guards={"undo": False}, **net()
+    )
+    first = model.policy.mlp_extractor.policy_net[0].weight
+    first.register_hook(lambda gradient: gradient * float("nan"))
+    before = weights(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model.learn(32, callback=[WeightClip(kappa=0.01), L2Init(strength=0.5), WeightProjection()])
+    assert_same(weights(model), before, "")
+
+
+def test_what_is_remembered_goes_back_with_an_update_that_is_undone() -> None:
+    class Count(Intervention):
+        def after_step(self, learner: Learner) -> None:
+            self.memory["steps"] = self.memory.get("steps", 0) + 1
+            self.memory.setdefault("tensor", th.zeros(1)).add_(1)
+
+    options: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed": 0}
+    guards = {"max_kl": 1e-9, "max_retries": 0}
+    model = StablePPO("MlpPolicy", "CartPole-v1", guards=guards, **options, **net())
+    count = Count()
+    with pytest.warns(UserWarning, match="An update was undone"):
+        model.learn(32, callback=[count])
+    assert model._dropped_updates == 1
+    assert "steps" not in count.memory
+    kept = StablePPO("MlpPolicy", "CartPole-v1", **options, **net())
+    kept.learn(64, callback=[count])
+    assert count.memory["steps"] == int(count.memory["tensor"]) == 8
+
+
+def test_a_run_that_broke_off_leaves_no_hook_to_the_next() -> None:
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == 48:
+                raise KeyboardInterrupt
+            return True
+
+    model, first, second = MODELS["PPO"](), Note(), Note()
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(64, callback=[first, Stop()])
+    heard = len(first.stepped)
+    model.learn(32, callback=[second])
+    assert (len(first.stepped), len(second.stepped)) == (heard, 4)
+    model.learn(32, callback=[first])
+    assert len(first.stepped) == 4  # counted anew, and each step once
+
+
+@pytest.mark.parametrize("name", ["PPO", "DQN", "SAC"])
+def test_a_zip_saved_in_mid_run_is_loaded_by_stock_sb3_without_this_package(name: str, tmp_path: Path) -> None:
+    model = MODELS[name]()
+    callbacks = [L2Init(), SpectralCap(), WeightProjection(), CheckpointCallback(40, str(tmp_path), "model")]
+    model.learn(STEPS, callback=callbacks)
+    path = tmp_path / "model_40_steps.zip"
+    code = (
+        "import sys; sys.modules['sb3_stable_ppo'] = None\n"
+        f"from stable_baselines3 import {name}\n"
+        f"model = {name}.load({str(path)!r})\n"
+        "assert set(model.intervention_memory) == {'L2Init', 'SpectralCap', 'WeightProjection'}\n"
+        "assert set(model.initial_weights) == {key for key, _ in model.policy.named_parameters()}\n"
+        "print(model.num_timesteps)"
+    )
+    assert run_python(code).strip() == "40"
+
+
+def test_two_of_a_class_have_memories_of_their_own_and_act_in_the_order_of_the_list() -> None:
+    order: list[str] = []
+
+    class Ordered(Note):
+        def act(self) -> None:
+            order.append(self._name)
+
+    model = MODELS["PPO"]()
+    model.learn(96, callback=[Ordered(when={"every_updates": 1}), Ordered(when={"every_updates": 2})])
+    assert order == ["Ordered", "Ordered", "Ordered_2"]
+    assert set(model.intervention_memory) == {"Ordered", "Ordered_2"}  # type: ignore[attr-defined]
+
+
+def test_what_is_done_is_logged_and_marked_in_the_health_of_the_run(tmp_path: Path) -> None:
+    model = MODELS["PPO"]()
+    health = HealthCallback(every_updates=1, budget=None, folder=tmp_path)
+    model.learn(32 * 4, callback=[health, Note(when={"every_updates": 2})])
+    lines = health.writer.reader.health()
+    marks = [(mark["step"], mark["text"]) for line in lines for mark in line.get("interventions", ())]
+    assert marks == [(64, "Note acted (every 2 updates)")]
+
+
+def test_an_alarm_is_answered_once_each_time_that_it_is_raised(tmp_path: Path) -> None:
+    class Silence(BaseCallback):
+        """Puts out a layer from step 64 on."""
+
+        def _on_step(self) -> bool:
+            if self.num_timesteps >= 64:
+                with th.no_grad():
+                    self.model.policy.mlp_extractor.policy_net[0].bias.fill_(-100.0)
+            return True
+
+    options: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 1, "seed": 0}
+    model = PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [16], "activation_fn": th.nn.ReLU}, **options)
+    note = Note(when={"on_alarm": ["inactive_layer", "low_rank"]})
+    health = HealthCallback(every_updates=1, budget=None, folder=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model.learn(32 * 9, callback=[Silence(), health, note])
+    raised = [event for line in health.writer.reader.health() for event in line["events"] if event["raised"]]
+    assert "inactive_layer" in [event["name"] for event in raised]
+    assert 1 <= len(note.acted) <= len(raised)
+    assert all(step > 64 for step in note.acted)
+
+
+def test_an_alarm_needs_somebody_who_raises_it_at_fixed_updates(tmp_path: Path) -> None:
+    waiting = Note(when={"on_alarm": "low_rank"})
+    with pytest.raises(
+        ValueError, match=r"Note waits for an alarm, and nobody raises one: put HealthCallback\(budget=N"
+    ):
+        MODELS["PPO"]().learn(32, callback=[waiting])
+    with pytest.raises(ValueError, match="HealthCallback measures as its time allows, so that two runs of one seed"):
+        MODELS["PPO"]().learn(32, callback=[HealthCallback(folder=tmp_path), waiting])
+
+
+def test_what_cannot_be_served_is_one_clear_error() -> None:
+    with pytest.raises(ValueError, match="L2Init needs an optimizer, and ARS has none"):
+        ARS("LinearPolicy", "CartPole-v1", seed=0).learn(100, callback=[L2Init()])
+    inside = EveryNTimesteps(16, callback=L2Init())
+    with pytest.raises(ValueError, match="L2Init does nothing within EveryNTimesteps, which tells it of steps alone"):
+        MODELS["PPO"]().learn(32, callback=[inside])
+
+
+def test_trpo_is_told_that_its_actor_is_out_of_reach() -> None:
+    before = weights(model := MODELS["TRPO"]())
+    with pytest.warns(UserWarning, match="TRPO sets the weights of its actor without an optimizer: L2Init reaches"):
+        model.learn(64, callback=[L2Init(strength=1.0)])
+    after = weights(model)
+    assert all(th.equal(after[name], before[name]) for name in after if "value" in name)
+    assert any(not th.equal(after[name], before[name]) for name in after if "policy_net" in name)
