@@ -6,7 +6,8 @@ from __future__ import annotations
 
 REMEDIES = {
     "dead": "Lower the learning rate or the number of epochs, use StablePPO (it undoes such updates) or a policy with "
-    "norms (StableCnnPolicy). These weights cannot recover: go on from an earlier checkpoint.",
+    "norms (StableCnnPolicy). Units that are dead do not recover by themselves: go on from an earlier checkpoint, or put "
+    "ReGraMa(), which makes dead units anew, into the list of callbacks.",
     "linear": "Put a norm before the activation (norm: layer) or lower the learning rate; StablePPO undoes updates "
     "that turn a layer linear.",
     "saturated": "Lower the learning rate, normalise the observations (VecNormalize), or use norm: layer.",
@@ -26,8 +27,11 @@ BROKEN = (
     "updates that are not finite, and look for NaN in rewards and observations (VecCheckNan)."
 )
 DYING = (
-    "Rank falls and norms grow long before the return does: lower the learning rate or the number of epochs, or use "
-    "norm: layer."
+    "Rank falls and norms grow long before the return falls: lower the learning rate or the number of epochs, use "
+    "norm: layer, or hold the weights near their start with the callback L2Init()."
 )
-HUGE_WEIGHTS = "Lower the learning rate, clip gradients (max_grad_norm), and look for huge rewards."
+HUGE_WEIGHTS = (
+    "Lower the learning rate, clip gradients (max_grad_norm), look for huge rewards, and bound the weights with the "
+    "callback WeightClip() or L2Init()."
+)
 NO_STATISTICS = "Collect a rollout before the model is used, or train it with StablePPO and our policies, which do."

@@ -9,9 +9,12 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-VERSION = 2
-"""Of the space. A study goes on in its own: 1 is that of version 0.1.0, without rollouts and ``kl_adaptive``."""
-SPACES = (1, VERSION)
+VERSION = 3
+"""Of the space. A study goes on in its own: 1 is that of version 0.1.0, without rollouts and ``kl_adaptive``, and 2 has
+no interventions."""
+WITHOUT_CALLBACKS = 2
+"""The last space that consists of the algorithm's arguments alone."""
+SPACES = (1, 2, VERSION)
 SCHEDULES = ("constant", "linear", "step", "cosine", "kl_adaptive")
 OF_SPACE_1 = SCHEDULES[:4]
 DECAYS = 20
@@ -23,6 +26,14 @@ N_STEPS, BATCH_SIZE = (5, 11), (5, 10)
 """Powers of two: 32 to 2048 steps of each env, minibatches of 32 to 1024 samples."""
 LEAST_UPDATES = 10
 """A run has at least as many: its rollouts are not longer than a tenth of its steps."""
+
+INTERVENTIONS: dict[str, tuple[str, float, float]] = {
+    "L2Init": ("strength", 1e-6, 1e-2),
+    "WeightClip": ("kappa", 0.5, 5.0),
+    "SpectralCap": ("cap", 0.8, 4.0),
+}
+"""Callbacks that are searched, one at a time: the argument that says how strong it is, and its range. All of them serve
+every algorithm that is tuned."""
 
 LESS, POWER = "one_minus_", "_pow"
 """They begin and end the names of what is searched by its distance from 1, and as a power of 2; rl_zoo3's words."""
@@ -88,6 +99,12 @@ def sample(
         ranges = {"n_steps": _n_steps(n_timesteps, n_envs), "batch_size": BATCH_SIZE}
         for name in (f"{name}{POWER}" for name in ROLLOUT if name not in held):
             params[name] = trial.suggest_int(name, *ranges[name.removesuffix(POWER)])
+    if version > WITHOUT_CALLBACKS:
+        chosen = params["intervention"] = trial.suggest_categorical("intervention", ("none", *INTERVENTIONS))
+        if chosen != "none":
+            argument, low, high = INTERVENTIONS[chosen]
+            name = f"{chosen}_{argument}"
+            params[name] = trial.suggest_float(name, low, high, log=True)
     return params
 
 
@@ -99,8 +116,10 @@ def version_of(trial: Any) -> int:
     """
     study = getattr(trial, "study", None)
     known = [] if study is None else [other.distributions for other in study.get_trials(deepcopy=False)]
-    began_before = any(SCHEDULES[-1] not in each["schedule"].choices for each in known if "schedule" in each)
-    return 1 if began_before else VERSION
+    begun = [each for each in known if "schedule" in each]
+    if any(SCHEDULES[-1] not in each["schedule"].choices for each in begun):
+        return 1
+    return WITHOUT_CALLBACKS if any("intervention" not in each for each in begun) else VERSION
 
 
 def _n_steps(n_timesteps: int | None, n_envs: int) -> tuple[int, int]:
@@ -133,7 +152,19 @@ def as_hyperparams(params: Mapping[str, Any], base: Mapping[str, Any], n_timeste
     entry["policy_kwargs"] = {**kept, **network}
     if "max_kl" in params:
         entry["guards"] = {**(entry.get("guards") or {}), "max_kl": params["max_kl"]}
+    chosen = params.get("intervention", "none")
+    if chosen != "none":
+        argument, *_ = INTERVENTIONS[chosen]
+        added = {f"sb3_stable_ppo.{chosen}": {argument: params[f"{chosen}_{argument}"]}}
+        entry["callback"] = [*_callbacks_but(chosen, entry.get("callback")), added]
     return entry
+
+
+def _callbacks_but(name: str, specified: Any) -> list[Any]:
+    """The callbacks of a YAML entry, in any of rl_zoo3's forms, without those of our class of a name."""
+    entries = specified if isinstance(specified, list) else [] if specified is None else [specified]
+    paths = [next(iter(entry)) if isinstance(entry, Mapping) else entry for entry in entries]
+    return [entry for entry, path in zip(entries, paths, strict=True) if path != f"sb3_stable_ppo.{name}"]
 
 
 def rollout_of(entry: Mapping[str, Any]) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from rl_zoo3.utils import ALGOS
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.schedules.learning_rate import make_schedule
-from sb3_stable_ppo.studies.space import SEARCHED, as_hyperparams, sample, version_of
+from sb3_stable_ppo.studies.space import SEARCHED, WITHOUT_CALLBACKS, as_hyperparams, sample, version_of
 from sb3_stable_ppo.studies.storage import is_file
 from sb3_stable_ppo.zoo.hyperparams import find_policy
 from sb3_stable_ppo.zoo.overrides import merged_policy_kwargs, read_policy_kwargs
@@ -44,7 +44,8 @@ def merged_sampling(algo: str, hyperparams: Mapping[str, Any], n_envs: int, n_ti
         if not ours:
             return with_policy_kwargs(stock(trial, *args), hyperparams)
         known = {name: hyperparams[name] for name in ("n_steps", "policy_kwargs", "guards") if name in hyperparams}
-        params = sample(trial, guarded=True, n_timesteps=n_timesteps, n_envs=n_envs, version=version_of(trial))
+        version = min(version_of(trial), WITHOUT_CALLBACKS)  # rl_zoo3 gives all of it to the algorithm
+        params = sample(trial, guarded=True, n_timesteps=n_timesteps, n_envs=n_envs, version=version)
         entry = as_hyperparams(params, {**known, "n_envs": n_envs}, n_timesteps)
         rate = entry["learning_rate"]
         entry["learning_rate"] = make_schedule(**rate) if isinstance(rate, dict) else rate

@@ -33,6 +33,7 @@ PARAMS: dict[str, Any] = {
     "max_kl": 0.5,
     "n_steps_pow": 6,
     "batch_size_pow": 5,
+    "intervention": "none",
 }
 
 PLAN = {"algo": "stable_ppo", "env": "CartPole-v1", "seeds": (0, 1)}

@@ -7,10 +7,21 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
+import sb3_stable_ppo
 from helpers.tuning import (
     PARAMS,
 )
-from sb3_stable_ppo.studies.space import OF_SPACE_1, SCHEDULES, SEARCHED, as_hyperparams, as_shown, sample, version_of
+from sb3_stable_ppo.studies.space import (
+    INTERVENTIONS,
+    OF_SPACE_1,
+    SCHEDULES,
+    SEARCHED,
+    VERSION,
+    as_hyperparams,
+    as_shown,
+    sample,
+    version_of,
+)
 
 
 def test_a_trial_is_merged_into_the_configuration() -> None:
@@ -77,8 +88,9 @@ def test_what_is_shown_of_a_trial_is_what_its_configuration_has() -> None:
     assert not [name for name in shown if name.startswith("one_minus")]
     entry = as_hyperparams(PARAMS, {}, 100)
     written = {**entry, **entry["policy_kwargs"], **entry["guards"]}
-    assert {name: written[name] for name in shown.keys() - {"learning_rate", "schedule"}} == {
-        name: value for name, value in shown.items() if name not in ("learning_rate", "schedule")
+    elsewhere = {"learning_rate", "schedule", "intervention"}
+    assert {name: written[name] for name in shown.keys() - elsewhere} == {
+        name: value for name, value in shown.items() if name not in elsewhere
     }
 
 
@@ -112,7 +124,7 @@ def test_what_all_trials_have_is_not_searched() -> None:
 def test_a_study_of_the_first_space_has_its_parameters_and_no_others() -> None:
     study = optuna.create_study()
     trial = study.ask()
-    assert version_of(trial) == 2
+    assert version_of(trial) == VERSION
     params = sample(trial, guarded=True, version=1)
     assert not [name for name in params if name.endswith("_pow")]
     schedule = trial.distributions["schedule"]
@@ -122,3 +134,28 @@ def test_a_study_of_the_first_space_has_its_parameters_and_no_others() -> None:
     entry = as_hyperparams({**PARAMS, **params}, {"n_steps": 100}, 10_000)
     assert entry.keys() <= {"n_timesteps", *SEARCHED}
     assert "n_steps" not in as_hyperparams(params, {}, 10_000), "what the configuration does not say stays SB3's"
+
+
+def test_a_study_of_the_second_space_goes_on_without_interventions() -> None:
+    study = optuna.create_study()
+    params = sample(study.ask(), guarded=True, version=2)
+    assert "n_steps_pow" in params
+    assert "intervention" not in params
+    assert version_of(study.ask()) == 2
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS)
+def test_an_intervention_is_drawn_with_its_strength_and_joins_the_callbacks_of_the_configuration(name: str) -> None:
+    argument, low, _ = INTERVENTIONS[name]
+    strength = f"{name}_{argument}"
+    params = sample(FixedTrial({**PARAMS, "intervention": name, strength: low}), guarded=True)
+    assert {key: params[key] for key in ("intervention", strength)} == {"intervention": name, strength: low}
+    added = {f"sb3_stable_ppo.{name}": {argument: low}}
+    health = "sb3_stable_ppo.HealthCallback"
+    given = {"callback": [health, {f"sb3_stable_ppo.{name}": {argument: 1.0}}]}
+    assert as_hyperparams(params, given, 100)["callback"] == [health, added]
+    assert as_hyperparams(params, {"callback": health}, 100)["callback"] == [health, added]
+    assert as_hyperparams(params, {}, 100)["callback"] == [added]
+    assert "callback" not in as_hyperparams({**PARAMS, "intervention": "none"}, {}, 100)
+    callback = getattr(sb3_stable_ppo, name)(**added[f"sb3_stable_ppo.{name}"])
+    assert getattr(callback, argument) == low

@@ -32,7 +32,7 @@ def facts_of_a_plan(tmp_path: Path) -> dict[str, Any]:
     ("name", "plan", "complaint"),
     [
         ("s", {**VERSIONS, "package": "0.0.1"}, "The study 's' is of another package: '0.0.1', here '"),
-        ("s", {**VERSIONS, "search_space": 0}, "The study 's' is of another search_space: 0, here 1 or 2"),
+        ("s", {**VERSIONS, "search_space": 0}, "The study 's' is of another search_space: 0, here 1 or 2 or 3"),
         ("other", VERSIONS, "There is no study 'other' in this storage: do all machines see the same one?"),
     ],
 )
