@@ -70,6 +70,24 @@ def _silu_slope(rows: Rows, found: Rows) -> Rows:
     return sigmoid + found * (ONE - sigmoid)
 
 
+class ConcatenatedReLU:
+    """``[relu(x), relu(-x)]`` along the features, of which there are twice as many then."""
+
+    def __call__(self, rows: Rows) -> Rows:
+        found = np.concatenate((rows, -rows), axis=-1)
+        np.maximum(found, 0, out=found)
+        return found
+
+    def learn(self, rows: Rows) -> tuple[Rows, Pullback]:
+        def back(gradient: Rows) -> tuple[Rows, list[Rows]]:
+            above, below = np.split(gradient, 2, axis=-1)
+            found = (rows > 0) * above
+            found -= (rows < 0) * below
+            return found, []
+
+        return self(rows), back
+
+
 SIMPLE: dict[type[nn.Module], NumpyLayer] = {
     nn.ReLU: Activation(lambda x: np.maximum(x, 0), lambda x, _: (x > 0).astype(np.float32)),
     nn.Tanh: Activation(np.tanh, lambda _, y: ONE - y * y),

@@ -132,7 +132,7 @@ class Layers:
     Layers one after the other, of one network or of several of the same form.
 
     :param networks: modules in their order: ``nn.Linear``, ``nn.LayerNorm``, BatchNorm and activations; a module with
-        a method ``numpy_layer()`` says itself what it is
+        a method ``numpy_layer()`` says itself what it is, also for several networks if it has no parameters or buffers
     :raises NoNumpyForm: naming the first module that has none
     """
 
@@ -181,7 +181,7 @@ def _numpy_layer(*modules: Any) -> NumpyLayer:
     module = modules[0]
     own: Any = getattr(module, "numpy_layer", None)
     if own is not None:
-        if len(modules) > 1:
+        if len(modules) > 1 and module.state_dict():
             raise NoNumpyForm(f"several of {type(module).__name__} have no NumPy form together")
         found: NumpyLayer = own()
         return found

@@ -22,7 +22,8 @@ from sb3_stable_ppo.probes.activations import ActivationProbe
 class Reading(NamedTuple):
     """
     What a policy does on some rows: its action distributions, and by layer how much each unit varies and, but for tanh
-    and its kind, whether it is positive on any of them.
+    and its kind, whether it is positive on any of them. A unit of ``crelu`` varies as the livelier of its two outputs
+    does, and is positive where one of them is.
     """
 
     distributions: list[th.distributions.Distribution]
@@ -58,9 +59,9 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
     }
     return Reading(
         list(parts) if isinstance(parts, (list, tuple)) else [parts],
-        {name: spread(tensor.float()) for name, tensor in kept_rows.items()},
+        {name: probe.by_unit(name, spread(tensor.float())).amax(dim=0) for name, tensor in kept_rows.items()},
         {
-            name: tensor.amax(dim=but_units(tensor)) > 0
+            name: probe.by_unit(name, tensor.amax(dim=but_units(tensor)) > 0).any(dim=0)
             for name, tensor in kept_rows.items()
             if name not in probe.saturating
         },

@@ -86,13 +86,16 @@ def inspect_policy(
 def layer_figures(probe: ActivationProbe, activations: Mapping[str, th.Tensor]) -> dict[str, Figures]:
     """
     By layer, in the order in which they run: ``units``, ``live`` (units), ``dormant_fraction``, ``fault`` (one of
-    ``FAULTS``) and the ``fault_fraction`` of units that have it, ``sparsity``, ``norm``.
+    ``FAULTS``) and the ``fault_fraction`` of units that have it, ``sparsity``, ``norm``. The two outputs of a unit of
+    ``crelu`` are added up to the unit's magnitude.
 
     :param probe: which has read them
     :param activations: by layer, shape (batch, units, ...)
     """
     figures: dict[str, Figures] = {}
-    for name, tensor in activations.items():
+    for name, outputs in activations.items():
+        by_unit = probe.by_unit(name, outputs, dim=1)
+        tensor = by_unit.sum(dim=1) if by_unit.shape[1] > 1 else outputs
         live, units = live_units(tensor), tensor.shape[1]
         fault, fraction = ("linear" if name in probe.leaky else "dead"), 1 - live / units
         if name in probe.saturating:

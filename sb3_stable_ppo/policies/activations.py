@@ -10,6 +10,7 @@ import torch as th
 from torch import nn
 
 from sb3_stable_ppo.common.checks import one_of
+from sb3_stable_ppo.policies.crelu import CReLU
 
 ActivationFn = Callable[[], nn.Module]
 """A module class such as ``nn.ReLU``, or anything that makes a new module at each call."""
@@ -21,6 +22,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
+    "crelu": CReLU,
 }
 WORDS: dict[object, str] = {cls: word for word, cls in ACTIVATIONS.items()}
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from sb3_stable_ppo.common.checks import number, one_of
 from sb3_stable_ppo.policies.activations import ACTIVATIONS, ActivationFn, as_activation
+from sb3_stable_ppo.policies.crelu import CReLU
 from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm1d, RunningBatchNorm2d
 
 NORMS = ("batch", "layer", "none")
@@ -61,6 +62,11 @@ class BlockConfig:
         """Where the norm stands: ``norm_position`` if given, else the norm's own place."""
         return self.norm_position or ("after" if self.norm == "batch" else "before")
 
+    @property
+    def outputs_per_unit(self) -> int:
+        """How many channels or features come out of the activation for each that goes in: 2 with ``crelu``, else 1."""
+        return CReLU.outputs_per_unit if self.activation == "crelu" else 1
+
     def activation_fn(self) -> nn.Module:
         """A new activation module."""
         if self.activation == "leaky_relu":
@@ -92,6 +98,8 @@ class BlockConfig:
     def _norm_of(self, layer: nn.Conv2d | nn.Linear) -> nn.Module:
         is_conv = isinstance(layer, nn.Conv2d)
         units = layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+        if self.position == "after":
+            units *= self.outputs_per_unit
         if self.norm == "layer":
             return nn.GroupNorm(1, units) if is_conv else nn.LayerNorm(units)
         if self.norm_statistics == "running":

@@ -42,7 +42,8 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
     bytes too, which are yet to be divided by 255.
 
     :param observation_space: channels-first images, uint8 in [0, 255]
-    :param features_dim: width of a linear layer behind the convolutions; None: the flattened last map itself
+    :param features_dim: units of a linear layer behind the convolutions; None: the flattened last map itself. With the
+        activation ``crelu`` there are twice as many features
     :param normalized_image: the images are scaled already: no check of dtype and bounds
     :param fast_path_config: how the layers run; None: as any module's
     :param norm_hidden: the norm of the linear layer: ``none``, ``layer`` or ``batch``
@@ -75,9 +76,11 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
                 f"Images of {height}x{width} pixels are too small for convolutions 8/4, 4/2, 3/1: at least 36x36. "
                 "Resize the observations, or give a features_extractor_class of your own."
             )
-        n_flatten = NATURE_CONVS[-1][0] * map_size
-        super().__init__(observation_space, features_dim or n_flatten)
-        self.block_config = BlockConfig(**block_options)
+        block_config = BlockConfig(**block_options)
+        outputs_per_unit = block_config.outputs_per_unit
+        n_flatten = NATURE_CONVS[-1][0] * map_size * outputs_per_unit
+        super().__init__(observation_space, features_dim * outputs_per_unit if features_dim else n_flatten)
+        self.block_config = block_config
 
         normalises = one_of(norm_input, INPUT_NORMS, "norm_input") == "running"
         self.input_norm = RunningInputNorm(in_channels, least_std=LEAST_STD_OF_IMAGES) if normalises else None
@@ -87,7 +90,7 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
             self.cnn.add_module(f"conv{index}", conv)
             for name, module in self.block_config.block(conv).items():
                 self.cnn.add_module(f"{name}{index}", module)
-            in_channels = out_channels
+            in_channels = out_channels * outputs_per_unit
         self.cnn.add_module("flatten", nn.Flatten())
 
         self.linear = nn.Sequential()
@@ -139,7 +142,7 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
     For Dict observations: a :class:`StableCNN` for each image, the other keys flattened, all concatenated.
 
     :param observation_space: a Dict space, not nested
-    :param cnn_output_dim: features of each image
+    :param cnn_output_dim: units of each image's linear layer, and its features; with ``crelu`` twice as many features
     :param normalized_image: the images are scaled already
     :param fast_path_config: how the layers run; None: as any module's
     :param norm_hidden: the norm of each image's linear layer: ``none``, ``layer`` or ``batch``
@@ -173,8 +176,9 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
         for key, space in observation_space.spaces.items():
             if is_image_space(space, normalized_image=normalized_image):
                 options = {"norm_hidden": norm_hidden, "norm_input": norm_input, **block_options}
-                extractors[key] = StableCNN(space, cnn_output_dim, normalized_image, fast_path_config, **options)
-                total += cnn_output_dim
+                cnn = StableCNN(space, cnn_output_dim, normalized_image, fast_path_config, **options)
+                extractors[key] = cnn
+                total += cnn.features_dim
             else:
                 extractors[key] = flatten(space, normalises)
                 total += get_flattened_obs_dim(space)
@@ -218,13 +222,18 @@ class StableMlpExtractor(MlpExtractor):
         config = fast_path_config or FastPathConfig()
         self.policy_net = _hidden_layers(self.policy_net, block_config, config).to(get_device(device))
         self.value_net = _hidden_layers(self.value_net, block_config, config).to(get_device(device))
+        self.latent_dim_pi *= block_config.outputs_per_unit if len(self.policy_net) else 1
+        self.latent_dim_vf *= block_config.outputs_per_unit if len(self.value_net) else 1
 
 
 def _hidden_layers(net: nn.Sequential, block_config: BlockConfig, config: FastPathConfig) -> HiddenLayers:
-    """The Linear layers of SB3's network, each with its activation and norm."""
+    """The Linear layers of SB3's network, each with its activation and norm, and as wide as what comes before it."""
     layers = HiddenLayers()
     linears = [module for module in net if isinstance(module, nn.Linear)]
-    for index, linear in enumerate(linears, start=1):
+    for index, given in enumerate(linears, start=1):
+        linear = given
+        if index > 1 and block_config.outputs_per_unit > 1:
+            linear = nn.Linear(given.in_features * block_config.outputs_per_unit, given.out_features)
         layers.add_module(f"fc{index}", linear)
         for name, module in block_config.block(linear).items():
             layers.add_module(f"{name}{index}", module)

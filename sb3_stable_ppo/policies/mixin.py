@@ -62,7 +62,8 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
         (:class:`~sb3_stable_ppo.policies.value_norm.NormalizedValue`); needs ``StablePPO`` or its siblings, or
         ``ValueNormCallback``; ``none``: it learns returns as they are
     :param norm_position: ``before`` or ``after`` the activation; None: the norm's own place
-    :param activation: ``leaky_relu`` (the default), ``relu``, ``elu``, ``gelu``, ``silu``, ``tanh``, or a module class
+    :param activation: ``leaky_relu`` (the default), ``relu``, ``elu``, ``gelu``, ``silu``, ``tanh``, ``crelu`` (two
+        outputs for each unit: the next layer has twice as many inputs), or a module class
     :param activation_fn: the same by SB3's name: ``nn.ReLU``, ``nn.Mish``, a class of your own
     :param negative_slope: slope of ``leaky_relu`` below zero
     :param norm_momentum: share of the newest observations in BatchNorm's running statistics, each update (``running``)

@@ -51,7 +51,7 @@ class Layer:
 
     @property
     def units(self) -> int:
-        """How many channels or features the layer puts out."""
+        """How many channels or features the layer puts out; a ``crelu`` behind it makes two outputs of each."""
         return len(self.module.weight)  # type: ignore[arg-type]
 
 
@@ -82,9 +82,21 @@ LEAKY = (nn.LeakyReLU, nn.PReLU, nn.RReLU)
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Whether a module is one of torch's activations. (Its attention is defined in the same file, but is none.)"""
+    """
+    Whether a module is one of torch's activations, or says that it is one by ``outputs_per_unit``. (torch's attention
+    is defined in the same file, but is none.)
+    """
     in_activations_file = type(module).__module__ == "torch.nn.modules.activation"
-    return in_activations_file and not isinstance(module, nn.MultiheadAttention)
+    is_torchs = in_activations_file and not isinstance(module, nn.MultiheadAttention)
+    return is_torchs or hasattr(module, "outputs_per_unit")
+
+
+def outputs_per_unit(module: nn.Module) -> int:
+    """
+    :param module: an activation
+    :return: how many outputs it has for each unit before it: what it says itself, as our ``CReLU`` does, else 1
+    """
+    return int(getattr(module, "outputs_per_unit", 1))
 
 
 def activation_modules(policy: nn.Module) -> dict[str, nn.Module]:
@@ -111,7 +123,7 @@ def is_readable(output: Any) -> bool:
     return isinstance(output, th.Tensor) and not output.is_nested and output.dim() >= 2
 
 
-def units_second(activation: th.Tensor, layer: Layer) -> th.Tensor:
+def units_second(activation: th.Tensor, layer: Layer, per_unit: int = 1) -> th.Tensor:
     """
     An activation with its units in dimension 1, where the metrics look for them.
 
@@ -121,10 +133,12 @@ def units_second(activation: th.Tensor, layer: Layer) -> th.Tensor:
 
     :param activation: of any layout
     :param layer: that the activation stands behind
+    :param per_unit: outputs of the activation for each of the layer's units
     :return: shape (batch, units, ...)
     """
     usual, other = (-1, 1) if layer.kind == "fc" else (1, -1)
-    is_moved = activation.shape[usual] != layer.units and activation.shape[other] == layer.units
+    outputs = layer.units * per_unit
+    is_moved = activation.shape[usual] != outputs and activation.shape[other] == outputs
     return activation.movedim(other if is_moved else usual, 1)
 
 
@@ -183,6 +197,19 @@ class ActivationProbe:
         """The layers, of those read so far, whose activation is one of ``LEAKY``."""
         return {name for name, (_, module) in self.activations.items() if isinstance(module, LEAKY)}
 
+    def by_unit(self, name: str, of_outputs: th.Tensor, dim: int = 0) -> th.Tensor:
+        """
+        Sort what is known of each output of an activation by the layer's units: ``crelu`` has two outputs for a unit,
+        which are to be judged together. (One of them alone is silent wherever the unit keeps its sign.)
+
+        :param name: of a layer that has been read
+        :param of_outputs: with the outputs in dimension ``dim``
+        :param dim: that dimension
+        :return: with two dimensions in its place: outputs of a unit (1 for all activations but ``crelu``), and units
+        """
+        per_unit = outputs_per_unit(self.activations[name][1]) if name in self.activations else 1
+        return th.unflatten(of_outputs, dim, (per_unit, -1))
+
     def describe(self, name: str) -> str:
         """
         A layer as its reader would find it in the policy.
@@ -200,7 +227,8 @@ class ActivationProbe:
     def __call__(self, observations: Observations) -> dict[str, th.Tensor]:
         """
         :param observations: a batch as the policy gets it, on the policy's device, images not yet scaled
-        :return: for each layer that was reached, by name, its activation, shape (batch, units, ...)
+        :return: for each layer that was reached, by name, its activation, shape (batch, units, ...), where ``crelu``'s
+            outputs count as units: two for each of the layer's
         """
         with self.listening() as activations:
             outputs_of(self.policy, observations)
@@ -226,7 +254,7 @@ class ActivationProbe:
         def activate(path: str, module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG001
             nonlocal current
             if current is not None and is_readable(output):
-                activations[current.name] = units_second(output.detach(), current)
+                activations[current.name] = units_second(output.detach(), current, outputs_per_unit(module))
                 self.activations[current.name] = path, module
             current = None
 

@@ -43,6 +43,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"activation": "relu", "norm_input": "running", "norm_value": "running"},
     {"norm_input": "running", "share_features_extractor": False},
     {"norm_statistics": "batch", "norm": "batch"},
+    {"activation": "crelu"},
+    {"activation": "crelu", "norm": "batch", "net_arch": {"pi": [16, 8], "vf": [8]}},
+    {"activation": "crelu", "norm": "none", "net_arch": {"pi": [], "vf": [8]}},
 ]
 
 

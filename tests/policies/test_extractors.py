@@ -69,7 +69,7 @@ def test_negative_slope_reaches_the_activation() -> None:
         ({"norm_position": "inside"}, r"Unknown norm_position 'inside': choose one of before, after\."),
         (
             {"activation": "lrelu"},
-            r"Unknown activation 'lrelu': choose one of leaky_relu, relu, elu, gelu, silu, tanh, or give",
+            r"Unknown activation 'lrelu': choose one of leaky_relu, relu, elu, gelu, silu, tanh, crelu, or give",
         ),
     ],
 )
