@@ -63,6 +63,11 @@ VARIANTS: dict[str, tuple[type[PPO], Callable[[], list[BaseCallback]]]] = {
     "WeightClip": (PPO, lambda: [ours.WeightClip()]),
     "SpectralCap": (PPO, lambda: [ours.SpectralCap()]),
     "AdamReset": (PPO, lambda: [ours.AdamReset()]),
+    "ChurnReduction": (PPO, lambda: [ours.ChurnReduction()]),
+    "FeatureRegularization": (PPO, lambda: [ours.FeatureRegularization()]),
+    "ReDo": (PPO, lambda: [ours.ReDo()]),
+    "ReGraMa": (PPO, lambda: [ours.ReGraMa()]),
+    "ContinualBackprop": (PPO, lambda: [ours.ContinualBackprop()]),
 }
 SMOKE: dict[str, Any] = {"env": "CartPole-v1", "variant": "L2Init", "seed": 0, "tasks": 2, "rollouts": 1}
 

@@ -29,7 +29,6 @@ from overhead import build, compared
 from record import finished, run_missing
 
 NAME = "intervention_cost"
-EACH_UPDATE: dict[str, Any] = {"when": {"every_updates": 1}}
 INTERVENTIONS: dict[str, Callable[[], BaseCallback | None]] = {
     "stock": lambda: None,
     "stock again": lambda: None,
@@ -39,6 +38,11 @@ INTERVENTIONS: dict[str, Callable[[], BaseCallback | None]] = {
     "WeightProjection": lambda: ours.WeightProjection(),
     "SpectralCap": lambda: ours.SpectralCap(),
     "AdamReset": lambda: ours.AdamReset(),
+    "ChurnReduction": lambda: ours.ChurnReduction(),
+    "FeatureRegularization": lambda: ours.FeatureRegularization(),
+    "ReDo": lambda: ours.ReDo(),
+    "ReGraMa": lambda: ours.ReGraMa(),
+    "ContinualBackprop": lambda: ours.ContinualBackprop(),
 }
 ROUNDS = {"cartpole": 12, "pong, shipped": 5}
 ENVS = {"cartpole": "CartPole, SB3's defaults", "pong, shipped": "Pong as `stable_ppo.yml` has it, uncompiled"}

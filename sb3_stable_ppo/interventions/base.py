@@ -5,8 +5,8 @@ What all interventions have in common: they find the optimizers, know when to ac
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
@@ -14,6 +14,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.utils.hooks import RemovableHandle
 
 from sb3_stable_ppo.common.callbacks import callbacks_within
+from sb3_stable_ppo.guards.one_learn import OneLearn
 from sb3_stable_ppo.health.callback import HealthCallback
 from sb3_stable_ppo.interventions.memory import memory_of
 from sb3_stable_ppo.interventions.triggers import KINDS, Trigger
@@ -22,8 +23,6 @@ from sb3_stable_ppo.runs.interval import UpdateCounter
 
 LOG_EVERY = 1000
 """Environment steps between two logged figures of an off-policy algorithm, which updates at each step."""
-_hooks: WeakKeyDictionary[th.optim.Optimizer, list[tuple[BaseCallback, RemovableHandle]]] = WeakKeyDictionary()
-"""Those that are on now, with whose they are: a run that broke off could not take its own away."""
 
 
 class Intervention(BaseCallback):
@@ -54,6 +53,7 @@ class Intervention(BaseCallback):
         self._logged_at = 0
         self._seen: dict[str, int] = {}
         self._health: HealthCallback | None = None
+        self._step_hooks: list[RemovableHandle] = []
         self.learners: list[Learner] = []
 
     # -- for subclasses ------------------------------------------------------------------------------------------------
@@ -146,26 +146,22 @@ class Intervention(BaseCallback):
             )
 
     def _attach(self) -> None:
-        running = list(callbacks_within(self.locals.get("callback")))
-        for learner in self.learners:
-            hooks = _hooks.setdefault(learner.optimizer, [])
-            for owner, handle in hooks:
-                if owner is self or owner not in running:
-                    handle.remove()
-            hooks[:] = [(owner, handle) for owner, handle in hooks if owner is not self and owner in running]
-            if self.trigger.kind == "always":
-                handle = learner.optimizer.register_step_post_hook(lambda *_, learner=learner: self._stepped(learner))
-                hooks.append((self, handle))
+        self._detach()  # of a run that broke off
+        if self.trigger.kind == "always":
+            learn = OneLearn(self.model)
+            self._step_hooks = [
+                learner.optimizer.register_step_post_hook(partial(self._stepped, learner, learn))
+                for learner in self.learners
+            ]
 
     def _detach(self) -> None:
-        for learner in self.learners:
-            hooks = _hooks.get(learner.optimizer, [])
-            for owner, handle in hooks:
-                if owner is self:
-                    handle.remove()
-            hooks[:] = [(owner, handle) for owner, handle in hooks if owner is not self]
+        for handle in self._step_hooks:
+            handle.remove()
+        self._step_hooks = []
 
-    def _stepped(self, learner: Learner) -> None:
+    def _stepped(self, learner: Learner, learn: OneLearn, *_: Any) -> None:
+        if learn.is_over():  # a run that broke off could not take its hook away, and no hook can take itself away
+            return
         if any(weight.parameter.grad is not None for weight in learner.weights):  # None: guards have skipped the step
             with th.no_grad():
                 self.after_step(learner)

@@ -138,6 +138,11 @@ def test_a_run_that_broke_off_leaves_no_hook_to_the_next() -> None:
     assert (len(first.stepped), len(second.stepped)) == (heard, 4)
     model.learn(32, callback=[first])
     assert len(first.stepped) == 4  # counted anew, and each step once
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(64, callback=[first, Stop()])
+    heard = len(first.stepped)
+    model.learn(32)
+    assert len(first.stepped) == heard
 
 
 @pytest.mark.parametrize("name", ["PPO", "DQN", "SAC"])
