@@ -25,10 +25,16 @@ if TYPE_CHECKING:
         TorchDictRolloutBuffer as TorchDictRolloutBuffer,
         TorchRolloutBuffer as TorchRolloutBuffer,
     )
+    from sb3_stable_ppo.guards.callback import GuardCallback as GuardCallback
     from sb3_stable_ppo.guards.config import GuardConfig as GuardConfig
     from sb3_stable_ppo.health.callback import HealthCallback as HealthCallback
     from sb3_stable_ppo.interventions.adam_reset import AdamReset as AdamReset
+    from sb3_stable_ppo.interventions.churn_reduction import ChurnReduction as ChurnReduction
+    from sb3_stable_ppo.interventions.continual_backprop import ContinualBackprop as ContinualBackprop
+    from sb3_stable_ppo.interventions.feature_regularization import FeatureRegularization as FeatureRegularization
     from sb3_stable_ppo.interventions.l2_init import L2Init as L2Init
+    from sb3_stable_ppo.interventions.redo import ReDo as ReDo
+    from sb3_stable_ppo.interventions.regrama import ReGraMa as ReGraMa
     from sb3_stable_ppo.interventions.shrink_perturb import ShrinkPerturb as ShrinkPerturb
     from sb3_stable_ppo.interventions.spectral_cap import SpectralCap as SpectralCap
     from sb3_stable_ppo.interventions.weight_clip import WeightClip as WeightClip
@@ -69,10 +75,16 @@ else:
             "doctor.diagnosis": ["diagnose"],
             "doctor.findings": ["Diagnosis", "Finding"],
             "fast.rollout_buffer": ["TorchDictRolloutBuffer", "TorchRolloutBuffer"],
+            "guards.callback": ["GuardCallback"],
             "guards.config": ["GuardConfig"],
             "health.callback": ["HealthCallback"],
             "interventions.adam_reset": ["AdamReset"],
+            "interventions.churn_reduction": ["ChurnReduction"],
+            "interventions.continual_backprop": ["ContinualBackprop"],
+            "interventions.feature_regularization": ["FeatureRegularization"],
             "interventions.l2_init": ["L2Init"],
+            "interventions.redo": ["ReDo"],
+            "interventions.regrama": ["ReGraMa"],
             "interventions.shrink_perturb": ["ShrinkPerturb"],
             "interventions.spectral_cap": ["SpectralCap"],
             "interventions.weight_clip": ["WeightClip"],

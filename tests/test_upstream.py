@@ -17,11 +17,14 @@ import pytest
 import rl_zoo3.enjoy
 import rl_zoo3.exp_manager
 import rl_zoo3.train
-from sb3_contrib import MaskablePPO, RecurrentPPO
+from sb3_contrib import QRDQN, TQC, TRPO, MaskablePPO, RecurrentPPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecEnv
 
 import sb3_stable_ppo
 from helpers.processes import ROOT
@@ -74,6 +77,21 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_setup_lr_schedule": "self",
         "train": "self",
     },
+    "GradientRider": {"_on_rollout_start": "self", "_on_training_end": "self"},
+    "GuardCallback": {
+        "_on_rollout_start": "self",
+        "_on_step": "self",
+        "_on_training_end": "self",
+        "_on_training_start": "self",
+    },
+    "Intervention": {
+        "_on_rollout_end": "self",
+        "_on_rollout_start": "self",
+        "_on_step": "self",
+        "_on_training_end": "self",
+        "_on_training_start": "self",
+    },
+    "UnitIntervention": {"_on_rollout_start": "self", "_on_training_end": "self"},
     "GuardMixin": {
         "_excluded_save_params": "self",
         "_setup_model": "self",
@@ -226,9 +244,13 @@ PATCHED = {
     ("cli/enjoy.py", "rl_zoo3.enjoy", "ALGOS"),
     ("cli/train.py", "argparse.ArgumentParser", "error"),
     ("cli/train.py", "rl_zoo3.train", "ExperimentManager"),
+    ("guards/checked_step.py", "self.venv", "step_wait"),
     ("guards/update.py", "self.model", "normalize_advantage"),
     ("guards/update.py", "self.model.rollout_buffer", "get"),
     ("guards/update.py", "self.model.policy", "evaluate_actions"),
+    ("interventions/aside.py", "network", "_begin_pass"),
+    ("interventions/aside.py", "network", "action_dist"),
+    ("interventions/feature_regularization.py", "buffer", "_get_samples"),
     ("zoo/manager.py", "rl_zoo3.exp_manager", "yaml"),
     ("zoo/manager.py", "self", "args"),
     ("zoo/manager.py", "self", "config"),
@@ -275,6 +297,28 @@ def test_train_uses_what_the_guards_shadow(stock: Any) -> None:
     source = inspect.getsource(stock.train)
     for used in ("self.normalize_advantage", "self.rollout_buffer.get(", "self.policy.evaluate_actions("):
         assert used in source, f"{stock.__name__}.train no longer has {used}"
+
+
+@pytest.mark.parametrize(
+    ("method", "uses"),
+    [
+        (BaseAlgorithm._setup_learn, ["self.start_time ="]),  # by which hooks of a run that broke off know their end
+        (RolloutBuffer.get, ["self._get_samples("]),
+        (VecEnv.step, ["self.step_wait()"]),
+        (ActorCriticPolicy.evaluate_actions, ["self.value_net("]),
+        (DQN.train, ["self.q_net(", "self.policy.optimizer.step()", "self._n_updates +="]),
+        (DQN._on_step, ["self._n_calls += 1", "self.target_update_interval"]),
+        (QRDQN.train, ["self.quantile_net("]),
+        (SAC.train, ["self.critic(", "self.actor.optimizer.step()", "self.critic.optimizer.step()"]),
+        (TD3.train, ["self.critic(", "self.critic.q1_forward("]),
+        (TQC.train, ["self.critic("]),
+        (TRPO.train, ["self.policy.optimizer.step()"]),
+    ],
+)
+def test_the_algorithms_still_call_what_interventions_listen_to(method: Any, uses: list[str]) -> None:
+    source = inspect.getsource(method)
+    for used in uses:
+        assert used in source, f"{method.__qualname__} no longer has {used}"
 
 
 def test_the_experiment_manager_still_writes_and_reads_what_we_redact() -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 REMEDIES = {
     "dead": "Lower the learning rate or the number of epochs, use StablePPO (it undoes such updates) or a policy with "
-    "norms (StableCnnPolicy). Units that are dead do not recover by themselves: go on from an earlier checkpoint, or put "
-    "ReGraMa(), which makes dead units anew, into the list of callbacks.",
+    "norms (StableCnnPolicy). Dead units do not recover by themselves: go on from an earlier checkpoint, or put the "
+    "callback ReGraMa(), which makes them anew, into the list of callbacks.",
     "linear": "Put a norm before the activation (norm: layer) or lower the learning rate; StablePPO undoes updates "
     "that turn a layer linear.",
     "saturated": "Lower the learning rate, normalise the observations (VecNormalize), or use norm: layer.",

@@ -22,6 +22,7 @@ from sb3_stable_ppo.common.errors import CollapseError
 Observations = Any
 """What a VecEnv gives: an array of shape (n_envs, ...), or for Dict spaces one per key."""
 WarnOnce = Callable[[str, str], None]
+CURE = "set guards={'on_nonfinite_obs': 'repeat_last'}"
 FEW_VALUES = 128
 """Up to here Python's own sum is faster than NumPy's, whose first call after other work costs about 8 µs."""
 
@@ -32,21 +33,22 @@ class CheckedVecEnv(VecEnvWrapper):
 
     :param venv: the env; images of bytes are always finite and cost nothing
     :param warn_once: takes a kind of event and a sentence about it, for the user
+    :param cure: how a user lets the last observation be repeated, for the error
     """
 
-    def __init__(self, venv: VecEnv, warn_once: WarnOnce) -> None:
+    def __init__(self, venv: VecEnv, warn_once: WarnOnce, cure: str = CURE) -> None:
         super().__init__(venv)
-        self.warn_once = warn_once
+        self.warn_once, self.cure = warn_once, cure
         self.has_floats = has_floats(venv.observation_space)
         self.begin("raise", 0, None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CheckedVecEnv:
         """SB3's wrappers cannot be copied; this one holds nothing that a new one, between rollouts, has to know."""
-        return CheckedVecEnv(copy.deepcopy(self.venv, memo), copy.deepcopy(self.warn_once, memo))
+        return CheckedVecEnv(copy.deepcopy(self.venv, memo), copy.deepcopy(self.warn_once, memo), self.cure)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """SB3's wrappers cannot be pickled either."""
-        return CheckedVecEnv, (self.venv, self.warn_once)
+        return CheckedVecEnv, (self.venv, self.warn_once, self.cure)
 
     def begin(self, rule: str, step: int, observations: Observations) -> Observations:
         """
@@ -72,7 +74,19 @@ class CheckedVecEnv(VecEnvWrapper):
         return self.venv.reset()
 
     def step_wait(self) -> Any:
-        observations, rewards, dones, infos = self.venv.step_wait()
+        return self.check(*self.venv.step_wait())
+
+    def check(self, observations: Observations, rewards: np.ndarray, dones: np.ndarray, infos: Any) -> Any:
+        """
+        What a step gave, made finite.
+
+        :param observations: of all envs; rows that are not finite are written over
+        :param rewards: shape (n_envs,)
+        :param dones: shape (n_envs,)
+        :param infos: one dict for each env
+        :return: the four
+        :raises CollapseError: with rule ``raise``
+        """
         self.steps += 1
         self.step_count += self.num_envs
         if not seems_finite(rewards):
@@ -127,10 +141,7 @@ class CheckedVecEnv(VecEnvWrapper):
                 where = f"{name} of env {index} at step {self.step_count}"
                 text = f"{where}: {bad} of {array[row].size} values are not finite."
                 if self.rule == "raise":
-                    raise CollapseError(
-                        f"{text}{normalizer_hint(self.venv)} Mend the env, or set "
-                        "guards={'on_nonfinite_obs': 'repeat_last'}."
-                    )
+                    raise CollapseError(f"{text}{normalizer_hint(self.venv)} Mend the env, or {self.cure}.")
                 self.warn_once(f"observations of {name}", f"{text} The one before is repeated.")
                 self.bad_observations[index] += 1
                 before = None if last is None else (last[name] if isinstance(last, dict) else last)[row]

@@ -68,9 +68,14 @@ def _outputs(policy: Any, observations: Observations, action_space: spaces.Space
             actions = policy.actor(observations)
             policy.critic(observations, actions)
             return Outputs([], actions, None)
-        mean, log_std, _ = policy.actor.get_action_dist_params(observations)
+        mean, log_std, extra = policy.actor.get_action_dist_params(observations)
         policy.critic(observations, mean.tanh())
-        return Outputs([Normal(mean, log_std.exp().expand_as(mean), validate_args=False)], mean.tanh(), None)
+        if "latent_sde" in extra:  # gSDE: as its own proba_distribution has it, which would leave a trace in it
+            gsde = policy.actor.action_dist
+            std = (extra["latent_sde"] ** 2 @ gsde.get_std(log_std) ** 2 + gsde.epsilon).sqrt()
+        else:
+            std = log_std.exp()
+        return Outputs([Normal(mean, std, validate_args=False)], mean.tanh(), None)
     if hasattr(policy, "q_net"):
         greedy = policy.q_net(observations).argmax(dim=1)
     elif hasattr(policy, "quantile_net"):

@@ -1,0 +1,108 @@
+"""
+The last weights of a model that were finite, and everything else that has to go back with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import recursive_getattr
+
+from sb3_stable_ppo.common.tensors import all_finite, copied, first_nonfinite
+
+VARIABLES, MEMORY = "variables", "intervention_memory"
+
+
+class LastGood:
+    """
+    A copy of what a model learns, in memory: what ``save()`` would keep (SB3's ``_get_torch_save_params``: the policy
+    with its targets and buffers, the optimizers, SAC's entropy coefficient), and what interventions remember.
+
+    :param model: set up
+    """
+
+    def __init__(self, model: BaseAlgorithm) -> None:
+        self.model = model
+        self._copy: dict[str, Any] = {}
+        # A buffer that is not finite before any update, such as a mask of -inf, is meant to be so; a weight never is
+        weights = {f"policy.{name}" for name, _ in model.policy.named_parameters()}
+        buffers = {f"policy.{name}" for name in model.policy.state_dict()} - weights
+        now = self._tensors()
+        self._meant = {name for name in buffers & now.keys() if not all_finite([now[name]])}
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether there is a copy."""
+        return bool(self._copy)
+
+    @property
+    def optimizers(self) -> dict[str, th.optim.Optimizer]:
+        """All that the model has, by their places in it."""
+        parts = {name: recursive_getattr(self.model, name) for name in self.model._get_torch_save_params()[0]}
+        return {name: part for name, part in parts.items() if isinstance(part, th.optim.Optimizer)}
+
+    def acting(self) -> list[th.Tensor]:
+        """What the next actions, and the next losses, depend upon first: the actor, or else all that is trained."""
+        policy: Any = self.model.policy
+        variables = [value.detach() for value in self._variables().values()]
+        actor = getattr(policy, "actor", None)
+        if actor is not None:
+            tensors = [
+                *actor.parameters(),
+                *(b for n, b in actor.named_buffers() if f"policy.actor.{n}" not in self._meant),
+            ]
+        else:
+            tensors = [p for each in self.optimizers.values() for group in each.param_groups for p in group["params"]]
+        return [*variables, *(tensor.detach() for tensor in tensors if tensor.is_floating_point())]
+
+    def problem(self) -> str | None:
+        """What is not finite now, in words, or None."""
+        tensors = {name: tensor for name, tensor in self._tensors().items() if name not in self._meant}
+        return None if all_finite(list(tensors.values())) else first_nonfinite(tensors)
+
+    def take(self) -> None:
+        """Copy everything as it is now, into the last copy's memory."""
+        self._copy = copied(self._state(), self._copy)
+
+    def restore(self) -> None:
+        """Put the copy back in place; can be done more than once."""
+        with th.no_grad():
+            for name in self.model._get_torch_save_params()[0]:
+                part, kept = recursive_getattr(self.model, name), self._copy[name]
+                if isinstance(part, th.optim.Optimizer):
+                    part.load_state_dict(copied(kept))  # which keeps the tensors that it is given
+                    continue
+                for key, tensor in getattr(part, "_orig_mod", part).state_dict().items():
+                    if isinstance(tensor, th.Tensor):
+                        tensor.copy_(kept[key])
+            for name, value in self._variables().items():
+                value.data.copy_(self._copy[VARIABLES][name])
+        getattr(self.model, MEMORY, {}).update(copied(self._copy[MEMORY]))
+
+    def _variables(self) -> dict[str, th.Tensor]:
+        return {name: recursive_getattr(self.model, name) for name in self.model._get_torch_save_params()[1]}
+
+    def _state(self) -> dict[str, Any]:
+        remembered = getattr(self.model, MEMORY, {})
+        return {**self.model.get_parameters(), VARIABLES: self._variables(), MEMORY: remembered}
+
+    def _tensors(self) -> dict[str, th.Tensor]:
+        state = {**self.model.get_parameters(), **self._variables()}
+        return {name: tensor.detach() for name, tensor in named_tensors(state) if tensor.is_floating_point()}
+
+
+def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, th.Tensor]]:
+    """
+    The tensors in nested dicts, by their keys joined with dots.
+
+    :param value: a tensor, a dict, or what holds none
+    :param name: of the whole
+    """
+    if isinstance(value, th.Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            yield from named_tensors(child, f"{name}.{key}" if name else str(key))

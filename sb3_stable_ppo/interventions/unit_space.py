@@ -1,0 +1,129 @@
+"""
+Base of the interventions that reset units.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch as th
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch.utils.hooks import RemovableHandle
+
+from sb3_stable_ppo.guards.one_learn import OneLearn
+from sb3_stable_ppo.interventions.base import Intervention
+from sb3_stable_ppo.interventions.triggers import Trigger
+from sb3_stable_ppo.interventions.unit_graph import UnitGraph, UnitLayer, unit_graph
+from sb3_stable_ppo.interventions.unit_resets import UnitResets, fresh_draw
+
+ON_POLICY, OFF_POLICY = 10, 1000
+"""Updates from one time to the next, where the user does not say."""
+
+
+class UnitIntervention(Intervention):
+    """
+    Resets units of hidden layers; see :class:`~sb3_stable_ppo.interventions.unit_resets.UnitResets`. Layers of which it
+    cannot tell who reads their units are left alone, and named in a warning.
+
+    Target networks are not reset themselves: DQN and QR-DQN copy what was done at the next copy of the target, SAC, TD3
+    and TQC follow at their ``tau``.
+
+    :param when: see :class:`Intervention`
+    :param verbose: SB3's verbosity
+    :raises ValueError: when training starts, if there is no layer whose units can be reset, or if the policy cannot be
+        made a second time
+    """
+
+    def __init__(self, when: Any = "always", verbose: int = 0) -> None:
+        super().__init__(when, verbose)
+        self._handles: list[RemovableHandle] = []
+
+    def check(self) -> None:
+        self.graph = self._readable(unit_graph(self.model.policy, self.learners))
+        if not self.graph.layers:
+            told = "; ".join(f"{path} {reason}" for path, reason in self.graph.left_alone.items())
+            raise ValueError(
+                f"{type(self).__name__} resets units of hidden layers, and {type(self.model.policy).__name__} has none "
+                f"that it can reset{': ' + told if told else ''}. Give the network hidden layers (net_arch), or leave "
+                f"{type(self).__name__} out."
+            )
+        fresh_draw(self.model, 0)
+
+    def _readable(self, graph: UnitGraph) -> UnitGraph:
+        """The layers that can be judged too."""
+        return graph
+
+    def begin(self) -> None:
+        self.listen([])
+        self.run = OneLearn(self.model)
+        self.resets = UnitResets(self.learners)
+        if self.graph.left_alone:
+            told = "; ".join(f"{path} {reason}" for path, reason in self.graph.left_alone.items())
+            warnings.warn(f"{type(self).__name__} leaves some layers alone: {told}.", stacklevel=2)
+
+    def listen(self, handles: Iterable[RemovableHandle]) -> None:
+        """
+        Keep hooks until the next rollout starts, which may come without an update: off-policy, before
+        ``learning_starts``. What hangs on them looks at ``self.run``, as a run that breaks off leaves them there.
+
+        :param handles: of the hooks, in place of those before
+        """
+        for handle in self._handles:
+            handle.remove()
+        self._handles = list(handles)
+
+    def _on_rollout_start(self) -> None:
+        self.listen([])
+        super()._on_rollout_start()
+
+    def _on_training_end(self) -> None:
+        self.listen([])
+        super()._on_training_end()
+
+    def count(self, layer: UnitLayer, units: th.Tensor) -> None:
+        """For the log."""
+        counts = self.memory.setdefault("units", {})
+        counts[layer.path] = counts.get(layer.path, 0) + len(units)
+
+    def figures(self) -> dict[str, float]:
+        counts: dict[str, int] = self.memory.get("units", {})
+        return {"units": float(sum(counts.values())), **{f"units.{path}": float(n) for path, n in counts.items()}}
+
+
+class ScoredReset(UnitIntervention):
+    """
+    Resets the units whose score is at most a threshold, each time that it acts.
+
+    :param threshold: of the scores, whose mean over a layer is 1
+    :param when: ``{"every_updates": N}`` or ``{"on_alarm": name}``; None: every 10 updates, off-policy every 1000
+    :param verbose: SB3's verbosity
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("every_updates", "on_alarm")
+
+    def __init__(self, threshold: float, when: Any = None, verbose: int = 0) -> None:
+        super().__init__({"every_updates": ON_POLICY} if when is None else when, verbose)
+        self._threshold, self._by_default = threshold, when is None
+
+    def check(self) -> None:
+        super().check()
+        if self._by_default:
+            is_off_policy = isinstance(self.model, OffPolicyAlgorithm)
+            self.trigger = Trigger.of({"every_updates": OFF_POLICY if is_off_policy else ON_POLICY})
+
+    def scores(self) -> list[tuple[UnitLayer, th.Tensor]]:
+        """The layers that can be judged now, each with a score for each unit, shape (units,)."""
+        raise NotImplementedError
+
+    def act(self) -> None:
+        found = [(layer, (score <= self._threshold).nonzero().flatten()) for layer, score in self.scores()]
+        found = [(layer, units) for layer, units in found if len(units)]
+        if not found:
+            return
+        draw = self.memory["draws"] = self.memory.get("draws", 0) + 1
+        fresh = fresh_draw(self.model, draw)
+        for layer, units in found:
+            self.resets(layer, units, fresh)
+            self.count(layer, units)
