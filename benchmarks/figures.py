@@ -52,7 +52,7 @@ class Page(NamedTuple):
 PAGES: dict[str, Page] = {
     "pong": Page(GAME, 200_000, (100_000, 150_000, 200_000)),
     "pong-shipped": Page(GAME, 500_000, (200_000, 300_000, 400_000, 500_000), UNSEEN, (SHIPPED_NAME,)),
-    "pong-controls": Page(GAME, 300_000, (100_000, 200_000, 300_000), settings=(SHIPPED_NAME, *CONTROLS)),
+    "pong-controls": Page(GAME, 300_000, (100_000, 200_000, 300_000), UNSEEN, (SHIPPED_NAME, *CONTROLS)),
     "pendulum": Page("Pendulum-v1", 50_000, (10_000, 25_000, 50_000)),
 }
 """By the names of tables and of plots (``docs/img/NAME_curves.png``)."""

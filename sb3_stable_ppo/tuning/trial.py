@@ -23,10 +23,11 @@ from sb3_stable_ppo.common.signals import was_interrupted
 from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.health.alarms import Event
 from sb3_stable_ppo.health.callback import HealthCallback
+from sb3_stable_ppo.interventions.base import Intervention
+from sb3_stable_ppo.runs.callback import RunCallback
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.series import least_live_share
 from sb3_stable_ppo.studies.space import VERSION, Suggests, as_hyperparams, rollout_of, sample
-from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.configuration import entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, with_numbers
 from sb3_stable_ppo.zoo.manager import StableExperimentManager
@@ -35,6 +36,10 @@ from sb3_stable_ppo.zoo.overrides import with_overrides
 
 COLLAPSES = ("nonfinite", "inactive_layer", "dormant_layer", "low_rank", "one_action")
 """Alarms that end a trial. The others (a rank that falls, a norm that grows, a policy that jumps) are only recorded."""
+
+
+BUDGET = 0.01
+"""Share of the training time that a trial's HealthCallback may spend."""
 
 
 class Plan(NamedTuple):
@@ -193,7 +198,6 @@ class TrialManager(StableExperimentManager):
         In place of rl_zoo3's: an evaluation that reports to the trial, and one HealthCallback instead of the file's
         callbacks that write to a run folder.
         """
-        self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
         masked = issubclass(ALGOS[self.algo], MaskablePPO)
         self.evaluation = (MaskedTrialEvalCallback if masked else TrialEvalCallback)(
             self.create_envs(self.n_eval_envs, eval_env=True),
@@ -204,7 +208,11 @@ class TrialManager(StableExperimentManager):
             best_model_save_path=self.save_path,
             log_path=self.save_path,
         )
-        self.callbacks += [self.evaluation, HealthCallback(on_alarm=raise_on_collapse)]
+        waiting = [each for each in self.callbacks if isinstance(each, Intervention) and each.trigger.alarms]
+        # who waits for an alarm needs measurements at fixed updates
+        health = HealthCallback(on_alarm=raise_on_collapse, budget=None if waiting else BUDGET)
+        own = [each for each in self.callbacks if not isinstance(each, RunCallback)]
+        self.callbacks = [health, *own, self.evaluation]
 
 
 class _OfOneSeed:

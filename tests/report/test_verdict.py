@@ -472,6 +472,12 @@ def test_curves_have_sb3s_values_and_the_marks_on_their_axis(tmp_path: Path) -> 
     assert [shape.x0 for shape in charts["Entropy"].layout.shapes] == [31 * 1024, 21 * 1024]
 
 
+def test_what_an_intervention_did_is_a_mark_and_what_is_none_is_left_out() -> None:
+    done = {"name": "ReGraMa", "step": 77, "text": "ReGraMa acted (on low_rank)"}
+    run = run_of({}, [{**health_line(), "interventions": [done]}])
+    assert [(mark.step, mark.kind, mark.text) for mark in marks_of(run)] == [(77, "repair", done["text"])]
+
+
 @pytest.mark.slow
 def test_more_marks_than_one_can_tell_apart_are_thinned_but_for_alarms() -> None:
     curves = {next(iter(COUNTED)): list(range(500)), "train/loss": [0.1] * 500}

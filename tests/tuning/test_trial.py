@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sb3_stable_ppo import CollapseError
+from sb3_stable_ppo import CollapseError, HealthCallback
 from sb3_stable_ppo.common import signals
 from sb3_stable_ppo.common.errors import one_line
 from sb3_stable_ppo.health.alarms import RULES, Event
@@ -37,6 +37,28 @@ def test_optunas_pruner_ends_a_trial_after_an_evaluation(tmp_path: Path) -> None
     assert list(study.trials[0].intermediate_values) == [1, 2]
     assert "collapsed" not in study.trials[0].user_attrs
     assert len(list(tmp_path.glob("trial_0/stable_ppo/*"))) == 1  # the second seed was not begun
+
+
+def test_one_health_callback_of_a_trial_measures_at_fixed_updates_where_an_intervention_waits_for_an_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets = []
+
+    def learn(manager: TrialManager, _: object) -> None:
+        own = [each for each in manager.callbacks if isinstance(each, HealthCallback)]
+        budgets.append([each.budget for each in own])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrialManager, "learn", learn)
+    register()
+    health = "sb3_stable_ppo.HealthCallback"
+    waiting = {"sb3_stable_ppo.ReGraMa": {"when": {"on_alarm": "low_rank"}}}
+    for callbacks in ([health], [health, waiting], [waiting]):
+        base = {"policy": "StableMlpPolicy", "n_envs": 1, "n_steps": 32, "n_timesteps": 64, "callback": callbacks}
+        plan = Plan("stable_ppo", "CartPole-v1", base, 64, (0,), 1, 1, False, tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            optuna.create_study().optimize(plan.objective, n_trials=1)
+    assert budgets == [[0.01], [None], [None]]
 
 
 @pytest.mark.slow
