@@ -7,6 +7,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from typing import Any, ClassVar
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
@@ -23,6 +24,9 @@ from sb3_stable_ppo.runs.interval import UpdateCounter
 
 LOG_EVERY = 1000
 """Environment steps between two logged figures of an off-policy algorithm, which updates at each step."""
+EVERY_UPDATE = Trigger("every_updates", 1)
+_hooks: WeakKeyDictionary[th.optim.Optimizer, list[tuple[OneLearn, RemovableHandle]]] = WeakKeyDictionary()
+"""With the call of ``learn()`` that they are for: a run that broke off could not take its own away."""
 
 
 class Intervention(BaseCallback):
@@ -75,8 +79,12 @@ class Intervention(BaseCallback):
         :param learner: whose step it was; parameters without ``grad`` were not moved, and are not to be touched
         """
 
-    def act(self) -> None:
-        """Between two updates, without gradients; only with a trigger."""
+    def act(self) -> bool | None:
+        """
+        Between two updates, without gradients; only with a trigger.
+
+        :return: False if there was nothing to do
+        """
 
     def before_update(self) -> None:
         """Before an update: a rollout has ended. Of on-policy algorithms the rollout buffer is full."""
@@ -134,6 +142,12 @@ class Intervention(BaseCallback):
         self._health = found[0] if found else None
         if self.trigger.kind != "on_alarm":
             return
+        own, running = type(self).__name__, list(callbacks_within(self.locals.get("callback")))
+        if self._health is not None and self in running and running.index(self) < running.index(self._health):
+            raise ValueError(
+                f"{own} waits for an alarm, and HealthCallback, which raises it, stands behind {own} in the list of "
+                f"callbacks, so that it would come an update late. Put HealthCallback before {own}."
+            )
         if self._health is None:
             raise ValueError(
                 f"{type(self).__name__} waits for an alarm, and nobody raises one: put HealthCallback(budget=None) "
@@ -146,25 +160,23 @@ class Intervention(BaseCallback):
             )
 
     def _attach(self) -> None:
-        self._detach()  # of a run that broke off
-        if self.trigger.kind == "always":
-            learn = OneLearn(self.model)
-            self._step_hooks = [
-                learner.optimizer.register_step_post_hook(partial(self._stepped, learner, learn))
-                for learner in self.learners
-            ]
+        self._detach()
+        learn, own = OneLearn(self.model), ref(self)
+        for learner in self.learners:
+            hooks = _hooks.setdefault(learner.optimizer, [])
+            for other, handle in hooks:
+                if other.is_over():
+                    handle.remove()
+            hooks[:] = [(other, handle) for other, handle in hooks if not other.is_over()]
+            if self.trigger.kind == "always":
+                handle = learner.optimizer.register_step_post_hook(partial(_stepped, own, learner, learn))
+                self._step_hooks.append(handle)
+                hooks.append((learn, handle))
 
     def _detach(self) -> None:
         for handle in self._step_hooks:
             handle.remove()
         self._step_hooks = []
-
-    def _stepped(self, learner: Learner, learn: OneLearn, *_: Any) -> None:
-        if learn.is_over():  # a run that broke off could not take its hook away, and no hook can take itself away
-            return
-        if any(weight.parameter.grad is not None for weight in learner.weights):  # None: guards have skipped the step
-            with th.no_grad():
-                self.after_step(learner)
 
     def _on_step(self) -> bool:
         return True
@@ -184,15 +196,20 @@ class Intervention(BaseCallback):
         """
         :param is_over: nothing learns any more, so that a repair would only do harm
         """
-        if not self._updates.look():
-            return
-        self.after_update()
-        count = self.memory["updates"] = self.memory.get("updates", 0) + 1
-        if not is_over and self._is_due(count):
+        memory = self.memory
+        has_updated = self._updates.look()
+        if has_updated:
+            self.after_update()
+            memory["updates"] = memory.get("updates", 0) + 1
+            if self._is_due(memory["updates"]):
+                memory["is_due"] = 1
+        if not is_over and memory.pop("is_due", 0):  # what falls due at the end is done when the run goes on
             with th.no_grad():
-                self.act()
-            self.memory["acted"] = self.memory.get("acted", 0) + 1
-            self._tell()
+                if self.act() is not False:
+                    memory["acted"] = memory.get("acted", 0) + 1
+                    self._tell()
+        if not has_updated:
+            return
         every = LOG_EVERY if isinstance(self.model, OffPolicyAlgorithm) else 0
         if self.num_timesteps - self._logged_at >= every:
             self._logged_at = self.num_timesteps
@@ -212,7 +229,17 @@ class Intervention(BaseCallback):
     def _tell(self) -> None:
         """In SB3's log, and in ``health.jsonl``, which the report draws its time axis from."""
         self.logger.record(f"interventions/{self._name}/acted", self.memory["acted"])
-        if self._health is not None:
+        if self._health is not None and self.trigger != EVERY_UPDATE:  # so many marks would tell nothing
             self._health.mark(self._name, f"{self._name} acted ({self.trigger})")
         if self.verbose:
             print(f"{self._name} acted at step {self.num_timesteps:,} ({self.trigger}).")
+
+
+def _stepped(own: ReferenceType[Intervention], learner: Learner, learn: OneLearn, *_: Any) -> None:
+    """The hook behind a step, which does not keep the callback alive."""
+    callback = own()
+    if callback is None or learn.is_over():
+        return
+    if any(weight.parameter.grad is not None for weight in learner.weights):  # None: guards have skipped the step
+        with th.no_grad():
+            callback.after_step(learner)

@@ -9,6 +9,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import nn
 
 from sb3_stable_ppo.common.checks import number, whole_number
@@ -68,9 +69,10 @@ class ChurnReduction(GradientRider):
     values, off-policy            0.01      50       50,000   10,000    double DQN on MinAtar
     ============================  ========  =======  =======  ========  =======================
 
-    On another domain look at ``interventions/ChurnReduction/coefficient`` and ``…/term`` in the log, and try targets
-    ten times apart. The cross-entropy contains the policy's entropy, which has no gradient; that is why targets of
-    discrete actions are so large.
+    A2C takes a single step for each rollout, and with PPO's target it learns nothing on CartPole: there ``target`` has
+    to be given, and 1 is a beginning. On another domain look at ``interventions/ChurnReduction/coefficient`` and
+    ``…/term`` in the log, and try targets ten times apart. The cross-entropy contains the policy's entropy, which has no gradient;
+    that is why targets of discrete actions are so large.
 
     It costs two further forward passes and one backward pass for each minibatch, through the actor or the Q-networks,
     in eval mode and not compiled. The weights of one step ago are kept with the model: its zip grows by as much as they
@@ -104,6 +106,12 @@ class ChurnReduction(GradientRider):
 
     def check(self) -> None:
         super().check()
+        if self.target is None and isinstance(self.model, OnPolicyAlgorithm) and not hasattr(self.model, "n_epochs"):
+            raise ValueError(
+                f"ChurnReduction has no published target for {type(self.model).__name__}, whose rollouts have a single "
+                "step of the optimizer each, and that of PPO keeps it from learning. Begin with "
+                "ChurnReduction(target=1.0)."
+            )
         if isinstance(self.model, OffPolicyAlgorithm) and not hasattr(self.model.replay_buffer, "observations"):
             raise ValueError(
                 f"ChurnReduction draws a minibatch of its own, and {type(self.model.replay_buffer).__name__} keeps no "
@@ -118,6 +126,8 @@ class ChurnReduction(GradientRider):
         self.settings = published._replace(**{name: value for name, value in given.items() if value is not None})
         self._is_off_policy = is_off_policy
         assert self.carrier is not None
+        if self.memory.pop("at", None) != self.num_timesteps:  # it was not there all the time
+            self.memory.pop("previous", None)
         self._network: nn.Module = self.carrier if is_off_policy else self.model.policy
 
     @property
@@ -170,6 +180,7 @@ class ChurnReduction(GradientRider):
         is_measured = self.memory.get("terms", 0) > 0
         super().after_update()
         if "previous" in self.memory:
+            self.memory["at"] = self.num_timesteps
             self._move_previous("cpu")  # a zip that is saved on a GPU can then be loaded without one
         if is_measured:
             self._adapt()

@@ -10,8 +10,8 @@ from torch import nn
 
 from sb3_stable_ppo.common.checks import number, whole_number
 from sb3_stable_ppo.common.lazy import public
+from sb3_stable_ppo.interventions.fresh import fresh_draw
 from sb3_stable_ppo.interventions.unit_graph import UnitLayer
-from sb3_stable_ppo.interventions.unit_resets import fresh_draw
 from sb3_stable_ppo.interventions.unit_space import UnitIntervention
 from sb3_stable_ppo.probes.learners import Learner
 

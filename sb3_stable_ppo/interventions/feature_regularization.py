@@ -42,6 +42,9 @@ class FeatureRegularization(GradientRider):
 
     >>> model.learn(100_000, callback=FeatureRegularization(strength=10, layers="all"))  # doctest: +SKIP
 
+    The rollout's features are taken as the policy acts, in eval mode. Where an update computes others by itself, with
+    dropout or ``norm_statistics="batch"``, the term is not 0 although nothing was learnt.
+
     :param strength: of the term; 0: stock training
     :param layers: ``last``: the actor's last hidden layer; ``all``: all of its hidden layers, convolutions too
     :param verbose: SB3's verbosity

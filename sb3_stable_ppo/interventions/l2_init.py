@@ -52,7 +52,6 @@ class L2Init(WeightIntervention):
         self.initial = one_of(initial, ("saved", "now"), "initial")
 
     def begin(self) -> None:
-        super().begin()
         if self.initial == "now":
             keep_as_initial(self.model)
         saved = initial_weights(self.model, type(self).__name__)

@@ -28,19 +28,21 @@ def memory_of(model: Any, name: str) -> dict[str, Any]:
     return everything.setdefault(name, {})
 
 
-def initial_weights(model: Any, who: str) -> dict[str, th.Tensor]:
+def initial_weights(model: Any, who: str, keep: bool = True) -> dict[str, th.Tensor]:
     """
-    The weights that the model had before its first update, by their names in the policy, on the CPU. Kept with the
-    model from now on.
+    The weights that the model had before its first update, by their names in the policy, on the CPU.
 
     :param model: any
     :param who: asks for them, for the error
+    :param keep: with the model, from now on
+    :return: empty if they are those that the model has now, and are not kept
     :raises ValueError: of a model that was trained without keeping them
     """
     if INITIAL not in model.__dict__:
         need_first_update(model, who)
-        keep_as_initial(model)
-    found: dict[str, th.Tensor] = model.__dict__[INITIAL]
+        if keep:
+            keep_as_initial(model)
+    found: dict[str, th.Tensor] = model.__dict__.get(INITIAL, {})
     return found
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch as th
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_stable_ppo.common.checks import number
 from sb3_stable_ppo.common.lazy import public
-from sb3_stable_ppo.interventions.base import LOG_EVERY
-from sb3_stable_ppo.interventions.fresh import fresh_weights
+from sb3_stable_ppo.interventions.fresh import fresh_draw
 from sb3_stable_ppo.interventions.weight_space import WeightIntervention, tensors
 from sb3_stable_ppo.probes.learners import Weight
 
+DRAW_EVERY = 1000
+"""Environment steps, at least, from one draw of a fresh network to the next: it takes as long as making a policy."""
 SOFT, HARD = (1 - 1e-6, 1e-6), (0.5, 0.5)
 
 
@@ -24,10 +24,10 @@ class ShrinkPerturb(WeightIntervention):
     that has just been made (https://arxiv.org/abs/1910.08475).
 
     Soft, behind each step of the optimizer, it is among the best for PPO with LayerNorm
-    (https://arxiv.org/abs/2405.19153, with 1e-6); the fresh network is drawn anew for each update, or off-policy for
-    each 1000 steps. Hard, at a trigger, it is a partial reset (0.5 and 0.5, https://arxiv.org/abs/2305.19452). The
-    fresh weights come from the policy's own constructor, so they have its init; the random numbers of the run are not
-    touched.
+    (https://arxiv.org/abs/2405.19153, with 1e-6); the fresh network is drawn anew for each update, but at most every
+    1000 environment steps. Hard, at a trigger, it is a partial reset (0.5 and 0.5, https://arxiv.org/abs/2305.19452).
+    The fresh weights come from the policy's own constructor, so they have its init; the random numbers of the run are
+    not touched.
 
     :param shrink: what stays; None: 1 - 1e-6, at a trigger 0.5
     :param perturb: what comes; None: 1e-6, at a trigger 0.5
@@ -53,13 +53,11 @@ class ShrinkPerturb(WeightIntervention):
         self.perturb = number(shares[1] if perturb is None else perturb, "perturb", high=1.0)
 
     def begin(self) -> None:
-        super().begin()
         self._drawn_at = self.num_timesteps
         self._draw(self.memory.setdefault("draws", 0))
 
     def after_update(self) -> None:
-        every = LOG_EVERY if isinstance(self.model, OffPolicyAlgorithm) else 0
-        if self.trigger.kind == "always" and self.num_timesteps - self._drawn_at >= every:
+        if self.trigger.kind == "always" and self.num_timesteps - self._drawn_at >= DRAW_EVERY:
             self._drawn_at = self.num_timesteps
             self._next_draw()
 
@@ -77,5 +75,4 @@ class ShrinkPerturb(WeightIntervention):
         self._draw(self.memory["draws"])
 
     def _draw(self, number_of_draw: int) -> None:
-        """By the seed of the run and the number of the draw, so that a run that is resumed draws what it would have."""
-        self._fresh = fresh_weights(self.model.policy, hash((self.model.seed or 0, number_of_draw)) % 2**31)
+        self._fresh = fresh_draw(self.model, number_of_draw)

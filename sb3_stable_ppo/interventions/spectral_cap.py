@@ -19,8 +19,9 @@ class SpectralCap(WeightIntervention):
     ``W <- W * min(1, cap / sigma(W))``; of a convolution, of its weights as a matrix with a row for each channel.
 
     Spectral normalisation (https://arxiv.org/abs/1802.05957, in DQN https://arxiv.org/abs/2105.05246) without torch's
-    parametrization, which would rename the keys of the saved model. sigma comes from one step of power iteration at a
-    time, from where the last one ended: it is never above the true value, and right after a few steps.
+    parametrization, which would rename the keys of the saved model. With ``always``, sigma comes from one step of power
+    iteration at a time, from where the last one ended: it is never above the true value, which it approaches over some
+    tens of steps. At a trigger it is exact.
 
     :param cap: the largest singular value; SB3's orthogonal init has sqrt(2), ours 0.8. No value is published for PPO
     :param when: ``always``; or as a trigger
@@ -40,6 +41,12 @@ class SpectralCap(WeightIntervention):
             sigma = self._sigma(weight)
             weight.parameter.mul_((self.cap / sigma.clamp(min=1e-12)).clamp(max=1.0))
 
+    def act(self) -> None:
+        """Seldom, so the exact value is worth its time."""
+        for weight in self.everything():
+            sigma = th.linalg.matrix_norm(weight.parameter.flatten(1).float(), 2)
+            weight.parameter.mul_((self.cap / sigma.clamp(min=1e-12)).clamp(max=1.0))
+
     def _sigma(self, weight: Weight) -> th.Tensor:
         matrix, vectors = weight.parameter.detach().flatten(1), self.memory.setdefault("vectors", {})
         if weight.name not in vectors:
@@ -55,7 +62,9 @@ class SpectralCap(WeightIntervention):
     def figures(self) -> dict[str, float]:
         vectors = self.memory.get("vectors", {})
         sigmas = [
-            float(th.linalg.vector_norm(weight.parameter.flatten(1) @ vectors[weight.name].to(weight.parameter)))
+            float(
+                th.linalg.vector_norm(weight.parameter.detach().flatten(1) @ vectors[weight.name].to(weight.parameter))
+            )
             for weight in self.everything()
             if weight.name in vectors
         ]

@@ -38,6 +38,8 @@ class Trigger(NamedTuple):
         :raises ValueError: for anything else
         """
         also = "; every_updates and on_alarm take a value, as in {'every_updates': 10}"
+        if isinstance(when, Mapping) and set(when) == {"always"}:
+            raise ValueError(f"when: always takes no value, not {when!r}: write when='always'.")
         entries: list[tuple[Any, Any]] = list(when.items()) if isinstance(when, Mapping) else [(when, None)]
         if len(entries) != 1:
             raise ValueError(f"when takes one of {', '.join(kinds)} at a time, not {when!r}.")
@@ -48,12 +50,14 @@ class Trigger(NamedTuple):
             return cls(kind)
         if kind == "every_updates":
             return cls(kind, whole_number(value, "every_updates", 1))
-        names = [value] if isinstance(value, str) else list(value)
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, (list, tuple)) or not names:
+            raise ValueError(f"on_alarm takes the name of an alarm or a list of names, not {value!r}.")
         return cls(kind, alarms=tuple(one_of(name, ALARMS, "alarm") for name in names))
 
     def __str__(self) -> str:
         return {
             "always": "always",
-            "every_updates": f"every {self.number} updates",
+            "every_updates": f"every {self.number} updates" if self.number > 1 else "every update",
             "on_alarm": f"on {' or '.join(self.alarms)}",
         }[self.kind]

@@ -10,7 +10,6 @@ from typing import Any
 import torch as th
 from torch import nn
 
-from sb3_stable_ppo.interventions.fresh import fresh_weights
 from sb3_stable_ppo.interventions.unit_graph import Reader, UnitLayer
 from sb3_stable_ppo.probes.learners import Learner
 
@@ -99,15 +98,3 @@ def _median_of_others(values: th.Tensor, where: Any) -> th.Tensor:
     others = th.ones_like(values, dtype=th.bool)
     others[where] = False
     return (values[others] if bool(others.any()) else values).median()
-
-
-def fresh_draw(model: Any, number_of_draw: int) -> dict[str, th.Tensor]:
-    """
-    Weights of a new policy, by the seed of the run and the number of the draw, so that a run that is resumed draws what
-    it would have.
-
-    :param model: any
-    :param number_of_draw: each has other weights
-    :raises ValueError: if the policy cannot be made a second time
-    """
-    return fresh_weights(model.policy, hash((model.seed or 0, number_of_draw)) % 2**31)

@@ -14,9 +14,10 @@ from torch.utils.hooks import RemovableHandle
 
 from sb3_stable_ppo.guards.one_learn import OneLearn
 from sb3_stable_ppo.interventions.base import Intervention
+from sb3_stable_ppo.interventions.fresh import fresh_draw
 from sb3_stable_ppo.interventions.triggers import Trigger
 from sb3_stable_ppo.interventions.unit_graph import UnitGraph, UnitLayer, unit_graph
-from sb3_stable_ppo.interventions.unit_resets import UnitResets, fresh_draw
+from sb3_stable_ppo.interventions.unit_resets import UnitResets
 
 ON_POLICY, OFF_POLICY = 10, 1000
 """Updates from one time to the next, where the user does not say."""
@@ -117,13 +118,14 @@ class ScoredReset(UnitIntervention):
         """The layers that can be judged now, each with a score for each unit, shape (units,)."""
         raise NotImplementedError
 
-    def act(self) -> None:
+    def act(self) -> bool:
         found = [(layer, (score <= self._threshold).nonzero().flatten()) for layer, score in self.scores()]
         found = [(layer, units) for layer, units in found if len(units)]
         if not found:
-            return
+            return False
         draw = self.memory["draws"] = self.memory.get("draws", 0) + 1
         fresh = fresh_draw(self.model, draw)
         for layer, units in found:
             self.resets(layer, units, fresh)
             self.count(layer, units)
+        return True

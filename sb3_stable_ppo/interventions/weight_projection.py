@@ -10,7 +10,7 @@ from torch import nn
 
 from sb3_stable_ppo.common.checks import one_of
 from sb3_stable_ppo.common.lazy import public
-from sb3_stable_ppo.interventions.memory import need_first_update
+from sb3_stable_ppo.interventions.memory import initial_weights
 from sb3_stable_ppo.interventions.weight_space import WeightIntervention, tensors
 from sb3_stable_ppo.probes.learners import Weight
 
@@ -45,7 +45,6 @@ class WeightProjection(WeightIntervention):
         self.initial = one_of(initial, ("saved", "now"), "initial")
 
     def begin(self) -> None:
-        super().begin()
         if not any(isinstance(module, NORMS) for module in self.model.policy.modules()):
             warnings.warn(
                 f"WeightProjection is made for networks with a norm behind each layer, and "
@@ -53,10 +52,11 @@ class WeightProjection(WeightIntervention):
                 stacklevel=2,
             )
         if self.initial == "now" or "norms" not in self.memory:
+            weights = {weight.name: weight.parameter.detach() for weight in self.everything()}
             if self.initial == "saved":
-                need_first_update(self.model, type(self).__name__)
+                weights = initial_weights(self.model, type(self).__name__, keep=False) or weights
             self.memory["norms"] = {
-                weight.name: float(th.linalg.vector_norm(weight.parameter.detach())) for weight in self.everything()
+                weight.name: float(th.linalg.vector_norm(weights[weight.name])) for weight in self.everything()
             }
 
     def move(self, weights: list[Weight]) -> None:
@@ -67,7 +67,7 @@ class WeightProjection(WeightIntervention):
     def figures(self) -> dict[str, float]:
         initial = self.memory["norms"]
         shares = [
-            float(th.linalg.vector_norm(weight.parameter)) / max(initial[weight.name], 1e-12)
+            float(th.linalg.vector_norm(weight.parameter.detach())) / max(initial[weight.name], 1e-12)
             for weight in self.everything()
         ]
         return {"largest_norm_share": max(shares, default=1.0)}

@@ -25,6 +25,8 @@ class WeightIntervention(Intervention):
 
     def __init__(self, when: Any = "always", last_layer: bool = True, verbose: int = 0) -> None:
         super().__init__(when, verbose)
+        if not isinstance(last_layer, bool):
+            raise ValueError(f"last_layer must be true or false, not {last_layer!r}.")
         self.last_layer = last_layer
 
     def chosen(self, learner: Learner) -> list[Weight]:
@@ -35,8 +37,13 @@ class WeightIntervention(Intervention):
             if (self.last_layer or not weight.is_output) and (self.with_biases or not weight.is_bias)
         ]
 
-    def begin(self) -> None:
+    def check(self) -> None:
         self._chosen = {learner.name: self.chosen(learner) for learner in self.learners}
+        if not self.everything():
+            raise ValueError(
+                f"{type(self).__name__} has no layer to move: all that {type(self.model.policy).__name__} has is left "
+                "alone with last_layer=False. Give the network hidden layers (net_arch), or set last_layer=True."
+            )
 
     def after_step(self, learner: Learner) -> None:
         weights = self._chosen[learner.name]
@@ -46,7 +53,8 @@ class WeightIntervention(Intervention):
 
     def act(self) -> None:
         for weights in self._chosen.values():
-            self.move(weights)
+            if weights:
+                self.move(weights)
 
     def move(self, weights: list[Weight]) -> None:
         """

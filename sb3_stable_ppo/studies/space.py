@@ -152,19 +152,23 @@ def as_hyperparams(params: Mapping[str, Any], base: Mapping[str, Any], n_timeste
     entry["policy_kwargs"] = {**kept, **network}
     if "max_kl" in params:
         entry["guards"] = {**(entry.get("guards") or {}), "max_kl": params["max_kl"]}
-    chosen = params.get("intervention", "none")
-    if chosen != "none":
-        argument, *_ = INTERVENTIONS[chosen]
-        added = {f"sb3_stable_ppo.{chosen}": {argument: params[f"{chosen}_{argument}"]}}
-        entry["callback"] = [*_callbacks_but(chosen, entry.get("callback")), added]
+    if "intervention" in params:
+        callbacks = _without_searched(entry.get("callback"))
+        chosen = params["intervention"]
+        if chosen != "none":
+            argument, *_ = INTERVENTIONS[chosen]
+            callbacks.append({f"sb3_stable_ppo.{chosen}": {argument: params[f"{chosen}_{argument}"]}})
+        if callbacks or "callback" in entry:
+            entry["callback"] = callbacks
     return entry
 
 
-def _callbacks_but(name: str, specified: Any) -> list[Any]:
-    """The callbacks of a YAML entry, in any of rl_zoo3's forms, without those of our class of a name."""
+def _without_searched(specified: Any) -> list[Any]:
+    """The callbacks of a YAML entry, in any of rl_zoo3's forms, but for the interventions that are searched."""
     entries = specified if isinstance(specified, list) else [] if specified is None else [specified]
     paths = [next(iter(entry)) if isinstance(entry, Mapping) else entry for entry in entries]
-    return [entry for entry, path in zip(entries, paths, strict=True) if path != f"sb3_stable_ppo.{name}"]
+    searched = {f"sb3_stable_ppo.{name}" for name in INTERVENTIONS}
+    return [entry for entry, path in zip(entries, paths, strict=True) if path not in searched]
 
 
 def rollout_of(entry: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """What all interventions have in common."""
 
+import gc
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,32 @@ def test_the_count_of_updates_goes_on_in_a_model_that_was_saved(tmp_path: Path) 
     resumed = PPO.load(tmp_path / "model.zip", env=model.get_env())
     resumed.learn(32 * 3, callback=[note], reset_num_timesteps=False)
     assert note.acted == [96]
+
+
+def test_what_falls_due_at_the_end_is_done_when_the_run_goes_on() -> None:
+    model, notes = MODELS["PPO"](), []
+    for _ in range(6):
+        notes.append(Note(when={"every_updates": 2}))
+        model.learn(32, callback=[notes[-1]], reset_num_timesteps=False)
+    assert [note.acted for note in notes] == [[], [], [64], [], [128], []]
+
+
+def test_a_run_that_broke_off_keeps_no_callback_alive() -> None:
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            raise KeyboardInterrupt
+
+    model, alive = MODELS["PPO"](), []
+    for _ in range(4):
+        note = Note()
+        alive.append(weakref.ref(note))
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(32, callback=[note, Stop()])
+    del note
+    model.learn(32, callback=[Note()])
+    gc.collect()
+    assert [each() for each in alive] == [None] * 4
+    assert not model.policy.optimizer._optimizer_step_post_hooks
 
 
 def test_a_step_that_the_guards_skip_moves_no_weight() -> None:
@@ -213,6 +241,10 @@ def test_an_alarm_needs_somebody_who_raises_it_at_fixed_updates(tmp_path: Path) 
         ValueError, match=r"Note waits for an alarm, and nobody raises one: put HealthCallback\(budget=N"
     ):
         MODELS["PPO"]().learn(32, callback=[waiting])
+    with pytest.raises(
+        ValueError, match="stands behind Note in the list of callbacks, so that it would come an update"
+    ):
+        MODELS["PPO"]().learn(32, callback=[waiting, HealthCallback(folder=tmp_path, budget=None)])
     with pytest.raises(ValueError, match="HealthCallback measures as its time allows, so that two runs of one seed"):
         MODELS["PPO"]().learn(32, callback=[HealthCallback(folder=tmp_path), waiting])
 

@@ -24,6 +24,9 @@ def test_each_form_of_when_is_read() -> None:
         ({"every_updates": 0}, "every_updates must be a whole number of at least 1, not 0"),
         ({"on_alarm": "fire"}, "Unknown alarm 'fire': choose one of nonfinite, inactive_layer, dormant_layer"),
         ({"every_updates": 1, "on_alarm": "low_rank"}, "when takes one of always, every_updates, on_alarm at a time"),
+        ({"on_alarm": 5}, "on_alarm takes the name of an alarm or a list of names, not 5"),
+        ({"on_alarm": []}, r"on_alarm takes the name of an alarm or a list of names, not \[\]"),
+        ({"always": True}, "when: always takes no value"),
         ({}, "when takes one of always, every_updates, on_alarm at a time"),
     ],
 )

@@ -10,8 +10,9 @@ from torch import nn
 
 from helpers.interventions import MINIBATCHES, MODELS, ON, net
 from sb3_stable_ppo import StablePPO
+from sb3_stable_ppo.interventions.fresh import fresh_draw
 from sb3_stable_ppo.interventions.unit_graph import UnitLayer, unit_graph
-from sb3_stable_ppo.interventions.unit_resets import UnitResets, fresh_draw
+from sb3_stable_ppo.interventions.unit_resets import UnitResets
 from sb3_stable_ppo.probes.learners import learners_of
 from sb3_stable_ppo.probes.outputs import outputs_of
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch as th
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from helpers.interventions import MINIBATCHES, MODELS, STEPS, net, weights
 from helpers.weights import assert_same
 from sb3_stable_ppo import L2Init, ShrinkPerturb, SpectralCap, StablePPO, WeightClip, WeightProjection
-from sb3_stable_ppo.interventions.fresh import fresh_weights
+from sb3_stable_ppo.interventions.fresh import fresh_draw, fresh_weights
 from sb3_stable_ppo.interventions.weight_space import WeightIntervention
 from sb3_stable_ppo.probes.learners import learners_of
 
@@ -89,6 +90,15 @@ def test_spectral_cap_reaches_the_cap_and_leaves_what_is_below() -> None:
     assert th.equal(after["mlp_extractor.policy_net.0.weight"], before["mlp_extractor.policy_net.0.weight"])
 
 
+def test_at_a_trigger_spectral_cap_is_exact_at_once() -> None:
+    model = PPO("MlpPolicy", "Pendulum-v1", learning_rate=0.0, seed=0, n_steps=16, batch_size=16, n_epochs=1, **net())
+    layer = model.policy.mlp_extractor.policy_net[2]
+    with th.no_grad():
+        layer.weight.copy_(th.randn(16, 16, generator=th.Generator().manual_seed(0)))
+    model.learn(32, callback=[SpectralCap(cap=2.0, when={"every_updates": 1})])
+    assert float(th.linalg.svdvals(layer.weight.detach())[0]) == pytest.approx(2.0, rel=1e-5)
+
+
 def test_spectral_cap_reads_a_convolution_as_a_matrix_with_a_row_for_each_channel() -> None:
     cap = SpectralCap(cap=1.0)
     model = MODELS["PPO"]()
@@ -104,7 +114,7 @@ def test_spectral_cap_reads_a_convolution_as_a_matrix_with_a_row_for_each_channe
 
 def test_shrink_perturb_mixes_in_what_the_constructor_draws() -> None:
     model, before, after = one_step(ShrinkPerturb(shrink=0.5, perturb=0.25))
-    fresh = fresh_weights(model.policy, hash((0, 0)) % 2**31)
+    fresh = fresh_weights(model, hash((0, 0)) % 2**31)
     for name, weight in before.items():
         expected = weight if name == "log_std" else 0.5 * weight + 0.25 * fresh[name]
         th.testing.assert_close(after[name], expected, msg=name)
@@ -114,7 +124,7 @@ def test_shrink_perturb_mixes_in_what_the_constructor_draws() -> None:
 def test_fresh_weights_have_the_init_of_the_policy_and_move_no_random_state(name: str) -> None:
     model = MODELS[name]()
     state = th.get_rng_state()
-    fresh, again, other = (fresh_weights(model.policy, seed) for seed in (5, 5, 6))
+    fresh, again, other = (fresh_weights(model, seed) for seed in (5, 5, 6))
     assert th.equal(th.get_rng_state(), state)
     assert_same(fresh, again, "")
     for key, parameter in model.policy.named_parameters():
@@ -128,7 +138,7 @@ def test_a_policy_that_cannot_be_made_twice_is_one_clear_error() -> None:
     complete = model.policy._get_constructor_parameters
     model.policy._get_constructor_parameters = lambda: {**complete(), "net_arch": [8]}  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="ActorCriticPolicy cannot be made a second time, for fresh weights: the seco"):
-        fresh_weights(model.policy, 0)
+        fresh_weights(model, 0)
 
 
 ALL: dict[str, Any] = {
@@ -224,3 +234,35 @@ def test_a_projection_without_norms_says_so_and_with_norms_says_nothing(recwarn:
     recwarn.clear()
     StablePPO("StableMlpPolicy", "CartPole-v1", **MINIBATCHES, **net()).learn(32, callback=[WeightProjection()])
     assert not [each for each in recwarn if "WeightProjection" in str(each.message)]
+
+
+def test_a_recurrent_policy_of_another_size_is_made_again_as_it_is() -> None:
+    options: dict[str, Any] = {**MINIBATCHES, **net(lstm_hidden_size=8, n_lstm_layers=2)}
+    model = RecurrentPPO("MlpLstmPolicy", "CartPole-v1", **options)
+    model.learn(64, callback=[ShrinkPerturb(when={"every_updates": 1})])
+    assert fresh_weights(model, 0)["lstm_actor.weight_hh_l1"].shape == (32, 8)
+
+
+def test_the_norms_that_another_intervention_has_kept_the_weights_for_are_known() -> None:
+    model = MODELS["PPO"]()
+    initial = weights(model)
+    model.learn(32, callback=[L2Init()])
+    model.learn(32, callback=[projection := WeightProjection()], reset_num_timesteps=False)
+    for name, norm in projection.memory["norms"].items():
+        assert norm == pytest.approx(float(initial[name].norm()), rel=1e-6)
+
+
+@pytest.mark.parametrize("intervention", ALL)
+def test_a_network_without_a_layer_to_move_is_one_clear_error(intervention: str) -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": []}, **MINIBATCHES)
+    with pytest.raises(
+        ValueError, match=f"{intervention} has no layer to move: all that ActorCriticPolicy has is lef"
+    ):
+        model.learn(32, callback=[ALL[intervention](last_layer=False)])
+
+
+def test_a_run_without_a_seed_has_fresh_weights_of_its_own() -> None:
+    models = [PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=16, **net()) for _ in range(2)]
+    draws = [fresh_draw(model, 1) for model in models]
+    assert not th.equal(draws[0]["action_net.weight"], draws[1]["action_net.weight"])
+    assert_same(fresh_draw(models[0], 1), draws[0], "")

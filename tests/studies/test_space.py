@@ -157,5 +157,6 @@ def test_an_intervention_is_drawn_with_its_strength_and_joins_the_callbacks_of_t
     assert as_hyperparams(params, {"callback": health}, 100)["callback"] == [health, added]
     assert as_hyperparams(params, {}, 100)["callback"] == [added]
     assert "callback" not in as_hyperparams({**PARAMS, "intervention": "none"}, {}, 100)
+    assert as_hyperparams({**PARAMS, "intervention": "none"}, given, 100)["callback"] == [health]
     callback = getattr(sb3_stable_ppo, name)(**added[f"sb3_stable_ppo.{name}"])
     assert getattr(callback, argument) == low
