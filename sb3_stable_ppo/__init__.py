@@ -3,8 +3,8 @@ sb3_stable_ppo: a Stable-Baselines3 plugin that keeps PPO's networks alive.
 
 What users import is listed here, and imported when it is first asked for. The rooms, from the ground up: ``common``,
 ``metrics``, ``schedules``, ``fast``; ``policies``, ``envs``, ``probes``, ``runs``, ``studies``, ``parallel``;
-``guards``, ``snapshots``; ``health`` and ``algorithms``; ``zoo``, ``doctor``, ``report``, ``interventions``; ``tuning``
-and ``bench``; ``cli``. A room imports only from those below it (docs/architecture.md).
+``guards``, ``snapshots``; ``health``, ``algorithms``, ``checkpoints``; ``zoo``, ``doctor``, ``report``,
+``interventions``; ``tuning`` and ``bench``; ``cli``. A room imports only from those below it (docs/architecture.md).
 """
 
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sb3_stable_ppo.algorithms.maskable_ppo import StableMaskablePPO as StableMaskablePPO
     from sb3_stable_ppo.algorithms.ppo import StablePPO as StablePPO
     from sb3_stable_ppo.algorithms.recurrent_ppo import StableRecurrentPPO as StableRecurrentPPO
+    from sb3_stable_ppo.checkpoints.callback import RunCheckpoint as RunCheckpoint
+    from sb3_stable_ppo.checkpoints.resuming import resume as resume
     from sb3_stable_ppo.common.errors import CollapseError as CollapseError, UsageError as UsageError
     from sb3_stable_ppo.doctor.diagnosis import diagnose as diagnose
     from sb3_stable_ppo.doctor.findings import Diagnosis as Diagnosis, Finding as Finding
@@ -71,6 +73,8 @@ else:
             "algorithms.maskable_ppo": ["StableMaskablePPO"],
             "algorithms.ppo": ["StablePPO"],
             "algorithms.recurrent_ppo": ["StableRecurrentPPO"],
+            "checkpoints.callback": ["RunCheckpoint"],
+            "checkpoints.resuming": ["resume"],
             "common.errors": ["CollapseError", "UsageError"],
             "doctor.diagnosis": ["diagnose"],
             "doctor.findings": ["Diagnosis", "Finding"],

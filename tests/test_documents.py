@@ -122,11 +122,11 @@ def test_make_pong_ends_where_the_agent_wins_and_make_demo_soon(target: str, ste
     assert f"train --env PongNoFrameskip-v4 -n {steps} --stop-at-return 18" in printed
 
 
-def test_the_readmes_yaml_is_accepted() -> None:
+@pytest.mark.parametrize("block", blocks("yaml"), ids=identify)
+def test_the_yaml_of_a_page_is_accepted(block: tuple[str, str]) -> None:
     from sb3_stable_ppo import StablePPO
     from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, with_numbers
 
-    (block,) = blocks("yaml")
     for env, hyperparams in yaml.safe_load(block[1]).items():
         check_hyperparams(with_numbers(hyperparams), StablePPO, env)
 

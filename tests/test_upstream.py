@@ -70,6 +70,13 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "step_async": "self, actions",
         "step_wait": "self",
     },
+    "ContinuedLogger": {"record": "self, key, value, exclude"},
+    "RunCheckpoint": {
+        "_on_rollout_end": "self",
+        "_on_rollout_start": "self",
+        "_on_training_end": "self",
+        "_on_training_start": "self",
+    },
     "CheckedVecEnv": {"reset": "self", "step_wait": "self"},
     "BatchNormStatistics": {"set_training_mode": "self, mode"},
     "CountsUpdates": {

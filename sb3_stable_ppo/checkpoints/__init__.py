@@ -6,12 +6,12 @@ from sb3_stable_ppo.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from sb3_stable_ppo.checkpoints.callback import RunCheckpoint as RunCheckpoint
-    from sb3_stable_ppo.checkpoints.resume import Restored as Restored, restore as restore, resume as resume
+    from sb3_stable_ppo.checkpoints.resuming import Restored as Restored, restore as restore, resume as resume
 else:
     __getattr__, __dir__, __all__ = lazy_exports(
         __name__,
         {
             "callback": ["RunCheckpoint"],
-            "resume": ["Restored", "restore", "resume"],
+            "resuming": ["Restored", "restore", "resume"],
         },
     )

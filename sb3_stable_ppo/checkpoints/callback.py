@@ -46,7 +46,7 @@ HARMLESS = ("ProgressBarCallback", "CallbackList")
 @public
 class RunCheckpoint(RunCallback):
     """
-    Writes checkpoints from which :func:`~sb3_stable_ppo.checkpoints.resume.resume` goes on as if the run had never
+    Writes checkpoints from which :func:`~sb3_stable_ppo.checkpoints.resuming.resume` goes on as if the run had never
     stopped: to the last bit on a CPU, where the env can be saved.
 
     >>> model.learn(1_000_000, callback=[..., RunCheckpoint(every=50_000)])  # doctest: +SKIP
@@ -95,7 +95,7 @@ class RunCheckpoint(RunCallback):
 
     def continue_from(self, state: dict[str, Any]) -> None:
         """
-        Go on from a checkpoint when training starts; :func:`~sb3_stable_ppo.checkpoints.resume.restore` calls it.
+        Go on from a checkpoint when training starts; :func:`~sb3_stable_ppo.checkpoints.resuming.restore` calls it.
 
         :param state: the content of its ``state.pt``
         """

@@ -46,7 +46,7 @@ def env_state(env: VecEnv, action_space: spaces.Space[Any] | None = None) -> Env
     layers = list(_layers(env))
     names: dict[int, tuple[Any, ...]] = {id(layer): ("layer", number) for number, layer in enumerate(layers)}
     saved: list[dict[str, Any]] = []
-    problems = []
+    problems: list[str] = []
     for number, layer in enumerate(layers):
         kept: dict[str, Any] = {}
         foreign: dict[str, Any] = {}
@@ -59,6 +59,7 @@ def env_state(env: VecEnv, action_space: spaces.Space[Any] | None = None) -> Env
             kind = kind_of(value)
             if kind is not None:
                 foreign[name] = (kind.__name__, kind.save(value))
+                problems += filter(None, [kind.problem(layer)])
             if kind is not None or is_inert(value):
                 names[id(value)] = ("attribute", number, name)
             else:

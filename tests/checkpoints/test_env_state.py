@@ -71,6 +71,11 @@ def test_ale_goes_on_with_its_lives_frames_and_random_numbers() -> None:
     assert_goes_on(make, steps=60)
 
 
+def test_games_that_ale_restores_inexactly_are_told() -> None:
+    env = make_atari_env("QbertNoFrameskip-v4", 1)
+    assert "a state of qbert that ALE restores may differ" in env_state(env).problems[0]
+
+
 def test_wrappers_around_all_envs_go_on() -> None:
     def make(seed: int) -> VecEnv:
         inner = make_vec_env("CartPole-v1", n_envs=2, seed=seed)

@@ -168,7 +168,7 @@ OFF_POLICY_RUNS: dict[str, Setup] = {
         ),
     ),
     "dqn with hindsight": Setup(
-        lambda: DummyVecEnv([lambda: BitFlippingEnv(n_bits=4, max_steps=6)]),
+        lambda: DummyVecEnv([lambda: BitFlippingEnv(n_bits=6, max_steps=15)]),
         lambda env: DQN(
             "MultiInputPolicy",
             env,

@@ -255,9 +255,7 @@ def test_the_norms_that_another_intervention_has_kept_the_weights_for_are_known(
 @pytest.mark.parametrize("intervention", ALL)
 def test_a_network_without_a_layer_to_move_is_one_clear_error(intervention: str) -> None:
     model = PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": []}, **MINIBATCHES)
-    with pytest.raises(
-        ValueError, match=f"{intervention} has no layer to move: all that ActorCriticPolicy has is lef"
-    ):
+    with pytest.raises(ValueError, match=f"{intervention} has no layer to move: all that ActorCriticPolicy has is lef"):
         model.learn(32, callback=[ALL[intervention](last_layer=False)])
 
 
