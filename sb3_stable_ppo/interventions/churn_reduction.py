@@ -71,8 +71,8 @@ class ChurnReduction(GradientRider):
 
     A2C takes a single step for each rollout, and with PPO's target it learns nothing on CartPole: there ``target`` has
     to be given, and 1 is a beginning. On another domain look at ``interventions/ChurnReduction/coefficient`` and
-    ``…/term`` in the log, and try targets ten times apart. The cross-entropy contains the policy's entropy, which has no
-    gradient; that is why targets of discrete actions are so large.
+    ``…/term`` in the log, and try targets ten times apart. The cross-entropy contains the policy's entropy, which has
+    no gradient; that is why targets of discrete actions are so large.
 
     It costs two further forward passes and one backward pass for each minibatch, through the actor or the Q-networks,
     in eval mode and not compiled. The weights of one step ago are kept with the model: its zip grows by as much as they
