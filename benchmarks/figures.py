@@ -88,12 +88,14 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     scores = np.asarray(values, float)[:, None]
     if len(scores) < LEAST_SEEDS:
         return (float(scores.mean()),) * 3
-    points, bounds = library.get_interval_estimates(
-        {"": scores},
-        lambda sample: np.array([metrics.aggregate_iqm(sample)]),
-        reps=REPETITIONS,
-        random_state=np.random.RandomState(0),
-    )
+    state = np.random.get_state()  # noqa: NPY002  # rliable draws from the global generator, whatever it is given
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        points, bounds = library.get_interval_estimates(
+            {"": scores}, lambda sample: np.array([metrics.aggregate_iqm(sample)]), reps=REPETITIONS
+        )
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
     low, high = bounds[""][:, 0]
     return float(points[""][0]), float(low), float(high)
 

@@ -113,7 +113,7 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
         call(monkeypatch, FIGURES, "--check")
     assert capsys.readouterr().out == "All pages say what is on record.\n"
     marks = [name for page in PAGES for name in re.findall(r"<!-- figures: ([\w-]+) -->", page.read_text())]
-    assert sorted(marks) == ["million-steps", "pong", "pong-runs", "pong-shipped-runs"]
+    assert sorted(marks) == ["million-steps", "pendulum", "pong", "pong-controls", "pong-runs", "pong-shipped-runs"]
 
 
 @pytest.mark.slow
