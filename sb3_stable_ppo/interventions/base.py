@@ -86,6 +86,10 @@ class Intervention(BaseCallback):
         :return: False if there was nothing to do
         """
 
+    def is_ready(self) -> bool:
+        """Whether there is what :meth:`act` needs; if not, it is asked again after the next update."""
+        return True
+
     def before_update(self) -> None:
         """Before an update: a rollout has ended. Of on-policy algorithms the rollout buffer is full."""
 
@@ -203,7 +207,9 @@ class Intervention(BaseCallback):
             memory["updates"] = memory.get("updates", 0) + 1
             if self._is_due(memory["updates"]):
                 memory["is_due"] = 1
-        if not is_over and memory.pop("is_due", 0):  # what falls due at the end is done when the run goes on
+        # what falls due at the end is done when the run goes on
+        if not is_over and "is_due" in memory and self.is_ready():
+            del memory["is_due"]
             with th.no_grad():
                 if self.act() is not False:
                     memory["acted"] = memory.get("acted", 0) + 1

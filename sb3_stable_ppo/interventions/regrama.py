@@ -53,7 +53,7 @@ class ReGraMa(ScoredReset):
     def before_update(self) -> None:
         """Listen, if the update is one of those whose gradients will be wanted."""
         self.listen([])
-        if self.trigger.kind == "every_updates":
+        if self.trigger.kind == "every_updates" and "is_due" not in self.memory:
             updates_to_go = self.trigger.number - self.memory.get("updates", 0) % self.trigger.number
             if updates_to_go > self.minibatches:
                 return
@@ -69,6 +69,9 @@ class ReGraMa(ScoredReset):
             gradient = layer.module.weight.grad
             if gradient is not None:  # guards have skipped the step
                 self._gradients[layer.path].append(gradient.abs().flatten(1).mean(dim=1))
+
+    def is_ready(self) -> bool:
+        return any(self._gradients.values())
 
     def scores(self) -> list[tuple[UnitLayer, th.Tensor]]:
         found = []
