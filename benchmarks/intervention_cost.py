@@ -68,14 +68,15 @@ def time_models(env: str, seed: int) -> dict[str, Any]:
 def table() -> str:
     """The table of docs/interventions.md: a row for each intervention, a column for each env."""
     rows, lines = finished(NAME), []
+    envs = [env for env in ENVS if any(row["cell"]["env"] == env for row in rows)]
     for name in [*INTERVENTIONS][1:]:
         cells = []
-        for env in ENVS:
+        for env in envs:
             timed = [row["seconds"] for row in rows if row["cell"]["env"] == env and name in row["seconds"]]
             pairs = [np.stack([np.array(each[name]), np.array(each["stock"])], axis=1) for each in timed]
             cells.append(compared(np.concatenate(pairs)) if pairs else "-")
         lines.append([name, *cells])
-    return markdown(["", *ENVS.values()], lines)
+    return markdown(["", *(ENVS[env] for env in envs)], lines)
 
 
 def options() -> argparse.ArgumentParser:

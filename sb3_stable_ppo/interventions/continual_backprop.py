@@ -84,8 +84,9 @@ class ContinualBackprop(UnitIntervention):
                 inputs = args[0].detach()
                 axis = inputs.dim() - 1 if isinstance(module, nn.Linear) else 1
                 others = [dim for dim in range(inputs.dim()) if dim != axis]
-                sizes = th.linalg.vector_norm(inputs, 1, dim=others) * (inputs.shape[axis] / inputs.numel())
-                means = by_unit(inputs.mean(dim=others)), by_unit(sizes).mean(dim=1)
+                sums = th.linalg.vector_norm(inputs, 1, dim=others, dtype=th.float32)  # they may be bfloat16
+                sizes = sums * (inputs.shape[axis] / inputs.numel())
+                means = by_unit(inputs.mean(dim=others, dtype=th.float32)), by_unit(sizes).mean(dim=1)
                 self._inputs.setdefault(layer.path, {})[index] = means
 
         return look

@@ -12,10 +12,26 @@ from sb3_contrib import ARS
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EveryNTimesteps
 
-from helpers.interventions import MODELS, ON_POLICY, STEPS, net, weights
+from helpers.envs import SceneEnv
+from helpers.interventions import MINIBATCHES, MODELS, ON_POLICY, STEPS, net, weights
 from helpers.processes import run_python
 from helpers.weights import assert_same, assert_same_weights
-from sb3_stable_ppo import HealthCallback, L2Init, ShrinkPerturb, SpectralCap, StablePPO, WeightClip, WeightProjection
+from sb3_stable_ppo import (
+    AdamReset,
+    ChurnReduction,
+    ContinualBackprop,
+    FeatureRegularization,
+    HealthCallback,
+    L2Init,
+    ReDo,
+    ReGraMa,
+    ShrinkPerturb,
+    SpectralCap,
+    StablePPO,
+    TorchDictRolloutBuffer,
+    WeightClip,
+    WeightProjection,
+)
 from sb3_stable_ppo.interventions.base import Intervention
 from sb3_stable_ppo.probes.learners import Learner, learners_of
 
@@ -264,3 +280,32 @@ def test_trpo_is_told_that_its_actor_is_out_of_reach() -> None:
     after = weights(model)
     assert all(th.equal(after[name], before[name]) for name in after if "value" in name)
     assert any(not th.equal(after[name], before[name]) for name in after if "policy_net" in name)
+
+
+FAST: dict[str, Any] = {"precision": "bf16", "memory_format": "channels_last", "optimizer_kwargs": {"fused": True}}
+EACH: dict[str, Any] = {
+    "L2Init": L2Init,
+    "ShrinkPerturb": ShrinkPerturb,
+    "WeightClip": WeightClip,
+    "WeightProjection": WeightProjection,
+    "SpectralCap": SpectralCap,
+    "AdamReset": AdamReset,
+    "ChurnReduction": ChurnReduction,
+    "FeatureRegularization": FeatureRegularization,
+    "ReDo": lambda: ReDo(tau=0.3, when={"every_updates": 1}),
+    "ReGraMa": lambda: ReGraMa(threshold=0.3, when={"every_updates": 1}),
+    "ContinualBackprop": lambda: ContinualBackprop(replacement_rate=0.1, maturity=1),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", EACH)
+def test_the_fast_path_is_served_and_stays_finite(name: str) -> None:
+    options: dict[str, Any] = {
+        "policy_kwargs": {**FAST, "net_arch": [16]},
+        "rollout_buffer_class": TorchDictRolloutBuffer,
+    }
+    model = StablePPO("StableMultiInputPolicy", SceneEnv(), **MINIBATCHES, **options)
+    model.learn(32 * 3, callback=[each := EACH[name]()])
+    assert each.memory["updates"] == 3
+    assert all(bool(th.isfinite(weight).all()) for weight in weights(model).values())
