@@ -22,6 +22,7 @@ import numpy as np
 from rliable import library, metrics
 
 from command import benchmark_parser, markdown, parsed
+from make_pong import table as make_pong_table
 from million_steps import million_steps_table
 from suite import GAME, MARK, mean_return, runs_of, table
 from suite_settings import CONTROLS, SHIPPED_NAME
@@ -131,7 +132,7 @@ def tables() -> dict[str, str]:
     """All tables, by name."""
     of_settings = {name: settings_table(page) for name, page in PAGES.items()}
     of_runs = {f"{name}-runs": table(runs(page)) for name, page in PAGES.items() if page.env_id == GAME}
-    return {**of_settings, **of_runs, "million-steps": million_steps_table()}
+    return {**of_settings, **of_runs, "make-pong": make_pong_table(), "million-steps": million_steps_table()}
 
 
 def curves(page: Page) -> dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:

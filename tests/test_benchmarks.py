@@ -113,7 +113,16 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
         call(monkeypatch, FIGURES, "--check")
     assert capsys.readouterr().out == "All pages say what is on record.\n"
     marks = [name for page in PAGES for name in re.findall(r"<!-- figures: ([\w-]+) -->", page.read_text())]
-    assert sorted(marks) == ["million-steps", "pendulum", "pong", "pong-controls", "pong-runs", "pong-shipped-runs"]
+    assert sorted(marks) == ["make-pong", "million-steps", "pendulum", "pong", "pong-controls", "pong-runs", "pong-shipped-runs"]
+
+
+def test_the_run_that_the_readme_shows_had_the_configuration_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("BENCHMARK_RESULTS", raising=False)
+    make_pong = runpy.run_path(str(BENCHMARKS / "make_pong.py"))
+    shown = make_pong["finished"]("make_pong")[-1]
+    assert shown["cell"]["configuration"] == make_pong["configuration"](), "remake it: see benchmarks/make_pong.py"
 
 
 @pytest.mark.slow
