@@ -17,6 +17,7 @@ from typing import Any
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_stable_ppo.common.errors import CollapseError, one_line
+from sb3_stable_ppo.common.log_formats import TABLE
 from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken_distribution
 from sb3_stable_ppo.guards.arithmetic import lost_unit_fraction, newly_inactive_fraction, next_scale
 from sb3_stable_ppo.guards.backup import Backup
@@ -205,9 +206,9 @@ class GuardMixin(OnPolicyAlgorithm):
         """Whether an update went too far; how, in words, or None."""
         lost, layer = lost_unit_fraction(before.spread, after.spread)
         inactive, inactive_layer = newly_inactive_fraction(before.positive, after.positive)
-        self.logger.record("guards/update_kl", kl)
-        self.logger.record("guards/lost_unit_fraction", lost)
-        self.logger.record("guards/newly_inactive_fraction", inactive)
+        self.logger.record("guards/update_kl", kl, exclude=TABLE)
+        self.logger.record("guards/lost_unit_fraction", lost, exclude=TABLE)
+        self.logger.record("guards/newly_inactive_fraction", inactive, exclude=TABLE)
         if not kl <= guards.max_kl:  # not "kl >": a KL of NaN is too large as well
             return f"it moved the policy by a KL of {kl:.3g}, more than max_kl {guards.max_kl:g}"
         if lost > guards.max_lost_unit_fraction:
@@ -228,7 +229,6 @@ class GuardMixin(OnPolicyAlgorithm):
         figures = {
             "log_ratio_clamp_fraction": update.clamped / max(update.rows, 1),
             "nonfinite_log_ratios": update.nonfinite,
-            "raw_approx_kl": update.raw_approx_kl,
             "advantage_std_skips": update.advantage_std_skips,
             "skipped_steps": update.skipped_steps,
             "nonfinite_rewards": int(checked.bad_rewards.sum()) if checked else 0,
@@ -237,8 +237,10 @@ class GuardMixin(OnPolicyAlgorithm):
             "dropped_updates": self._dropped_updates,
             "lr_scale": self._lr_scale,
         }
+        self.logger.record("guards/raw_approx_kl", update.raw_approx_kl, exclude=TABLE)
         for name, value in figures.items():
-            self.logger.record(f"guards/{name}", value)
+            is_idle = value == (1 if name == "lr_scale" else 0)
+            self.logger.record(f"guards/{name}", value, exclude=TABLE if is_idle else None)
         if update.first_ratio_error is not None:
             self.logger.record("norm/first_ratio_error", update.first_ratio_error)
 

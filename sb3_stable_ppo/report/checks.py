@@ -12,7 +12,7 @@ import numpy as np
 from sb3_stable_ppo.health.thresholds import BALANCED, DARK, ONE_ACTION
 from sb3_stable_ppo.probes.activations import is_critic_layer
 from sb3_stable_ppo.runs.data import RunData
-from sb3_stable_ppo.runs.series import EVALUATION, RETURN, Floats, health_series, live_shares
+from sb3_stable_ppo.runs.series import EVALUATION, RETURN, Floats, Series, health_series, live_shares
 from sb3_stable_ppo.snapshots.timeline import Timeline
 
 YES, NO, OPEN = "yes", "no", "open"
@@ -40,6 +40,8 @@ FLOORS = {
     "train/actor_loss": 1.0,
 }
 """How far a value has to be from its neighbours to be a spike at all; of losses, as far as their median is from 0."""
+WIDE = 0.25
+"""Share of the largest clip range of a run; where it is annealed below this, nearly every ratio is beyond it."""
 HUGE_KL, HUGE_GROWTH = 0.5, 100.0
 """Beyond all measure, for however long: a KL, and a value or critic loss as a multiple of what it was at first."""
 
@@ -121,7 +123,7 @@ def _tau(values: Floats) -> float:
 
 def _spikes(run: RunData) -> Check:
     name = "Metrics without spikes"
-    curves = {metric: run.curves[metric] for metric in FLOORS if metric in run.curves}
+    curves = {metric: _judged(run, metric) for metric in FLOORS if metric in run.curves}
     n_rows = max((len(curve.values) for curve in curves.values()), default=0)
     found = {metric: bad for metric, curve in curves.items() if (bad := spikes_in(curve.values, metric))}
     if not n_rows:
@@ -136,6 +138,15 @@ def _spikes(run: RunData) -> Check:
     text += f", the largest {curve.values[at]:.3g} at step {curve.steps[at]:,.0f}."
     broken = any(not np.isfinite(curves[metric].values).all() for metric in found)
     return Check(name, NO if broken or len(found[worst]) > max(FEW * len(curve.values), 1) else YES, text)
+
+
+def _judged(run: RunData, metric: str) -> Series:
+    """Of a clip_fraction only the rows in which the clip range had not been annealed away."""
+    curve, ranges = run.curves[metric], run.curves.get("train/clip_range")
+    if metric != "train/clip_fraction" or ranges is None or not len(ranges.values):
+        return curve
+    is_wide = np.interp(curve.steps, *ranges) >= WIDE * np.nanmax(ranges.values)
+    return Series(curve.steps[is_wide], curve.values[is_wide])
 
 
 def spikes_in(values: Floats, metric: str) -> list[int]:

@@ -248,6 +248,16 @@ def test_actions_are_balanced_by_their_entropy_over_states(balance: float | None
     assert check(run_of(health=lines), "action").state == state
 
 
+def test_a_clip_fraction_is_judged_only_where_the_clip_range_is_not_annealed_away() -> None:
+    ranges, fractions = np.linspace(0.1, 0.0, 200), np.full(200, 0.1)
+    fractions[-20:] = np.linspace(0.1, 1.0, 20)  # nearly every ratio is beyond a range of next to nothing
+    curves = {"train/clip_range": list(ranges), "train/clip_fraction": list(fractions)}
+    assert check(run_of(curves), "spikes").state == "yes"
+    fractions[60:70] = 0.9  # the range is 0.07 here
+    assert check(run_of({**curves, "train/clip_fraction": list(fractions)}), "spikes").state == "no"
+    assert check(run_of({"train/clip_fraction": list(fractions)}), "spikes").state == "no"
+
+
 def test_spikes_in_more_than_one_update_of_a_hundred_are_too_many() -> None:
     few, many = [*CALM, 0.9, *CALM], [*CALM, 0.9, *CALM[:40], 0.8, *CALM[40:60], 0.7, *CALM]
     assert check(run_of({"train/approx_kl": few}), "spikes") == Check(
