@@ -17,7 +17,7 @@
       const timeline = data.timelines[Number(element.dataset.timeline)];
       const layers = [...element.querySelectorAll("[data-layer]")].map((figure) => ({
         figure, ...timeline.layers[Number(figure.dataset.layer)],
-        image: figure.querySelector("img"), active_text: figure.querySelector(".active"),
+        image: figure.querySelector("img"), count_text: figure.querySelector(".count"),
         dark: figure.querySelector(".dark"), playhead: figure.querySelector(".playhead"),
       }));
       return { ...timeline, layers, score_text: element.querySelector(".score") };
@@ -39,8 +39,8 @@
         timeline.score_text.textContent = score === null ? "no return on record yet" : "return " + score.toPrecision(4);
         for (const layer of timeline.layers) {
           layer.image.src = "data:image/png;base64," + layer.frames[index];
-          layer.active_text.textContent = layer.active[index] + " of " + layer.units + " channels active";
-          const isDark = layer.active[index] < data.dark * layer.units;
+          layer.count_text.textContent = layer.counts[index] + " of " + layer.units + " channels " + layer.counted;
+          const isDark = layer.counts[index] < data.dark * layer.units;
           layer.dark.hidden = !isDark;
           layer.figure.classList.toggle("is-dark", isDark);
           const x = timeline.steps.length > 1 ? 100 * index / (timeline.steps.length - 1) : 100;

@@ -140,9 +140,10 @@ def _timeline(label: str, run: RunData, timeline: Timeline, max_bytes: int) -> d
         {
             "name": name,
             "units": layer.units,
-            "active": [layer.active[index] for index in kept],
+            "counts": [layer.counts[index] for index in kept],
+            "counted": layer.counted,
             "frames": [_base64(palette_png(layer.frames[index])) for index in kept],
-            "spark": _spark([layer.active[index] / layer.units for index in kept]),
+            "spark": _spark([layer.counts[index] / layer.units for index in kept]),
             "height": layer.frames[0].shape[0],
             "width": layer.frames[0].shape[1],
         }
@@ -161,7 +162,7 @@ def _timeline(label: str, run: RunData, timeline: Timeline, max_bytes: int) -> d
 
 def _moving(timeline: dict[str, Any]) -> dict[str, Any]:
     """What the script needs of a timeline; the template has the rest."""
-    layers = [{name: layer[name] for name in ("units", "active", "frames")} for layer in timeline["layers"]]
+    layers = [{name: layer[name] for name in ("units", "counts", "counted", "frames")} for layer in timeline["layers"]]
     return {"steps": timeline["steps"], "scores": timeline["scores"], "layers": layers}
 
 

@@ -22,7 +22,7 @@ BACKGROUND, WHITE, GREY, LINE = (24, 24, 27), (255, 255, 255), (161, 161, 170), 
 
 def write_gif(timeline: Timeline, path: Path, returns: Series | None = None) -> None:
     """
-    All frames in some twelve seconds, the observation on the left, the step and the active channels below.
+    All frames in some twelve seconds, the observation on the left, the step above, and below each layer its live channels.
 
     :param timeline: with frames
     :param path: the file
@@ -91,7 +91,7 @@ def _gif_frame(timeline: Timeline, index: int, returns: Series | None) -> Image:
         [] if timeline.observation is None else [("observation", Pillow.fromarray(timeline.observation).convert("RGB"))]
     )
     for name, layer in timeline.layers.items():
-        text = f"{name}: {layer.active[index]} of {layer.units} active"
+        text = f"{name}: {layer.counts[index]} of {layer.units} {layer.counted}"
         pictures.append((text, Pillow.fromarray(PALETTE[layer.frames[index]])))
     scaled = [
         (text, picture.resize((round(HEIGHT * picture.width / picture.height), HEIGHT), Pillow.Resampling.NEAREST))

@@ -13,7 +13,7 @@ import numpy as np
 from sb3_stable_ppo.common.errors import one_line
 from sb3_stable_ppo.common.files import Array
 from sb3_stable_ppo.runs.folder import RunReader
-from sb3_stable_ppo.runs.series import Series
+from sb3_stable_ppo.runs.series import Series, health_series
 from sb3_stable_ppo.snapshots.pictures import PALETTE, Image, index_grid
 
 MAX_FRAMES = 200
@@ -33,6 +33,7 @@ class LayerTimeline(NamedTuple):
     :param frames: palette indices, shape (height, width), one by frame
     :param active: channels that are active, one by frame
     :param broken: channels with a value that is not finite, one by frame
+    :param live: channels that HealthCallback had last found live, one by frame; None: it was not on
     """
 
     units: int
@@ -40,6 +41,17 @@ class LayerTimeline(NamedTuple):
     frames: list[Image]
     active: list[int]
     broken: list[int]
+    live: list[int] | None = None
+
+    @property
+    def counts(self) -> list[int]:
+        """Live channels, as they are counted everywhere; where nobody has, those that are active in the pictures."""
+        return self.active if self.live is None else self.live
+
+    @property
+    def counted(self) -> str:
+        """What the counts are of."""
+        return "active" if self.live is None else "live"
 
 
 class Timeline(NamedTuple):
@@ -78,9 +90,11 @@ def timeline_of(reader: RunReader, max_frames: int = MAX_FRAMES) -> Timeline:
             snapshots[step] = reader.snapshot(step)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             notes.append(f"The snapshot of step {step:,} cannot be read: {one_line(error)}")
-    names = next(iter(snapshots.values()), {})
+    names, health = next(iter(snapshots.values()), {}), [*reader.health()] if snapshots else []
     layers = {
-        name: layer_timeline([snapshot[name] for snapshot in snapshots.values()])
+        name: layer_timeline([snapshot[name] for snapshot in snapshots.values()])._replace(
+            live=live_at(health_series(health, "layers", name, "live"), list(snapshots))
+        )
         for name, array in names.items()
         if all(name in snapshot and snapshot[name].shape == array.shape for snapshot in snapshots.values())
         and array.ndim == 3
@@ -118,6 +132,22 @@ def layer_timeline(activations: list[Array]) -> LayerTimeline:
     active = [int(count) for count in (~(peaks <= ACTIVE * scale)).sum(axis=1)]  # NaN counts as active
     broken = [int(count) for count in (~np.isfinite(peaks)).sum(axis=1)]
     return LayerTimeline(activations[0].shape[0], scale, frames, active, broken)
+
+
+def live_at(live: Series, steps: list[int]) -> list[int] | None:
+    """
+    >>> live_at(Series(np.array([1024.0, 2048.0]), np.array([30.0, 32.0])), [1000, 2000, 3000])
+    [30, 30, 32]
+
+    :param live: units of a layer that were live, by the step of the measurement
+    :param steps: of the frames
+    :return: what was last measured by then, or else first; None where nothing was
+    """
+    known = np.isfinite(live.values)
+    if not known.any():
+        return None
+    places = np.searchsorted(live.steps[known], steps, side="right") - 1
+    return [int(count) for count in live.values[known][np.maximum(places, 0)]]
 
 
 def timeline_scale(peaks: Array) -> float:

@@ -1,5 +1,6 @@
 """The timeline as files: the layers and, beside them, the return."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,15 @@ def test_a_film_has_at_most_the_frames_asked_for(tmp_path: Path) -> None:
     assert main(["report", str(run), "--gif", str(tmp_path / "film.gif"), "--frames", "4"]) == 0
     with Image.open(tmp_path / "film.gif") as film:
         assert getattr(film, "n_frames", 1) == 4
+
+
+def test_channels_are_counted_as_everywhere_else_and_by_the_pictures_where_nobody_has(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", snapshots=3)
+    lines = [json.loads(line) for line in (folder / "health.jsonl").read_text().splitlines()]
+    lines[0]["layers"]["conv1"]["live"] = 29
+    (folder / "health.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    layer = timeline_of(RunReader(folder)).layers["conv1"]
+    assert (layer.counts[0], layer.counted) == (29, "live")
+    (folder / "health.jsonl").unlink()
+    layer = timeline_of(RunReader(folder)).layers["conv1"]
+    assert (layer.counts, layer.counted) == (layer.active, "active")
