@@ -2,6 +2,7 @@
 Training steps per second on Pong, rl_zoo3's settings: stock SB3, our fast path one option after the other, and sbx-rl.
 
     python benchmarks/throughput.py --rounds 3     # about 20 minutes on two cores
+    python benchmarks/throughput.py --rounds 3 --regions   # one compiled region and one a network
 
 The variants are those of ``sb3-stable-ppo bench``, and they are trained by its code; sbx-rl (``pip install sbx-rl``)
 and further variants of ours are added here. Each finished cell is a line in results/throughput.jsonl.
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
+from unittest import mock
 
 from command import add_cell_flag, benchmark_parser, in_a_process, parsed
 from record import finished, run_missing
@@ -20,6 +23,7 @@ from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.bench.measuring import table as speed_table
 from sb3_stable_ppo.bench.training import train_variant
 from sb3_stable_ppo.bench.variants import ATARI
+from sb3_stable_ppo.policies.one_region import CompilesOneRegion
 
 NAME = "throughput"
 SBX = "sbx-rl (JAX), its CnnPolicy, ALE env"
@@ -41,7 +45,11 @@ MORE = {
     )
 }
 """Further variants of ours, in the form of those of the command."""
-VARIANTS = {**{variant.name: variant for variant in ATARI.variants.values()}, **MORE}
+COMPILED = {"policy": "StablePongPolicy", "policy_kwargs": {**FULL.policy_kwargs, "compile": True}}
+ONE, EACH = f"{PONG}, compile: true", f"{PONG}, compile: true, each network by itself"
+REGIONS = {name: FULL._replace(name=name, **COMPILED) for name in (ONE, EACH)}
+"""What ``policies/one_region.py`` is worth."""
+VARIANTS = {**{variant.name: variant for variant in ATARI.variants.values()}, **MORE, **REGIONS}
 
 
 def train(cell: dict[str, Any]) -> dict[str, float]:
@@ -51,7 +59,9 @@ def train(cell: dict[str, Any]) -> dict[str, float]:
         from sbx import PPO
 
         return train_variant(ATARI.variants["ale"]._replace(algorithm=PPO), **cell)
-    return train_variant(VARIANTS[name], **cell)
+    by_itself = mock.patch.object(CompilesOneRegion, "_find_region") if name == EACH else nullcontext()
+    with by_itself:
+        return train_variant(VARIANTS[name], **cell)
 
 
 def measure(key: dict[str, Any]) -> dict[str, Any]:
@@ -83,8 +93,12 @@ def table(variants: list[str]) -> str:
 def options() -> argparse.ArgumentParser:
     parser = benchmark_parser(__doc__)
     variants = [*VARIANTS, SBX]
+    usual = [name for name in variants if name not in REGIONS]
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--variants", nargs="+", default=variants, choices=variants, metavar="VARIANT")
+    parser.add_argument("--variants", nargs="+", default=usual, choices=variants, metavar="VARIANT")
+    parser.add_argument(
+        "--regions", dest="variants", action="store_const", const=list(REGIONS), help="only what one region is worth"
+    )
     parser.add_argument("--memory", action="store_true", help="memory alone, once each, whatever else runs meanwhile")
     add_cell_flag(parser)
     return parser

@@ -11,10 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from types import FunctionType
+from typing import TypeVar
 
 import torch as th
 
-Layers = Callable[[th.Tensor], th.Tensor]
+Result = TypeVar("Result")
+Layers = Callable[[th.Tensor], Result]
 
 
 def why_no_compile(device: th.device) -> str | None:
@@ -42,7 +44,7 @@ def why_compiling_fails(device: th.device) -> str | None:
     return None
 
 
-def compile_layers(layers: Layers, device: th.device) -> Layers:
+def compile_layers(layers: Layers[Result], device: th.device) -> Layers[Result]:
     """
     Compile a function for one policy. It is compiled when it is first called, and again for each new shape.
 
@@ -50,11 +52,11 @@ def compile_layers(layers: Layers, device: th.device) -> Layers:
     (``torch._dynamo.config.recompile_limit``). Policies that share a method share its code object, and all but the
     first few would run uncompiled. So each policy gets a code object of its own.
 
-    :param layers: takes a tensor and returns one
+    :param layers: takes a tensor and returns one or several
     :param device: where the policy is
     """
 
-    def call(inputs: th.Tensor) -> th.Tensor:
+    def call(inputs: th.Tensor) -> Result:
         return layers(inputs)
 
     own = FunctionType(call.__code__.replace(), call.__globals__, call.__name__, None, call.__closure__)

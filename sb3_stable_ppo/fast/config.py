@@ -41,7 +41,7 @@ class FastPathConfig:
     :param precision: ``fp32``; ``bf16``: convolutions and linear layers of the extractor and the hidden layers compute
         in bfloat16, while losses, logits, the statistics of norms and the weights stay in fp32; or ``auto``: bf16 where
         the processor has instructions for it
-    :param compile: True, False, or ``auto``: True where a C++ compiler is found
+    :param compile: True, False, or ``auto``: tried out where a C++ compiler is found, and kept where it is faster
     :raises ValueError: for an unknown word, listing the choices
     """
 

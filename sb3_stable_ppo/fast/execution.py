@@ -8,20 +8,17 @@ calibration of BatchNorm or by a user), the layers run one by one, so that each 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch as th
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
-from sb3_stable_ppo.fast.compile_trial import CompileTrial
-from sb3_stable_ppo.fast.compiling import Layers, compile_layers, first_line, is_compile_failure
+from sb3_stable_ppo.fast.compiled_calls import CompiledCalls, own_result
+from sb3_stable_ppo.fast.compiling import Layers, first_line, is_compile_failure
 from sb3_stable_ppo.fast.config import FastPathConfig, Resolved, log
 from sb3_stable_ppo.fast.hooks import Hooks
 from sb3_stable_ppo.fast.weight_cache import CachedCasts
-
-MAX_SHAPES = 8
-"""So many shapes are compiled for; further ones, such as a truncated last minibatch of yet another size, run eager."""
 
 
 class FastModule(nn.Module):
@@ -70,29 +67,57 @@ class FastModule(nn.Module):
         return super().train(mode)
 
 
-class FastPath:
+class Ahead(NamedTuple):
+    """
+    What a module is going to be asked for, computed already.
+
+    :param inputs: for which it was computed
+    :param version: torch's count of their in-place changes at that time
+    :param outputs: of the module
+    """
+
+    inputs: th.Tensor
+    version: int | None
+    outputs: th.Tensor
+
+    @classmethod
+    def of(cls, inputs: th.Tensor, outputs: th.Tensor) -> Ahead:
+        """
+        :param inputs: as they were when ``outputs`` was computed
+        :param outputs: of the module
+        """
+        return cls(inputs, _version_of(inputs), outputs)
+
+    def is_for(self, inputs: th.Tensor) -> bool:
+        """
+        :param inputs: that the module is given
+        :return: whether they are that very tensor, unchanged
+        """
+        return inputs is self.inputs and _version_of(inputs) == self.version
+
+
+def _version_of(tensor: th.Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+class FastPath(CompiledCalls):
     """
     Runs a module's layers as :class:`FastPathConfig` says.
 
-    It holds its module and no methods of it, so that it is pickled and copied along with the module. What was compiled
-    stays behind: the copy compiles anew.
+    It holds its module and no methods of it, so that it is pickled and copied along with the module.
 
     :param module: whose layers they are; its weights stay where and what they are
     :param config: how the layers run
     """
 
+    ahead: Ahead | None = None
+    """Set by a :class:`~sb3_stable_ppo.fast.region.Region`."""
+
     def __init__(self, module: FastModule, config: FastPathConfig) -> None:
-        self.module, self.config = module, config
+        super().__init__(config)
+        self.module = module
         self._hooks = Hooks(module.modules())
         self._casts = CachedCasts(module)
-        self._resolved: tuple[th.device, Resolved] | None = None
-        self._compiled: Layers | None = None
-        self._shapes: set[Any] = set()
-        self.trial: CompileTrial | None = None
-        """Of the policy, with ``compile: auto``; None: whatever can be compiled is."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_resolved": None, "_compiled": None, "_shapes": set()}
 
     def __call__(self, inputs: th.Tensor) -> th.Tensor:
         """
@@ -100,19 +125,17 @@ class FastPath:
         :return: in fp32
         :raises torch._dynamo.exc.TorchDynamoException: if ``compile`` is True and compiling fails
         """
-        device = inputs.device
-        if self._resolved is None or self._resolved[0] != device:
-            self._resolved = (device, self.config.resolve(device))
-        resolved = self._resolved[1]
-        with _precision(device, resolved):
+        if self.ahead is not None and self.ahead.is_for(inputs):
+            return self.ahead.outputs
+        device, fused = inputs.device, self.module.run_fused_layers
+        resolved = self._resolved_on(device)
+        with precision(device, resolved):
             if self.has_hooks():
                 return self._run_eagerly(self.module.run_layers, inputs, resolved)
-            fused = self.module.run_fused_layers
-            is_tried_out = self.trial is not None and not self.trial.compiles and th.is_grad_enabled()
-            if not resolved.compiled or is_tried_out or not self._is_worth_compiling(inputs):
+            if not self._is_to_compile(inputs) or not self._is_known_shape(inputs, self.module.training):
                 return self._run_eagerly(fused, inputs, resolved)
             try:
-                return self._run_compiled(inputs)
+                return own_result(self._call_compiled(fused, inputs))
             except Exception as error:
                 if not is_compile_failure(error):
                     raise
@@ -120,30 +143,12 @@ class FastPath:
                 if self.config.compile is True:
                     raise
                 log.warning("compile: auto goes on without compiling: %s", first_line(error))
-                self._resolved = (device, resolved._replace(compiled=False))
+                self._stop_compiling(device)
                 if self.trial is not None:
                     self.trial.end(False)
                 return outputs
 
-    def _is_worth_compiling(self, inputs: th.Tensor) -> bool:
-        if inputs.device.type == "cpu" and not th.is_grad_enabled():
-            return False  # on a CPU, a compiled call costs more than the few observations of a step take
-        shape = (inputs.shape, inputs.dtype, self.module.training, th.is_grad_enabled())
-        if shape not in self._shapes and len(self._shapes) >= MAX_SHAPES:
-            return False
-        self._shapes.add(shape)
-        return True
-
-    def _run_compiled(self, inputs: th.Tensor) -> th.Tensor:
-        if self._compiled is None:
-            self._compiled = compile_layers(self.module.run_fused_layers, inputs.device)
-        outputs = self._compiled(inputs)
-        in_fp32 = outputs.float()
-        # A CUDA graph writes its result to the same memory on each replay
-        is_replayed = in_fp32 is outputs and inputs.device.type == "cuda"
-        return in_fp32.clone() if is_replayed else in_fp32
-
-    def _run_eagerly(self, layers: Layers, inputs: th.Tensor, resolved: Resolved) -> th.Tensor:
+    def _run_eagerly(self, layers: Layers[th.Tensor], inputs: th.Tensor, resolved: Resolved) -> th.Tensor:
         cached = resolved.bf16 and not th.is_grad_enabled()
         with self._casts.swapped_in() if cached else nullcontext():
             return layers(inputs).float()
@@ -157,5 +162,10 @@ class FastPath:
         return bool(self._hooks)
 
 
-def _precision(device: th.device, resolved: Resolved) -> AbstractContextManager[Any]:
+def precision(device: th.device, resolved: Resolved) -> AbstractContextManager[Any]:
+    """
+    :param device: where layers run
+    :param resolved: what the options come to there
+    :return: a context in which they compute in bfloat16, if they are to
+    """
     return th.autocast(device.type, th.bfloat16) if resolved.bf16 else nullcontext()

@@ -23,6 +23,7 @@ from stable_baselines3.common.distributions import (
     MultiCategoricalDistribution,
 )
 
+from sb3_stable_ppo.fast.numpy_activations import sigmoid
 from sb3_stable_ppo.fast.numpy_forms import ONE, NoNumpyForm, Rows, shared
 
 Actions = npt.NDArray[Any]
@@ -193,13 +194,13 @@ class Bernoullis:
         wants_log_prob: bool = True,
     ) -> tuple[Actions, Rows | None]:
         check(outputs)
-        share = _sigmoid(outputs)
+        share = sigmoid(outputs)
         actions = np.rint(share) if deterministic else th.bernoulli(th.from_numpy(share)).numpy()
         return actions, _log_likelihood(outputs, actions) if wants_log_prob else None
 
     def judge(self, outputs: Rows, actions: Actions, masks: Any = None) -> Judged:  # noqa: ARG002  # it has none
         check(outputs)
-        share = _sigmoid(outputs)
+        share = sigmoid(outputs)
         taken: Rows = actions.reshape(outputs.shape).astype(np.float32)
         entropy = -_log_likelihood(outputs, share)
 
@@ -209,12 +210,6 @@ class Bernoullis:
             return found, []
 
         return Judged(_log_likelihood(outputs, taken), entropy, back)
-
-
-def _sigmoid(outputs: Rows) -> Rows:
-    with np.errstate(over="ignore"):
-        found: Rows = ONE / (ONE + np.exp(-outputs))
-    return found
 
 
 def _log_likelihood(logits: Rows, share: Actions) -> Rows:

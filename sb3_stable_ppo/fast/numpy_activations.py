@@ -59,15 +59,18 @@ def elu(alpha: np.float32) -> Activation:
     )
 
 
-def _sigmoid(rows: Rows) -> Rows:
+def sigmoid(rows: Rows) -> Rows:
+    """
+    :param rows: any shape
+    """
     with np.errstate(over="ignore"):  # far below zero: exp is inf, and the result 0
         found: Rows = ONE / (ONE + np.exp(-rows))
     return found
 
 
 def _silu_slope(rows: Rows, found: Rows) -> Rows:
-    sigmoid = _sigmoid(rows)
-    return sigmoid + found * (ONE - sigmoid)
+    share = sigmoid(rows)
+    return share + found * (ONE - share)
 
 
 class ConcatenatedReLU:
@@ -91,6 +94,6 @@ class ConcatenatedReLU:
 SIMPLE: dict[type[nn.Module], NumpyLayer] = {
     nn.ReLU: Activation(lambda x: np.maximum(x, 0), lambda x, _: (x > 0).astype(np.float32)),
     nn.Tanh: Activation(np.tanh, lambda _, y: ONE - y * y),
-    nn.SiLU: Activation(lambda x: x * _sigmoid(x), _silu_slope),
+    nn.SiLU: Activation(lambda x: x * sigmoid(x), _silu_slope),
     nn.Identity: Activation(lambda x: x, lambda x, _: np.ones_like(x)),
 }

@@ -74,7 +74,9 @@ def _zeros(shape: tuple[int, ...], dtype: Any, device: th.device) -> np.ndarray:
 
 def upload(array: np.ndarray, device: th.device) -> th.Tensor:
     """
-    :param array: flat, one row for each sample
+    Without a wait for what the device has yet to do; the driver keeps a copy of what is not page-locked.
+
+    :param array: any
     :param device: where it is wanted
     :return: a tensor there; on the CPU it shares the array's memory
     """

@@ -68,7 +68,7 @@ class TorchRolloutBuffer(RolloutBuffer):
         assert self._block is not None
         if not self._tensors:  # all are flat by now
             self._tensors = (upload(self._block.flat(), self.device), *_numbers(self))
-        index = th.from_numpy(batch_inds).to(self.device)
+        index = upload(batch_inds, self.device)
         observations, *numbers = (tensor.index_select(0, index) for tensor in self._tensors)
         return RolloutBufferSamples(self._block.as_images(observations), *numbers)
 
@@ -117,7 +117,7 @@ class TorchDictRolloutBuffer(DictRolloutBuffer):
         if not self._tensors:  # all are flat by now
             self._flat = {key: upload(block.flat(), self.device) for key, block in self._blocks.items()}
             self._tensors = _numbers(self)
-        index = th.from_numpy(batch_inds).to(self.device)
+        index = upload(batch_inds, self.device)
         observations = {
             key: self._blocks[key].as_images(tensor.index_select(0, index)) for key, tensor in self._flat.items()
         }

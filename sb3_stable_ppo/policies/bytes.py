@@ -23,10 +23,18 @@ class BytesToExtractor(BasePolicy):
 
     def extract_features(self, obs: Any, features_extractor: Any) -> Any:
         """SB3's, but on the fast path without ``preprocess_obs``, which makes bytes floats."""
-        takes_bytes = (
+        if self.gives_bytes_to(features_extractor):
+            return features_extractor(obs)
+        return super().extract_features(obs, features_extractor)
+
+    def gives_bytes_to(self, features_extractor: Any) -> bool:
+        """
+        :param features_extractor: one of the policy's
+        :return: whether it gets observations as they are
+        """
+        return (
             not self.fast_path_config.is_plain
             and self.normalize_images
             and isinstance(features_extractor, StableCNN)
             and type(features_extractor).forward is StableCNN.forward  # a user's own expects floats
         )
-        return features_extractor(obs) if takes_bytes else super().extract_features(obs, features_extractor)

@@ -106,22 +106,22 @@ class StableMultiInputPolicy(MultiInputPolicyMixin, ActorCriticPolicy):
 
 
 @public
-class StableMaskablePongPolicy(PongPolicyMixin, MaskableActorCriticPolicy, BytesToExtractor):  # type: ignore[misc]  # see mixin._ActorCritic
+class StableMaskablePongPolicy(PongPolicyMixin, MaskableActorCriticPolicy, BytesToExtractor):  # type: ignore[misc]  # see actor_critic
     """:class:`StablePongPolicy` for MaskablePPO."""
 
 
 @public
-class StableMaskableCnnPolicy(CnnPolicyMixin, MaskableActorCriticPolicy, BytesToExtractor):  # type: ignore[misc]  # see mixin._ActorCritic
+class StableMaskableCnnPolicy(CnnPolicyMixin, MaskableActorCriticPolicy, BytesToExtractor):  # type: ignore[misc]  # see actor_critic
     """:class:`StableCnnPolicy` for MaskablePPO."""
 
 
 @public
-class StableMaskableMlpPolicy(MlpPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see mixin._ActorCritic
+class StableMaskableMlpPolicy(MlpPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see actor_critic
     """:class:`StableMlpPolicy` for MaskablePPO."""
 
 
 @public
-class StableMaskableMultiInputPolicy(MultiInputPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see mixin._ActorCritic
+class StableMaskableMultiInputPolicy(MultiInputPolicyMixin, MaskableActorCriticPolicy):  # type: ignore[misc]  # see actor_critic
     """:class:`StableMultiInputPolicy` for MaskablePPO."""
 
 

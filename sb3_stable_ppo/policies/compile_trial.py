@@ -4,22 +4,15 @@ When ``compile: auto`` is tried out in the life of a policy: minibatch by miniba
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from typing import Any
 
 from sb3_stable_ppo.fast.compile_trial import CompileTrial
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.execution import FastModule
-
-# sb3-contrib's maskable policies have ActorCriticPolicy's methods but derive from BasePolicy alone.
-if TYPE_CHECKING:
-    _ActorCritic = ActorCriticPolicy
-else:
-    _ActorCritic = BasePolicy
+from sb3_stable_ppo.policies.actor_critic import ActorCritic
 
 
-class TriesCompiling(_ActorCritic):
+class TriesCompiling(ActorCritic):
     """Mixin for a policy: one trial for all its networks. :meth:`_begin_trial` is called when they have been built."""
 
     fast_path_config: FastPathConfig

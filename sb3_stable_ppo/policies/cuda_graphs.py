@@ -4,21 +4,15 @@ Where one pass through a policy begins, for CUDA graphs: what earlier passes lef
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from sb3_stable_ppo.fast.config import FastPathConfig
-
-# sb3-contrib's maskable policies have ActorCriticPolicy's methods but derive from BasePolicy alone.
-if TYPE_CHECKING:
-    _ActorCritic = ActorCriticPolicy
-else:
-    _ActorCritic = BasePolicy
+from sb3_stable_ppo.policies.actor_critic import ActorCritic
 
 
-class ReplaysGraphs(_ActorCritic):
+class ReplaysGraphs(ActorCritic):
     """
     Mixin for a policy whose layers ``torch.compile`` makes CUDA graphs of. Torch has to guess when a replay may write
     over what the last one returned, and does not dare to while a backward pass is outstanding, as after the minibatch

@@ -8,27 +8,20 @@ figures and the same gradients take a fraction of it (docs/fast_path.md).
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from sb3_stable_ppo.common.checks import unknown
+from sb3_stable_ppo.fast.config import log
 from sb3_stable_ppo.fast.hooks import Hooks
 from sb3_stable_ppo.fast.numpy_actions import NotFinite
 from sb3_stable_ppo.fast.numpy_forms import NoNumpyForm
 from sb3_stable_ppo.fast.parts import Parts
+from sb3_stable_ppo.policies.actor_critic import ActorCritic
 from sb3_stable_ppo.policies.lean_networks import Networks, networks_of
 
-# sb3-contrib's maskable policies have ActorCriticPolicy's methods but derive from BasePolicy alone.
-if TYPE_CHECKING:
-    _ActorCritic = ActorCriticPolicy
-else:
-    _ActorCritic = BasePolicy
-
-log = logging.getLogger("sb3_stable_ppo.fast")
 LEAN = (True, False, "auto")
 MAX_ROWS = 256
 """Observations at once; from there on arithmetic counts, which torch does on several threads."""
@@ -117,7 +110,7 @@ class LeanActor:
         self._made_of = self._parts.description()
 
 
-class LeanActing(_ActorCritic):
+class LeanActing(ActorCritic):
     """Mixin for a policy: SB3's ``forward``, ``_predict`` and ``evaluate_actions`` in NumPy, where that can be."""
 
     lean: bool | str

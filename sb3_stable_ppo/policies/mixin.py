@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
@@ -25,26 +24,22 @@ from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
+from sb3_stable_ppo.policies.actor_critic import ActorCritic
 from sb3_stable_ppo.policies.blocks import NORMS, BlockConfig
 from sb3_stable_ppo.policies.compile_trial import TriesCompiling
 from sb3_stable_ppo.policies.cuda_graphs import ReplaysGraphs
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
 from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NormalizedFlattenExtractor, RunningInputNorm
 from sb3_stable_ppo.policies.lean import LeanActing, LeanActor, one_of_lean
+from sb3_stable_ppo.policies.one_region import CompilesOneRegion
 from sb3_stable_ppo.policies.statistics import BatchNormStatistics
 from sb3_stable_ppo.policies.value_norm import VALUE_NORMS, NormalizedValue
 from sb3_stable_ppo.policies.value_norm_learning import warn_if_untold
 
 NetArch = list[int] | dict[str, list[int]]
 
-# sb3-contrib's maskable policies have ActorCriticPolicy's methods but derive from BasePolicy alone.
-if TYPE_CHECKING:
-    _ActorCritic = ActorCriticPolicy
-else:
-    _ActorCritic = BasePolicy
 
-
-class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, ReplaysGraphs, _ActorCritic):
+class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, ReplaysGraphs, CompilesOneRegion, ActorCritic):
     """
     Norms, LeakyReLU and an init that stays, for any actor-critic policy of SB3.
 
@@ -224,6 +219,7 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
             if isinstance(child, StableCNN):
                 self.fast_path_config.lay_out(child)
         self._begin_trial()
+        self._find_region()
         self._lean_actor = LeanActor(self) if self.lean else None
         if self._lean_actor is not None:
             self._lean_actor.check()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, product
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch as th
@@ -23,6 +24,7 @@ from torch.func import functional_call
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from sb3_stable_ppo import StableCnnPolicy, StableMlpPolicy, StableMultiInputPolicy, StablePongPolicy
+from sb3_stable_ppo.fast import compiled_calls, config
 from sb3_stable_ppo.guards.arithmetic import normalize_advantages
 
 DEVICE = "pretended"
@@ -34,6 +36,14 @@ SPACES = {
     StableMultiInputPolicy: spaces.Dict({"image": IMAGE, "vector": VECTOR}),
 }
 ROWS = 8
+ALL, ONE = "_run_layers", "run_fused_layers"
+COMPILED: list[tuple[Any, bool, list[str]]] = [
+    (StablePongPolicy, True, [ALL, ONE, ONE, ONE, ONE, ALL]),
+    (StablePongPolicy, False, [ALL, ONE, ONE, ONE, ONE, ALL]),
+    (StableCnnPolicy, True, [ONE] * 4),
+    (StableCnnPolicy, False, [ALL, ONE, ONE, ALL]),
+]
+"""What is called compiled, in ``forward``, ``predict_values``, ``_predict`` and ``evaluate_actions``."""
 
 
 class Caller(nn.Module):
@@ -83,6 +93,20 @@ def run_policy(cls: Any, **options: Any) -> None:
     assert not without, f"no gradient reached {without}"
 
 
+def run_compiled(cls: Any, share: bool, expected: list[str]) -> None:
+    """As it runs where layers are compiled, but for torch's compiler."""
+    called: list[str] = []
+
+    def compile_layers(layers: Any, device: th.device) -> Any:
+        assert device.type == DEVICE
+        return lambda inputs: (called.append(layers.__name__), layers(inputs))[1]
+
+    compiler = mock.patch.object(compiled_calls, "compile_layers", compile_layers)
+    with compiler, mock.patch.object(config, "why_no_compile", return_value=None):
+        run_policy(cls, norm="layer", compile="auto", share_features_extractor=share)
+    assert called == expected, called
+
+
 def run_advantages() -> None:
     with FakeTensorMode():
         advantages, is_flat = normalize_advantages(th.empty(64, device=DEVICE), 1e-5)
@@ -105,6 +129,8 @@ def cases() -> Iterator[tuple[str, Callable[[], None]]]:
     ):
         options = {"norm": norm, "norm_input": running, "norm_value": running, "memory_format": position}
         yield f"{cls.__name__} {' '.join(options.values())}", partial(run_policy, cls, **options)
+    for cls, share, expected in COMPILED:
+        yield f"{cls.__name__} compiled, extractor shared: {share}", partial(run_compiled, cls, share, expected)
     yield "advantages", run_advantages
     yield "a tensor left behind", a_tensor_left_behind
     yield "a look at a number", a_look_at_a_number

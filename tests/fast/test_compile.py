@@ -7,9 +7,10 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from torch._dynamo.utils import counters
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sb3_stable_ppo import StableMlpPolicy
-from sb3_stable_ppo.fast import compiling, config
+from sb3_stable_ppo.fast import compiled_calls, compiling, config
 
 CPU = th.device("cpu")
 needs_a_compiler = pytest.mark.skipif(compiling.why_no_compile(CPU) is not None, reason="there is no C++ compiler")
@@ -67,3 +68,14 @@ def test_a_cache_that_cannot_be_written_is_a_failure_of_compiling(monkeypatch: p
     expected = policy_with().mlp_extractor.policy_net(observations)
     assert th.equal(policy_with(compile="auto").mlp_extractor.policy_net(observations), expected)
     assert "compile: auto goes on without compiling: cannot write the cache" in caplog.text
+
+
+def test_what_a_graph_of_a_gpu_returns_is_copied_before_the_next_replay() -> None:
+    with FakeTensorMode():
+        for dtype in (th.float32, th.bfloat16):
+            output = th.empty(3, dtype=dtype, device="cuda")
+            kept = compiled_calls.own_result(output)
+            assert kept is not output
+            assert kept.dtype == th.float32
+    output = th.ones(3)
+    assert compiled_calls.own_result(output) is output

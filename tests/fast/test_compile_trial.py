@@ -11,7 +11,7 @@ import pytest
 from helpers.envs import make_cartpole
 from helpers.fast_path import policy_with
 from sb3_stable_ppo import StablePPO
-from sb3_stable_ppo.fast import config, execution
+from sb3_stable_ppo.fast import compiled_calls, config
 from sb3_stable_ppo.fast.compile_trial import MEASURED, WARM_UP, CompileTrial
 
 
@@ -76,7 +76,7 @@ def test_a_run_tries_both_in_its_first_update_and_goes_on_with_the_faster(
     def compile_layers(layers: Any, device: Any) -> Any:  # noqa: ARG001
         return lambda inputs: (calls.append(len(inputs)), layers(inputs))[1]
 
-    monkeypatch.setattr(execution, "compile_layers", compile_layers)
+    monkeypatch.setattr(compiled_calls, "compile_layers", compile_layers)
     monkeypatch.setattr(config, "why_no_compile", lambda _: None)
     numbers = {"n_steps": 64, "batch_size": 16, "n_epochs": 10, "seed": 0}
     model = StablePPO("StableMlpPolicy", make_cartpole(), policy_kwargs={"compile": "auto"}, **numbers)

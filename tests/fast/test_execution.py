@@ -22,7 +22,7 @@ from helpers.fast_path import (
 )
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo import StableCnnPolicy, StablePongPolicy, StablePPO
-from sb3_stable_ppo.fast import config, execution
+from sb3_stable_ppo.fast import compiled_calls, config
 from sb3_stable_ppo.policies.calibration import untracked
 from sb3_stable_ppo.policies.extractors import StableCNN
 from sb3_stable_ppo.probes.activations import ActivationProbe
@@ -177,7 +177,7 @@ def test_batchnorm_is_calibrated_on_the_first_rollout_of_a_fast_policy(name: str
 
 @needs_a_compiler
 def test_a_truncated_minibatch_and_ever_new_sizes_do_not_compile_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "MAX_SHAPES", 2)
+    monkeypatch.setattr(compiled_calls, "MAX_SHAPES", 2)
     policy = settled(policy_with(compile=True))
     with th.no_grad():
         policy(images(2))

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
+from torch.overrides import TorchFunctionMode
 
 from helpers.envs import SceneEnv, make_cartpole, make_pong
 from helpers.weights import assert_same_weights
@@ -186,3 +187,38 @@ def test_channels_last_of_a_dict_without_images_is_an_error() -> None:
     space = spaces.Dict({"vector": OBSERVATIONS[1]})
     with pytest.raises(ValueError, match=r"channels_last is for images, .* leave memory_format unset"):
         TorchDictRolloutBuffer(4, space, ACTIONS[0], memory_format="channels_last")
+
+
+class Uploads(TorchFunctionMode):
+    """Keeps tensors where they are, and notes those that were to be elsewhere, and whether that is a wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[tuple[int, bool]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not th.Tensor.to:
+            return func(*args, **(kwargs or {}))
+        assert args[1] == th.device("cuda")
+        self.waits.append((len(args[0]), not (kwargs or {}).get("non_blocking", False)))
+        return args[0]
+
+
+@pytest.mark.parametrize(("cls", "space"), [(TorchRolloutBuffer, OBSERVATIONS[0]), (TorchDictRolloutBuffer, DICT)])
+def test_a_rollout_goes_to_a_gpu_once_from_page_locked_memory_and_without_a_wait(
+    cls: Any, space: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked: list[th.Size] = []
+    monkeypatch.setattr(th.Tensor, "pin_memory", lambda tensor: (locked.append(tensor.shape), tensor)[1])
+    buffer = cls(6, space, ACTIONS[0], device="cpu", n_envs=2)
+    buffer.device = th.device("cuda")
+    buffer._block, buffer._blocks = None, {}
+    fill(buffer, seed=0)
+    keys = len(space) if space is DICT else 1
+    assert len(locked) == keys
+    with Uploads() as uploads:
+        for _ in range(2):  # epochs
+            assert sum(len(samples.actions) for samples in buffer.get(4)) == 12
+    assert (
+        uploads.waits == [(12, False)] * (keys + 5) + [(4, False)] * 6
+    )  # the rollout, and which rows each minibatch has
