@@ -9,7 +9,7 @@ READY := .venv/.ready
 # Tests run two at a time, each on one thread: that is what two cores do best. loadgroup keeps a server's tests together.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: pong demo test quick check setup clean
+.PHONY: pong demo test quick check docs setup clean
 
 # Until the agent wins by 18 points in the mean of 30 games, or STEPS are over.
 pong: $(READY)
@@ -32,6 +32,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation site, into site/; a warning is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 setup: $(READY)
 
 # constraints.txt pins exact versions; they need Python 3.11 or newer (the package itself: 3.10).
@@ -43,4 +47,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site
