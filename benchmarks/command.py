@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS, folder
+from record import RESULTS, folder, run_missing
 
 
 def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
@@ -64,6 +65,40 @@ def in_a_process(script: str, cell: Mapping[str, Any], *flags: str) -> dict[str,
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
+
+
+def run_in_processes(
+    script: str,
+    name: str | Callable[[dict[str, Any]], str],
+    args: argparse.Namespace,
+    cells: Iterable[dict[str, Any]],
+    run: Callable[..., Mapping[str, Any]],
+    table: Callable[[], str],
+    workers: int = 1,
+) -> None:
+    """
+    What is left of a benchmark whose cells run in processes of their own, once its command line is read: run those that
+    are not on record, and print the table; or, with ``--cell``, run that one alone and print its figures.
+
+    :param script: the benchmark's ``__file__``
+    :param name: the benchmark's; or a function of the cell, where not all are recorded under the same
+    :param args: as :func:`parsed` returns them, with ``--cell``
+    :param cells: what to run, or with ``--smoke`` the smallest
+    :param run: takes a cell's entries as keywords and returns its figures
+    :param table: what is on record, in words
+    :param workers: processes at a time
+    """
+    if args.cell:
+        print(json.dumps(run(**args.cell)))
+        return
+
+    def run_one(cell: dict[str, Any]) -> None:
+        run_missing(name if isinstance(name, str) else name(cell), [cell], lambda each: in_a_process(script, each))
+
+    if not args.table:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(run_one, cells))
+    print(table())
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -7,8 +7,9 @@ Loss of plasticity where it is known to come: PPO on one task after another, wit
 The setting of C-CHAIN (https://arxiv.org/abs/2506.00592, github.com/bluecontra/C-CHAIN), which has it from TRAC: ten
 tasks of 200 rollouts of 800 steps; in each task but the first a constant is added to the observations, drawn with a
 standard deviation of 2; actor and critic of three layers of 256 units with LeakyReLU(0.1) and torch's init; Adam at
-0.01, minibatches of 32, 5 epochs, clip range 0.2, entropy 0.01, rewards divided by 20, episodes of 400 steps at most,
-no clipping of gradients. Advantages are normalised by SB3, minibatch by minibatch, where C-CHAIN does so by rollout.
+0.001, minibatches of 32, 5 epochs, clip range 0.2, entropy 0.01, rewards divided by 20, episodes of 400 steps at most,
+no clipping of gradients, advantages normalised over the rollout. TRAC has a learning rate of 0.01. What SB3 does
+otherwise: episodes go on from one rollout to the next, and the critic learns the returns of GAE, not discounted sums.
 
 Each finished run is a line in results/continual.jsonl: the mean return of the episodes of each task, of its second
 half, and the layers at the end.
@@ -17,12 +18,10 @@ half, and the layers at the end.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from statistics import mean
 from typing import Any
 
@@ -35,26 +34,29 @@ from stable_baselines3.common.monitor import Monitor
 from torch import nn
 
 import sb3_stable_ppo as ours
-from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
-from record import finished, is_done, record
+from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes
+from record import finished
 from sb3_stable_ppo.common.errors import one_line
 from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.probes.rows import strided_observations
+from suite_settings import WholeRollout
 from vitals import guard_counts
 
 NAME = "continual"
 TASKS, ROLLOUTS, N_STEPS = 10, 200, 800
 SHIFT, REWARD_SCALE, LONGEST = 2.0, 20.0, 400
-NUMBERS: dict[str, Any] = {
-    "learning_rate": 0.01,
-    "n_steps": N_STEPS,
-    "batch_size": 32,
-    "n_epochs": 5,
-    "ent_coef": 0.01,
-    "max_grad_norm": 1e9,
+NUMBERS: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": 32, "n_epochs": 5, "ent_coef": 0.01}
+ADVANTAGES: dict[str, dict[str, Any]] = {
+    "minibatch": {},
+    "rollout": {"rollout_buffer_class": WholeRollout, "normalize_advantage": False},
 }
+"""What they are normalised over."""
+CHOICES: dict[str, Any] = {"learning_rate": 0.001, "advantages": "rollout", "adam_eps": 1e-8, "max_grad_norm": None}
+"""What C-CHAIN's code has."""
+BEFORE: dict[str, Any] = {"learning_rate": 0.01, "advantages": "minibatch"}
+"""What a line that does not say it was made with."""
 VARIANTS: dict[str, tuple[type[PPO], Callable[[], list[BaseCallback]]]] = {
     "PPO": (PPO, list),
     "StablePPO": (ours.StablePPO, list),
@@ -69,7 +71,7 @@ VARIANTS: dict[str, tuple[type[PPO], Callable[[], list[BaseCallback]]]] = {
     "ReGraMa": (PPO, lambda: [ours.ReGraMa()]),
     "ContinualBackprop": (PPO, lambda: [ours.ContinualBackprop()]),
 }
-SMOKE: dict[str, Any] = {"env": "CartPole-v1", "variant": "L2Init", "seed": 0, "tasks": 2, "rollouts": 1}
+SMOKE: dict[str, Any] = {"env": "CartPole-v1", "variant": "L2Init", "seed": 0, **CHOICES, "tasks": 2, "rollouts": 1}
 
 
 class Leaky(nn.LeakyReLU):
@@ -124,7 +126,17 @@ class Episodes(BaseCallback):
         self.rows = self.model.policy.obs_to_tensor(strided_observations(self.model.rollout_buffer, 64))[0]  # type: ignore[attr-defined]
 
 
-def run(env: str, variant: str, seed: int, tasks: int = TASKS, rollouts: int = ROLLOUTS) -> dict[str, Any]:
+def run(
+    env: str,
+    variant: str,
+    seed: int,
+    tasks: int = TASKS,
+    rollouts: int = ROLLOUTS,
+    learning_rate: float = CHOICES["learning_rate"],
+    advantages: str = CHOICES["advantages"],
+    adam_eps: float = CHOICES["adam_eps"],
+    max_grad_norm: float | None = CHOICES["max_grad_norm"],
+) -> dict[str, Any]:
     """Train through all tasks."""
     th.set_num_threads(1)
     warnings.simplefilter("ignore", UserWarning)
@@ -133,9 +145,16 @@ def run(env: str, variant: str, seed: int, tasks: int = TASKS, rollouts: int = R
     shifts = np.random.default_rng(seed).normal(0, SHIFT, (tasks, *(game.observation_space.shape or ())))
     shifts[0] = 0
     algorithm, callbacks = VARIANTS[variant]
-    network = {"net_arch": [256] * 3, "activation_fn": Leaky, "ortho_init": False, "optimizer_kwargs": {"eps": 1e-8}}
+    adam = {"eps": adam_eps}
+    network = {"net_arch": [256] * 3, "activation_fn": Leaky, "ortho_init": False, "optimizer_kwargs": adam}
+    numbers = {
+        **NUMBERS,
+        **ADVANTAGES[advantages],
+        "learning_rate": learning_rate,
+        "max_grad_norm": 1e9 if max_grad_norm is None else max_grad_norm,
+    }
     shifted = Shifted(Monitor(game), shifts, task_steps)
-    model = algorithm("MlpPolicy", shifted, policy_kwargs=network, seed=seed, **NUMBERS)
+    model = algorithm("MlpPolicy", shifted, policy_kwargs=network, seed=seed, **numbers)
     episodes, broken, start = Episodes(), "", time.perf_counter()
     try:
         model.learn(tasks * task_steps, callback=[episodes, *callbacks()])
@@ -158,12 +177,18 @@ def run(env: str, variant: str, seed: int, tasks: int = TASKS, rollouts: int = R
     return {**found, **guard_counts(model), "minutes": round((time.perf_counter() - start) / 60, 2)}
 
 
+def settings_of(cell: dict[str, Any]) -> tuple[Any, ...]:
+    """The choices that a run was made with, in the order of ``CHOICES``."""
+    return tuple({**CHOICES, **({} if "learning_rate" in cell else BEFORE), **cell}[name] for name in CHOICES)
+
+
 def table() -> str:
-    """A row for each env and variant: the mean return of the tasks, over the seeds, and what broke."""
-    rows, lines = [row for row in finished(NAME) if "tasks" not in row["cell"]], []
-    for env in dict.fromkeys(row["cell"]["env"] for row in rows):
+    """A row for each env, settings and variant: the mean return of the tasks, over the seeds, and what broke."""
+    rows, lines = [row for row in finished(NAME) if not {"tasks", "rollouts"} & set(row["cell"])], []
+    for env, settings in dict.fromkeys((row["cell"]["env"], settings_of(row["cell"])) for row in rows):
+        alike = [row for row in rows if (row["cell"]["env"], settings_of(row["cell"])) == (env, settings)]
         for variant in VARIANTS:
-            own = [row for row in rows if (row["cell"]["env"], row["cell"]["variant"]) == (env, variant)]
+            own = [row for row in alike if row["cell"]["variant"] == variant]
             if not own:
                 continue
             means = [mean(ret for ret in row["returns"] if ret is not None) for row in own]
@@ -174,8 +199,10 @@ def table() -> str:
                 for task in (0, 2, 4, 9)
             ]
             scores = f"{mean(means):.0f} ({min(means):.0f} to {max(means):.0f})"
-            lines.append([env, variant, len(own), scores, *late, sum("broken" in row for row in own)])
-    heads = ["", "", "seeds", "mean return (lowest to highest seed)", "task 1", "task 3", "task 5", "task 10", "broken"]
+            broken = sum("broken" in row for row in own)
+            lines.append([env, ", ".join(map(str, settings)), variant, len(own), scores, *late, broken])
+    tasks = [f"task {number}" for number in (1, 3, 5, 10)]
+    heads = ["", ", ".join(CHOICES), "", "seeds", "mean return (lowest to highest seed)", *tasks, "broken"]
     return markdown(heads, lines)
 
 
@@ -184,6 +211,12 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--envs", nargs="+", default=["CartPole-v1"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--learning-rate", type=float, default=CHOICES["learning_rate"])
+    parser.add_argument("--advantages", default=CHOICES["advantages"], choices=list(ADVANTAGES), help="normalised over")
+    parser.add_argument("--adam-eps", type=float, default=CHOICES["adam_eps"])
+    parser.add_argument("--max-grad-norm", type=float, help="of all gradients together; without it none is clipped")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="fewer for a trial, which no table shows")
+    parser.add_argument("--rollouts", type=int, default=ROLLOUTS, help="of each task; fewer for a trial")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     add_cell_flag(parser)
     return parser
@@ -191,26 +224,16 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parsed(options())
-    if args.cell:
-        print(json.dumps(run(**args.cell)))
-        return
+    short = {"tasks": args.tasks, "rollouts": args.rollouts} if (args.tasks, args.rollouts) != (TASKS, ROLLOUTS) else {}
+    choices = {name: getattr(args, name) for name in CHOICES}
     cells: list[dict[str, Any]] = [
-        {"env": env, "variant": variant, "seed": seed}
+        {"env": env, "variant": variant, "seed": seed, **choices, **short}
         for seed in args.seeds
         for env in args.envs
         for variant in args.variants
     ]
     os.environ["OMP_NUM_THREADS"] = "1"
-
-    def run_and_record(cell: dict[str, Any]) -> None:
-        if not is_done(NAME, cell):
-            record(NAME, cell, in_a_process(__file__, cell))
-            print("done:", cell, flush=True)
-
-    if not args.table:
-        with ThreadPoolExecutor(args.workers) as pool:
-            list(pool.map(run_and_record, [SMOKE] if args.smoke else cells))
-    print(table())
+    run_in_processes(__file__, NAME, args, [SMOKE] if args.smoke else cells, run, table, args.workers)
 
 
 if __name__ == "__main__":

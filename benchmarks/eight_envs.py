@@ -13,15 +13,14 @@ are timed. Both variants take turns, and back in every second round. Each cell i
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from statistics import median
 from typing import Any, NamedTuple
 
 import torch as th
 
-from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed, with_range
-from record import finished, run_missing
+from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes, with_range
+from record import finished
 from sb3_stable_ppo.bench.measuring import turns
 from sb3_stable_ppo.bench.training import train_variant
 from sb3_stable_ppo.bench.variants import kind_of
@@ -86,9 +85,6 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parsed(options())
-    if args.cell:
-        print(json.dumps(train(**args.cell)))
-        return
     os.environ["OMP_NUM_THREADS"] = "1"  # NumPy's too, of the processes to come
     cells: list[dict[str, Any]] = [
         {"env_id": env_id, "variant": variant, "seed": number}
@@ -97,8 +93,7 @@ def main() -> None:
     ]
     if args.smoke:
         cells = [{"env_id": "CartPole-v1", "variant": STOCK, "seed": 0, "steps": 256}]
-    run_missing(NAME, () if args.table else cells, lambda cell: in_a_process(__file__, cell))
-    print(table())
+    run_in_processes(__file__, NAME, args, cells, train, table)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ results/emulator_threads.jsonl.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,9 +18,9 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
-from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed, with_range
+from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes, with_range
 from pong import FAST_PATH, SETTINGS, SMOKE
-from record import finished, run_missing
+from record import finished
 from sb3_stable_ppo import StablePongPolicy, StablePPO
 from sb3_stable_ppo.envs import atari, atari_vec_env
 from sb3_stable_ppo.policies import mixin
@@ -90,17 +89,13 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parsed(options())
-    if args.cell:
-        print(json.dumps(run(**args.cell)))
-        return
     if args.smoke:
         cells = [{"arrangement": "nothing done", "seed": 0, "n_envs": SMOKE["n_envs"], "rollouts": 1}]
     else:
         cells = [
             {"arrangement": arrangement, "seed": seed} for seed in range(args.rounds) for arrangement in ARRANGEMENTS
         ]
-    run_missing(NAME, cells if not args.table else (), lambda cell: in_a_process(__file__, cell))
-    print(table())
+    run_in_processes(__file__, NAME, args, cells, run, table)
 
 
 if __name__ == "__main__":

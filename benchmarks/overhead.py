@@ -14,7 +14,6 @@ stable_ppo.yml has it. Each finished cell is a line in results/overhead.jsonl.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import resource
 import time
@@ -23,9 +22,9 @@ from typing import Any
 import numpy as np
 from stable_baselines3 import PPO
 
-from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
+from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes
 from pong import FAST_PATH, SETTINGS, TORCHS_WAY, make_pong
-from record import finished, run_missing
+from record import finished
 from sb3_stable_ppo import StableMlpPolicy, StablePongPolicy, StablePPO
 from sb3_stable_ppo.envs.atari import make_atari_vec_env
 from suite_settings import SHIPPED
@@ -90,6 +89,11 @@ def peak(env: str, algo: str, seed: int) -> dict[str, float]:
     return {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
+def run(env: str, seed: int, models: int, algo: str = "ppo") -> dict[str, Any]:
+    """A cell: all models in turn, or one alone for its memory."""
+    return peak(env, algo, seed) if models == 1 else time_models(env, seed)
+
+
 def compared(rounds: np.ndarray) -> str:
     """
     How much longer one took than the other, with a 95% interval over resampled rounds.
@@ -130,19 +134,13 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parsed(options())
-    if args.cell:
-        env, seed = args.cell["env"], args.cell["seed"]
-        alone = args.cell["models"] == 1
-        print(json.dumps(peak(env, args.cell["algo"], seed) if alone else time_models(env, seed)))
-        return
     cells: list[dict[str, Any]] = []
     for env in args.envs:
         cells += [{"env": env, "seed": seed, "models": 4} for seed in args.seeds]
         cells += [{"env": env, "algo": algo, "seed": args.seeds[0], "models": 1} for algo in ("ppo", "stable_ppo")]
     if args.smoke:
         cells = [SMOKE]
-    run_missing(NAME, cells if not args.table else (), lambda cell: in_a_process(__file__, cell))
-    print(table())
+    run_in_processes(__file__, NAME, args, cells, run, table)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,11 @@ run, and 20 episodes of the final model, without draws.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from statistics import mean
 from typing import Any
 
@@ -33,9 +31,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 import sb3_stable_ppo
-from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
+from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes
 from pong import make_pong
-from record import finished, is_done, record
+from record import finished
 from sb3_stable_ppo import LRSchedulerCallback, StablePPO
 from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.errors import one_line
@@ -246,23 +244,14 @@ def main() -> None:
     for name in args.settings:
         if name not in SETTINGS:
             parser.error(f"there are no settings {name!r}{did_you_mean(name, SETTINGS)}")
-    if args.cell:
-        print(json.dumps(run(**args.cell)))
-        return
     cells = [{"settings": name, "seed": seed, "steps": args.steps} for seed in args.seeds for name in args.settings]
     cells = [SMOKE] if args.smoke else cells
     os.environ["OMP_NUM_THREADS"] = "1"
 
-    def run_and_record(cell: dict[str, Any]) -> None:
-        name = VECTORS if SETTINGS[cell["settings"]].bins else NAME
-        if not is_done(name, cell):
-            record(name, cell, in_a_process(__file__, cell))
-            print("done:", cell, flush=True)
+    def name_of(cell: dict[str, Any]) -> str:
+        return VECTORS if SETTINGS[cell["settings"]].bins else NAME
 
-    if not args.table:
-        with ThreadPoolExecutor(args.workers) as pool:
-            list(pool.map(run_and_record, cells))
-    print(table(runs_of(GAME)))
+    run_in_processes(__file__, name_of, args, cells, run, lambda: table(runs_of(GAME)), args.workers)
 
 
 if __name__ == "__main__":

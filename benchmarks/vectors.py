@@ -14,7 +14,6 @@ Variants take turns, and back in every second round. Each cell is a line in resu
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from importlib.util import find_spec
 from statistics import median
@@ -22,8 +21,8 @@ from typing import Any, NamedTuple
 
 import torch as th
 
-from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed, with_range
-from record import finished, run_missing
+from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes, with_range
+from record import finished
 from sb3_stable_ppo.bench.measuring import turns
 from sb3_stable_ppo.bench.training import train_variant
 from sb3_stable_ppo.bench.variants import VECTORS, Variant
@@ -99,9 +98,6 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parsed(options())
-    if args.cell:
-        print(json.dumps(train(**args.cell)))
-        return
     os.environ["OMP_NUM_THREADS"] = "1"  # NumPy's too, of the processes to come
     cells: list[dict[str, Any]] = [
         {"task": task, "variant": variant, "seed": number}
@@ -110,8 +106,7 @@ def main() -> None:
     ]
     if args.smoke:
         cells = [{"task": "CartPole, 8 envs", "variant": VECTORS.base, "seed": 0, "rollouts": 1}]
-    run_missing(NAME, () if args.table else cells, lambda cell: in_a_process(__file__, cell))
-    print(table())
+    run_in_processes(__file__, NAME, args, cells, train, table)
 
 
 if __name__ == "__main__":

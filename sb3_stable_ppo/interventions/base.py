@@ -90,6 +90,12 @@ class Intervention(BaseCallback):
         """Whether there is what :meth:`act` needs; if not, it is asked again after the next update."""
         return True
 
+    def postpone(self) -> None:
+        """
+        Training ends while it is due, so that :meth:`act` comes when the run goes on, perhaps with another callback of
+        this class: remember what it will need. Without gradients.
+        """
+
     def before_update(self) -> None:
         """Before an update: a rollout has ended. Of on-policy algorithms the rollout buffer is full."""
 
@@ -207,13 +213,12 @@ class Intervention(BaseCallback):
             memory["updates"] = memory.get("updates", 0) + 1
             if self._is_due(memory["updates"]):
                 memory["is_due"] = 1
-        # what falls due at the end is done when the run goes on
-        if not is_over and "is_due" in memory and self.is_ready():
-            del memory["is_due"]
+        if "is_due" in memory and self.is_ready():
             with th.no_grad():
-                if self.act() is not False:
-                    memory["acted"] = memory.get("acted", 0) + 1
-                    self._tell()
+                if is_over:
+                    self.postpone()
+                else:
+                    self._act()
         if not has_updated:
             return
         every = LOG_EVERY if isinstance(self.model, OffPolicyAlgorithm) else 0
@@ -221,6 +226,13 @@ class Intervention(BaseCallback):
             self._logged_at = self.num_timesteps
             for name, value in self.figures().items():
                 self.logger.record(f"interventions/{self._name}/{name}", value)
+
+    def _act(self) -> None:
+        memory = self.memory
+        del memory["is_due"]
+        if self.act() is not False:
+            memory["acted"] = memory.get("acted", 0) + 1
+            self._tell()
 
     def _is_due(self, count: int) -> bool:
         if self.trigger.kind == "every_updates":

@@ -11,6 +11,7 @@ from torch import nn
 from sb3_stable_ppo.common.checks import number, whole_number
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.interventions.fresh import fresh_draw
+from sb3_stable_ppo.interventions.hooks import Hook
 from sb3_stable_ppo.interventions.unit_graph import UnitLayer
 from sb3_stable_ppo.interventions.unit_space import UnitIntervention
 from sb3_stable_ppo.probes.learners import Learner
@@ -69,7 +70,7 @@ class ContinualBackprop(UnitIntervention):
     def before_update(self) -> None:
         if self.replacement_rate:
             self.listen(
-                reader.module.register_forward_pre_hook(self._listener(layer, index))
+                reader.module.register_forward_pre_hook(Hook(self._listener(layer, index)))
                 for layer in self.graph.layers
                 for index, reader in enumerate(layer.readers)
             )

@@ -16,6 +16,7 @@ from sb3_stable_ppo.common.checks import number, one_of
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.interventions.aside import aside
+from sb3_stable_ppo.interventions.hooks import Hook, StandIn
 from sb3_stable_ppo.interventions.rider import GradientRider
 
 LAYERS = ("last", "all")
@@ -102,9 +103,9 @@ class FeatureRegularization(GradientRider):
             self._rows = indices
             return get_samples(indices, *args, **kwargs)
 
-        attached.enter_context(patched(buffer, "_get_samples", note_rows))
+        attached.enter_context(patched(buffer, "_get_samples", StandIn(buffer, "_get_samples", note_rows)))
         for layer in self._layers:
-            attached.callback(layer.register_forward_hook(self._note_features).remove)
+            attached.callback(layer.register_forward_hook(Hook(self._note_features)).remove)
 
     def term(self) -> th.Tensor:
         """

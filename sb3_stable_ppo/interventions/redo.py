@@ -77,7 +77,7 @@ class ReDo(ScoredReset):
         while sum(rows_of(batch) for batch in self._batches[1:]) >= self.rows:  # of short rollouts, several
             del self._batches[0]
 
-    def is_ready(self) -> bool:
+    def can_judge(self) -> bool:
         if isinstance(self.model, OffPolicyAlgorithm):
             return self.model.replay_buffer is not None and self.model.replay_buffer.size() > 0
         return bool(self._batches)

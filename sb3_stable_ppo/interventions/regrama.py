@@ -70,7 +70,7 @@ class ReGraMa(ScoredReset):
             if gradient is not None:  # guards have skipped the step
                 self._gradients[layer.path].append(gradient.abs().flatten(1).mean(dim=1))
 
-    def is_ready(self) -> bool:
+    def can_judge(self) -> bool:
         return any(self._gradients.values())
 
     def scores(self) -> list[tuple[UnitLayer, th.Tensor]]:

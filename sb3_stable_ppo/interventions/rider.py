@@ -17,6 +17,7 @@ import torch as th
 from torch import nn
 
 from sb3_stable_ppo.interventions.base import Intervention
+from sb3_stable_ppo.interventions.hooks import Hook
 
 CARRIERS = ("value_net", "q_net", "quantile_net", "critic")
 """Attributes of policies: the network whose output every loss of its kind is made of."""
@@ -123,7 +124,7 @@ class GradientRider(Intervention):
         assert self.carrier is not None
         self._update = self._now()
         self.memory.update(sum=0.0, terms=0)
-        self._attached.callback(self.carrier.register_forward_hook(self._put_on).remove)
+        self._attached.callback(self.carrier.register_forward_hook(Hook(self._put_on)).remove)
         self.listen(self._attached)
 
     def after_update(self) -> None:

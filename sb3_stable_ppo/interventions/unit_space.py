@@ -95,7 +95,8 @@ class UnitIntervention(Intervention):
 
 class ScoredReset(UnitIntervention):
     """
-    Resets the units whose score is at most a threshold, each time that it acts.
+    Resets the units whose score is at most a threshold, each time that it acts. What falls due at the end of training
+    is judged there, and reset when the run goes on: what units are judged by is then gone.
 
     :param threshold: of the scores, whose mean over a layer is 1
     :param when: ``{"every_updates": N}`` or ``{"on_alarm": name}``; None: every 10 updates, off-policy every 1000
@@ -114,18 +115,47 @@ class ScoredReset(UnitIntervention):
             is_off_policy = isinstance(self.model, OffPolicyAlgorithm)
             self.trigger = Trigger.of({"every_updates": OFF_POLICY if is_off_policy else ON_POLICY})
 
+    def begin(self) -> None:
+        super().begin()
+        if self.memory.get("chosen_at") != self.model._n_updates:  # trained without it since then
+            self._take_chosen()
+
+    def can_judge(self) -> bool:
+        """Whether there is what :meth:`scores` needs."""
+        raise NotImplementedError
+
     def scores(self) -> list[tuple[UnitLayer, th.Tensor]]:
         """The layers that can be judged now, each with a score for each unit, shape (units,)."""
         raise NotImplementedError
 
+    def is_ready(self) -> bool:
+        return "chosen" in self.memory or self.can_judge()
+
+    def postpone(self) -> None:
+        if "chosen" not in self.memory:  # rl_zoo3 tells of the end a second time
+            self.memory.update(chosen=self._choose(), chosen_at=self.model._n_updates)
+
+    def _take_chosen(self) -> dict[str, th.Tensor] | None:
+        """What was chosen at the end of the last training, if anything was due there."""
+        self.memory.pop("chosen_at", None)
+        found: dict[str, th.Tensor] | None = self.memory.pop("chosen", None)
+        return found
+
+    def _choose(self) -> dict[str, th.Tensor]:
+        """The numbers of the units to be reset, by the path of their layer; on the CPU, as a zip holds them."""
+        units = {layer.path: (score <= self._threshold).nonzero().flatten().cpu() for layer, score in self.scores()}
+        return {path: numbers for path, numbers in units.items() if len(numbers)}
+
     def act(self) -> bool:
-        found = [(layer, (score <= self._threshold).nonzero().flatten()) for layer, score in self.scores()]
-        found = [(layer, units) for layer, units in found if len(units)]
-        if not found:
+        kept = self._take_chosen()
+        chosen = self._choose() if kept is None else kept
+        if not chosen:
             return False
         draw = self.memory["draws"] = self.memory.get("draws", 0) + 1
         fresh = fresh_draw(self.model, draw)
-        for layer, units in found:
-            self.resets(layer, units, fresh)
-            self.count(layer, units)
+        for layer in self.graph.layers:
+            if layer.path in chosen:
+                units = chosen[layer.path].to(self.model.device)
+                self.resets(layer, units, fresh)
+                self.count(layer, units)
         return True

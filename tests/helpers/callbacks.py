@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from stable_baselines3 import PPO
@@ -82,3 +83,62 @@ class Slow(BaseCallback):
     def _on_step(self) -> bool:
         time.sleep(0.03)
         return True
+
+
+class FailsOnce(BaseCallback):
+    """
+    Breaks a run off at a step, as a ``kill`` does, but not the run that goes on; from YAML by its dotted path.
+
+    :param at: environment steps
+    :param mark: a file that tells of the failure
+    """
+
+    def __init__(self, at: int, mark: str) -> None:
+        super().__init__()
+        self.at, self.mark = at, Path(mark)
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self.at and not self.mark.exists():
+            self.mark.touch()
+            raise RuntimeError("the machine is gone")
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class SignalOnce(FailsOnce):
+    """
+    The same, but a signal comes within a rollout.
+
+    :param number: of the signal
+    """
+
+    def __init__(self, at: int, mark: str, number: int) -> None:
+        super().__init__(at, mark)
+        self.number = number
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self.at and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), self.number)
+        return True
+
+
+class Pauses(BaseCallback):
+    """Takes its time between updates; a checkpoint keeps its nothing."""
+
+    def _on_rollout_end(self) -> None:
+        time.sleep(0.02)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

@@ -11,7 +11,22 @@ from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_stable_ppo import StablePPO
+from sb3_stable_ppo import (
+    AdamReset,
+    ChurnReduction,
+    ContinualBackprop,
+    FeatureRegularization,
+    L2Init,
+    ReDo,
+    ReGraMa,
+    ShrinkPerturb,
+    SpectralCap,
+    StablePPO,
+    WeightClip,
+    WeightProjection,
+)
+from sb3_stable_ppo.interventions.base import Intervention
+from sb3_stable_ppo.probes.learners import Learner
 
 ON: dict[str, Any] = {"n_steps": 32, "seed": 0}
 MINIBATCHES: dict[str, Any] = {"batch_size": 16, "n_epochs": 2, **ON}
@@ -36,6 +51,21 @@ MODELS: dict[str, Callable[[], BaseAlgorithm]] = {
     "TD3": lambda: TD3("MlpPolicy", "Pendulum-v1", **OFF, **net()),
     "TQC": lambda: TQC("MlpPolicy", "Pendulum-v1", **OFF, **net()),
 }
+EACH = {"every_updates": 1}
+INTERVENTIONS: dict[str, Callable[[], Intervention]] = {
+    "L2Init": L2Init,
+    "ShrinkPerturb": ShrinkPerturb,
+    "WeightClip": WeightClip,
+    "WeightProjection": WeightProjection,
+    "SpectralCap": SpectralCap,
+    "AdamReset": lambda: AdamReset(when=EACH),
+    "ChurnReduction": ChurnReduction,
+    "FeatureRegularization": FeatureRegularization,
+    "ReDo": lambda: ReDo(tau=0.3, when=EACH, rows=16),
+    "ReGraMa": lambda: ReGraMa(threshold=0.3, when=EACH),
+    "ContinualBackprop": lambda: ContinualBackprop(replacement_rate=0.1, maturity=1),
+}
+"""All of them, such that they do something in small runs."""
 ON_POLICY = ("PPO", "StablePPO", "A2C", "TRPO", "RecurrentPPO", "MaskablePPO")
 STEPS = 80
 
@@ -43,3 +73,19 @@ STEPS = 80
 def weights(model: BaseAlgorithm) -> dict[str, th.Tensor]:
     """A copy of all parameters, by name."""
     return {name: parameter.detach().clone() for name, parameter in model.policy.named_parameters()}
+
+
+class Note(Intervention):
+    """Notes what it is called for."""
+
+    def begin(self) -> None:
+        self.stepped: list[str] = []
+        self.acted: list[int] = []
+
+    def after_step(self, learner: Learner) -> None:
+        assert not th.is_grad_enabled()
+        self.stepped.append(learner.name)
+
+    def act(self) -> None:
+        assert not th.is_grad_enabled()
+        self.acted.append(self.num_timesteps)

@@ -9,22 +9,14 @@ from typing import Any
 import pytest
 import torch as th
 from sb3_contrib import ARS
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EveryNTimesteps
 
 from helpers.envs import SceneEnv
-from helpers.interventions import MINIBATCHES, MODELS, ON_POLICY, STEPS, net, weights
+from helpers.interventions import INTERVENTIONS, MINIBATCHES, MODELS, STEPS, Note, net, weights
 from helpers.processes import run_python
 from helpers.weights import assert_same, assert_same_weights
 from sb3_stable_ppo import (
-    AdamReset,
-    ChurnReduction,
-    ContinualBackprop,
-    FeatureRegularization,
-    HealthCallback,
     L2Init,
-    ReDo,
-    ReGraMa,
     ShrinkPerturb,
     SpectralCap,
     StablePPO,
@@ -36,23 +28,6 @@ from sb3_stable_ppo.interventions.base import Intervention
 from sb3_stable_ppo.probes.learners import Learner, learners_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:TRPO sets", "ignore:WeightProjection is made for")
-
-
-class Note(Intervention):
-    """Notes what it is called for."""
-
-    def begin(self) -> None:
-        self.stepped: list[str] = []
-        self.acted: list[int] = []
-
-    def after_step(self, learner: Learner) -> None:
-        assert not th.is_grad_enabled()
-        self.stepped.append(learner.name)
-
-    def act(self) -> None:
-        assert not th.is_grad_enabled()
-        self.acted.append(self.num_timesteps)
-
 
 IDLE: dict[str, Any] = {
     "L2Init": lambda: L2Init(strength=0),
@@ -82,39 +57,6 @@ def test_every_step_of_every_optimizer_is_heard_and_no_hook_stays(name: str) -> 
     assert {own: note.stepped.count(own) for own in counts} == counts
     assert set(counts) == ({"actor", "critic"} if name in ("SAC", "TD3", "TQC") else {"policy"})
     assert all(not learner.optimizer._optimizer_step_post_hooks for learner in learners_of(model))
-
-
-@pytest.mark.parametrize("name", ON_POLICY)
-def test_a_trigger_acts_every_so_many_updates_and_not_when_training_is_over(name: str) -> None:
-    note = Note(when={"every_updates": 2})
-    MODELS[name]().learn(32 * 6, callback=[note])
-    assert note.acted == [64, 128]
-    assert note.stepped == []
-
-
-def test_off_policy_an_update_is_one_train_however_many_steps_it_takes() -> None:
-    model, note = MODELS["SAC"](), Note(when={"every_updates": 10})
-    model.gradient_steps = 3  # type: ignore[attr-defined]
-    model.learn(16 + 25, callback=[note])
-    assert note.acted == [26, 36]
-
-
-def test_the_count_of_updates_goes_on_in_a_model_that_was_saved(tmp_path: Path) -> None:
-    note = Note(when={"every_updates": 3})
-    model = MODELS["PPO"]().learn(32 * 2, callback=[note])
-    assert note.acted == []
-    model.save(tmp_path / "model.zip")
-    resumed = PPO.load(tmp_path / "model.zip", env=model.get_env())
-    resumed.learn(32 * 3, callback=[note], reset_num_timesteps=False)
-    assert note.acted == [96]
-
-
-def test_what_falls_due_at_the_end_is_done_when_the_run_goes_on() -> None:
-    model, notes = MODELS["PPO"](), []
-    for _ in range(6):
-        notes.append(Note(when={"every_updates": 2}))
-        model.learn(32, callback=[notes[-1]], reset_num_timesteps=False)
-    assert [note.acted for note in notes] == [[], [], [64], [], [128], []]
 
 
 def test_a_run_that_broke_off_keeps_no_callback_alive() -> None:
@@ -219,52 +161,6 @@ def test_two_of_a_class_have_memories_of_their_own_and_act_in_the_order_of_the_l
     assert set(model.intervention_memory) == {"Ordered", "Ordered_2"}  # type: ignore[attr-defined]
 
 
-def test_what_is_done_is_logged_and_marked_in_the_health_of_the_run(tmp_path: Path) -> None:
-    model = MODELS["PPO"]()
-    health = HealthCallback(every_updates=1, budget=None, folder=tmp_path)
-    model.learn(32 * 4, callback=[health, Note(when={"every_updates": 2})])
-    lines = health.writer.reader.health()
-    marks = [(mark["step"], mark["text"]) for line in lines for mark in line.get("interventions", ())]
-    assert marks == [(64, "Note acted (every 2 updates)")]
-
-
-def test_an_alarm_is_answered_once_each_time_that_it_is_raised(tmp_path: Path) -> None:
-    class Silence(BaseCallback):
-        """Puts out a layer from step 64 on."""
-
-        def _on_step(self) -> bool:
-            if self.num_timesteps >= 64:
-                with th.no_grad():
-                    self.model.policy.mlp_extractor.policy_net[0].bias.fill_(-100.0)
-            return True
-
-    options: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 1, "seed": 0}
-    model = PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [16], "activation_fn": th.nn.ReLU}, **options)
-    note = Note(when={"on_alarm": ["inactive_layer", "low_rank"]})
-    health = HealthCallback(every_updates=1, budget=None, folder=tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        model.learn(32 * 9, callback=[Silence(), health, note])
-    raised = [event for line in health.writer.reader.health() for event in line["events"] if event["raised"]]
-    assert "inactive_layer" in [event["name"] for event in raised]
-    assert 1 <= len(note.acted) <= len(raised)
-    assert all(step > 64 for step in note.acted)
-
-
-def test_an_alarm_needs_somebody_who_raises_it_at_fixed_updates(tmp_path: Path) -> None:
-    waiting = Note(when={"on_alarm": "low_rank"})
-    with pytest.raises(
-        ValueError, match=r"Note waits for an alarm, and nobody raises one: put HealthCallback\(budget=N"
-    ):
-        MODELS["PPO"]().learn(32, callback=[waiting])
-    with pytest.raises(
-        ValueError, match="stands behind Note in the list of callbacks, so that it would come an update"
-    ):
-        MODELS["PPO"]().learn(32, callback=[waiting, HealthCallback(folder=tmp_path, budget=None)])
-    with pytest.raises(ValueError, match="HealthCallback measures as its time allows, so that two runs of one seed"):
-        MODELS["PPO"]().learn(32, callback=[HealthCallback(folder=tmp_path), waiting])
-
-
 def test_what_cannot_be_served_is_one_clear_error() -> None:
     with pytest.raises(ValueError, match="L2Init needs an optimizer, and ARS has none"):
         ARS("LinearPolicy", "CartPole-v1", seed=0).learn(100, callback=[L2Init()])
@@ -283,29 +179,16 @@ def test_trpo_is_told_that_its_actor_is_out_of_reach() -> None:
 
 
 FAST: dict[str, Any] = {"precision": "bf16", "memory_format": "channels_last", "optimizer_kwargs": {"fused": True}}
-EACH: dict[str, Any] = {
-    "L2Init": L2Init,
-    "ShrinkPerturb": ShrinkPerturb,
-    "WeightClip": WeightClip,
-    "WeightProjection": WeightProjection,
-    "SpectralCap": SpectralCap,
-    "AdamReset": AdamReset,
-    "ChurnReduction": ChurnReduction,
-    "FeatureRegularization": FeatureRegularization,
-    "ReDo": lambda: ReDo(tau=0.3, when={"every_updates": 1}),
-    "ReGraMa": lambda: ReGraMa(threshold=0.3, when={"every_updates": 1}),
-    "ContinualBackprop": lambda: ContinualBackprop(replacement_rate=0.1, maturity=1),
-}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", INTERVENTIONS)
 def test_the_fast_path_is_served_and_stays_finite(name: str) -> None:
     options: dict[str, Any] = {
         "policy_kwargs": {**FAST, "net_arch": [16]},
         "rollout_buffer_class": TorchDictRolloutBuffer,
     }
     model = StablePPO("StableMultiInputPolicy", SceneEnv(), **MINIBATCHES, **options)
-    model.learn(32 * 3, callback=[each := EACH[name]()])
+    model.learn(32 * 3, callback=[each := INTERVENTIONS[name]()])
     assert each.memory["updates"] == 3
     assert all(bool(th.isfinite(weight).all()) for weight in weights(model).values())

@@ -1,4 +1,4 @@
-"""ChurnReduction: the term's arithmetic and gradient, its coefficient, and that it leaves no other trace in a run."""
+"""ChurnReduction: the term's gradient, its coefficient, and that it leaves no other trace in a run."""
 
 from pathlib import Path
 from typing import Any
@@ -9,44 +9,16 @@ import torch as th
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecNormalize
-from torch.distributions import Bernoulli, Categorical, Normal
 
 from helpers.envs import SceneEnv, make_cartpole
 from helpers.interventions import MINIBATCHES, MODELS, OFF, net
 from helpers.weights import assert_same, assert_same_weights
 from sb3_stable_ppo import StablePPO
-from sb3_stable_ppo.interventions.churn import policy_churn, value_churn
 from sb3_stable_ppo.interventions.churn_reduction import CONTINUOUS, DISCRETE, VALUES, ChurnReduction
 from sb3_stable_ppo.interventions.minibatches import another_minibatch
 
 FIXED: dict[str, Any] = {"after": 10**9}
 SERVED = [name for name in MODELS if name != "TRPO"]
-
-
-def test_of_discrete_actions_it_is_the_cross_entropy_summed_over_the_parts() -> None:
-    now = [Categorical(th.tensor([[0.25, 0.75]])), Categorical(th.tensor([[0.5, 0.5, 0.0]]))]
-    before = [Categorical(th.tensor([[0.5, 0.5]])), Categorical(th.tensor([[0.0, 1.0, 0.0]]))]
-    expected = -0.5 * np.log(0.25) - 0.5 * np.log(0.75) - np.log(0.5)
-    assert policy_churn(now, before).tolist() == pytest.approx([expected], rel=1e-5)
-    buttons = policy_churn([Bernoulli(th.tensor([[0.25, 0.9]]))], [Bernoulli(th.tensor([[0.5, 1.0]]))])
-    assert buttons.tolist() == pytest.approx([-0.5 * np.log(0.25) - 0.5 * np.log(0.75) - np.log(0.9)], rel=1e-5)
-
-
-def test_of_continuous_actions_and_values_it_is_a_mean_square() -> None:
-    now, before = Normal(th.tensor([[1.0, 2.0]]), th.ones(1, 2)), Normal(th.tensor([[0.0, 4.0]]), th.ones(1, 2))
-    assert policy_churn([now], [before]).tolist() == [2.5]
-    assert value_churn(th.tensor([[1.0, 3.0]]), th.tensor([[0.0, 0.0]])).item() == 5.0
-    twins = (th.tensor([[1.0]]), th.tensor([[3.0]]))
-    assert value_churn(twins, (th.zeros(1, 1), th.zeros(1, 1))).item() == 5.0
-
-
-def test_where_nothing_has_moved_the_term_has_no_gradient() -> None:
-    logits = th.tensor([[0.3, -1.0, 2.0]], requires_grad=True)
-    policy_churn([Categorical(logits=logits)], [Categorical(logits=logits.detach())]).sum().backward()
-    assert logits.grad is not None
-    assert logits.grad.abs().max() < 1e-6
 
 
 def second_gradient(model: BaseAlgorithm, steps: int, callback: Any) -> tuple[list[Any], dict[str, th.Tensor]]:
@@ -204,31 +176,6 @@ def test_a_large_coefficient_keeps_the_policy_from_churning() -> None:
         return float(churn.memory["term"])
 
     assert term(1e4) < 0.5 * term(0.0)
-
-
-def test_a_replayed_minibatch_is_normalised_as_the_algorithm_normalises_its_own() -> None:
-    env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=0))
-    model = SAC("MlpPolicy", env, **OFF, **net()).learn(40)
-    (observations, actions), mask = another_minibatch(model, np.random.default_rng(0))
-    buffer: Any = model.replay_buffer
-    assert mask is None
-    assert observations.shape == (16, 3)
-    stored = env.normalize_obs(buffer.observations[:20].reshape(-1, 3))
-    for observation, action in zip(observations.numpy(), actions.numpy(), strict=True):
-        (row,) = np.flatnonzero((np.abs(stored - observation) < 1e-6).all(axis=1))
-        assert buffer.actions[:20].reshape(-1, 1)[row] == action
-
-
-def test_rows_of_sequences_follow_each_other_and_padding_is_none_of_them() -> None:
-    model: Any = RecurrentPPO("MlpLstmPolicy", make_cartpole(2), **MINIBATCHES, **net()).learn(64)
-    (observations, states, starts), mask = another_minibatch(model, np.random.default_rng(1))
-    assert mask is not None
-    assert int(mask.sum()) == 16
-    stored = model.rollout_buffer.observations.reshape(-1, 4)
-    first = np.random.default_rng(1).integers(64)
-    assert np.array_equal(observations[mask].numpy(), stored[(first + np.arange(16)) % 64])
-    assert len(starts) == len(mask)
-    assert len(mask) % states[0].shape[1] == 0  # as many rows for each sequence
 
 
 def test_what_is_remembered_is_plain() -> None:

@@ -250,14 +250,3 @@ def test_a_network_without_hidden_layers_is_refused_and_layers_left_alone_are_na
         PPO("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": []}).learn(1, callback=ReGraMa())
     with pytest.warns(UserWarning, match=r"leaves some layers alone: lstm_actor is a LSTM"):
         MODELS["RecurrentPPO"]().learn(32, callback=ReGraMa())
-
-
-@pytest.mark.parametrize("name", ["PPO", "A2C", "DQN", "SAC"])
-@pytest.mark.parametrize("make", [lambda **when: ReDo(tau=0.5, **when), lambda **when: ReGraMa(threshold=0.5, **when)])
-def test_what_falls_due_at_the_end_is_done_once_there_is_something_to_judge_by(name: str, make: Any) -> None:
-    model = MODELS[name]()
-    for _ in range(2):  # in the second the first rollout starts before anything is known
-        model.learn(64, callback=[make(when={"every_updates": 2})], reset_num_timesteps=False)
-    memory = next(iter(model.intervention_memory.values()))  # type: ignore[attr-defined]
-    assert memory["updates"] >= 3
-    assert sum(memory["units"].values()) > 0
