@@ -27,7 +27,8 @@ from million_steps import million_steps_table
 from suite import GAME, MARK, mean_return, runs_of, table
 from suite_settings import CONTROLS, SHIPPED_NAME
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 SEARCHED, UNSEEN = range(1, 11), range(11, 16)
 """Seeds of the search, and those that no search has touched."""
 REPETITIONS, LEAST_SEEDS, POINTS, GAMES = 2000, 3, 60, 30
@@ -57,6 +58,13 @@ PAGES: dict[str, Page] = {
     "pendulum": Page("Pendulum-v1", 50_000, (10_000, 25_000, 50_000)),
 }
 """By the names of tables and of plots (``docs/img/NAME_curves.png``)."""
+README_ROWS = {
+    SHIPPED_NAME: "`StablePPO`, our policy, our settings",
+    "shipped, PPO": "stock PPO, our policy, our settings",
+    "shipped, PPO, CnnPolicy": "stock PPO and policy, our settings",
+    "stock": "stock PPO and policy, rl_zoo3's settings",
+}
+"""Of ``pong-controls``, in words for somebody who has read nothing else."""
 
 
 def runs(page: Page, least_steps: int = 0) -> list[Row]:
@@ -128,11 +136,29 @@ def settings_table(page: Page) -> str:
     return markdown(["settings", "seeds", *heads, "hours in all"], lines)
 
 
+def readme_table() -> str:
+    """What is left of Pong's return as our parts are taken away one by one."""
+    page = PAGES["pong-controls"]
+    rows = by_settings(page)
+    lines = [
+        [words, len(rows[name]), *(shown([return_at(row, step) for row in rows[name]]) for step in page.marks[1:])]
+        for name, words in README_ROWS.items()
+    ]
+    heads = [f"return after {step:,} steps" for step in page.marks[1:]]
+    return markdown(["Pong", "seeds", *heads], lines)
+
+
 def tables() -> dict[str, str]:
     """All tables, by name."""
     of_settings = {name: settings_table(page) for name, page in PAGES.items()}
     of_runs = {f"{name}-runs": table(runs(page)) for name, page in PAGES.items() if page.env_id == GAME}
-    return {**of_settings, **of_runs, "make-pong": make_pong_table(), "million-steps": million_steps_table()}
+    return {
+        **of_settings,
+        **of_runs,
+        "readme": readme_table(),
+        "make-pong": make_pong_table(),
+        "million-steps": million_steps_table(),
+    }
 
 
 def curves(page: Page) -> dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
@@ -184,7 +210,7 @@ def outdated(texts: Mapping[str, str], act: Callable[[Path, str], None] = lambda
     :return: the names of these pages
     """
     found = []
-    for path in sorted(DOCS.glob("*.md")):
+    for path in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]:
         text = filled(path.read_text(), texts)
         if text != path.read_text():
             found.append(path.name)
