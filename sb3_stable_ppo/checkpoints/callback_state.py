@@ -42,6 +42,8 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "StopTrainingOnReturn": ("is_reached", "_returns", "_is_warned"),
     "Intervention": ("_logged_at", "_seen", "_updates.count"),
     "AdamReset": ("_n_copies",),
+    "ReDo": ("_batches",),
+    "ReGraMa": ("_gradients",),
     "ShrinkPerturb": ("_drawn_at",),
     "HealthCallback": (
         "n_measured",

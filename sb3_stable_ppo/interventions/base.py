@@ -15,6 +15,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.utils.hooks import RemovableHandle
 
 from sb3_stable_ppo.common.callbacks import callbacks_within
+from sb3_stable_ppo.common.log_formats import TABLE
 from sb3_stable_ppo.guards.one_learn import OneLearn
 from sb3_stable_ppo.health.callback import HealthCallback
 from sb3_stable_ppo.interventions.memory import memory_of
@@ -225,7 +226,7 @@ class Intervention(BaseCallback):
         if self.num_timesteps - self._logged_at >= every:
             self._logged_at = self.num_timesteps
             for name, value in self.figures().items():
-                self.logger.record(f"interventions/{self._name}/{name}", value)
+                self.logger.record(f"interventions/{self._name}/{name}", value, exclude=TABLE)  # names of layers are long
 
     def _act(self) -> None:
         memory = self.memory

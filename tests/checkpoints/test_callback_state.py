@@ -21,13 +21,14 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from torch import nn
 
 from helpers.resumed import Killer, Setup, assert_goes_on_exactly
 from sb3_stable_ppo.checkpoints import RunCheckpoint, resume
 from sb3_stable_ppo.checkpoints.callback_state import MISSING, _get, _known, callback_states
 from sb3_stable_ppo.guards import GuardCallback
 from sb3_stable_ppo.health import HealthCallback
-from sb3_stable_ppo.interventions import AdamReset, ShrinkPerturb
+from sb3_stable_ppo.interventions import AdamReset, ReDo, ReGraMa, ShrinkPerturb
 from sb3_stable_ppo.runs.stop_on_return import StopTrainingOnReturn
 from sb3_stable_ppo.snapshots import ActivationSnapshotCallback
 from sb3_stable_ppo.zoo.progress import ProgressLines
@@ -126,6 +127,8 @@ def test_each_attribute_that_is_kept_of_our_callbacks_is_there(tmp_path: Path) -
         ProgressLines(str(tmp_path)),
         AdamReset(),
         ShrinkPerturb(),
+        ReDo(),
+        ReGraMa(),
     ]
     env = DummyVecEnv([Pictures])
     missing: list[str] = []
@@ -142,6 +145,22 @@ def test_each_attribute_that_is_kept_of_our_callbacks_is_there(tmp_path: Path) -
     model.learn(64, callback=[*callbacks, Look()])
     assert missing == []
     assert callback_states([*callbacks])[1] == []
+
+
+@pytest.mark.parametrize("made", [ReDo, ReGraMa])
+def test_what_units_are_judged_by_goes_on(made: Any, tmp_path: Path) -> None:
+    def make() -> VecEnv:
+        return make_vec_env("CartPole-v1", n_envs=2, seed=3)
+
+    def model(env: VecEnv) -> PPO:
+        options = {"activation_fn": nn.ReLU, "net_arch": [16, 16]}
+        return PPO("MlpPolicy", env, n_steps=16, batch_size=16, n_epochs=2, seed=1, policy_kwargs=options)
+
+    def callbacks() -> list[BaseCallback]:
+        return [made(0.9, when={"every_updates": 3})]
+
+    # the checkpoint is of step 128, after four updates; units are judged after six, by what has been seen since three
+    assert_goes_on_exactly(Setup(make, model, callbacks), tmp_path, total=320, every=64, kill_at=150)
 
 
 def test_pictures_of_activations_go_on(tmp_path: Path) -> None:
