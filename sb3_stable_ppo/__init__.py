@@ -3,8 +3,9 @@ sb3_stable_ppo: a Stable-Baselines3 plugin that keeps PPO's networks alive.
 
 What users import is listed here, and imported when it is first asked for. The rooms, from the ground up: ``common``,
 ``metrics``, ``schedules``, ``fast``; ``policies``, ``envs``, ``probes``, ``runs``, ``studies``, ``parallel``;
-``guards``, ``snapshots``; ``health``, ``algorithms``, ``checkpoints``; ``zoo``, ``doctor``, ``report``,
-``interventions``; ``tuning`` and ``bench``; ``cli``. A room imports only from those below it (docs/architecture.md).
+``guards``, ``snapshots``, ``determinism``; ``health``, ``algorithms``, ``checkpoints``; ``zoo``, ``doctor``,
+``report``, ``interventions``; ``tuning`` and ``bench``; ``cli``. A room imports only from those below it
+(docs/architecture.md).
 """
 
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sb3_stable_ppo.checkpoints.callback import RunCheckpoint as RunCheckpoint
     from sb3_stable_ppo.checkpoints.resuming import resume as resume
     from sb3_stable_ppo.common.errors import CollapseError as CollapseError, UsageError as UsageError
+    from sb3_stable_ppo.determinism.check import check_determinism as check_determinism
     from sb3_stable_ppo.doctor.diagnosis import diagnose as diagnose
     from sb3_stable_ppo.doctor.findings import Diagnosis as Diagnosis, Finding as Finding
     from sb3_stable_ppo.fast.rollout_buffer import (
@@ -76,6 +78,7 @@ else:
             "checkpoints.callback": ["RunCheckpoint"],
             "checkpoints.resuming": ["resume"],
             "common.errors": ["CollapseError", "UsageError"],
+            "determinism.check": ["check_determinism"],
             "doctor.diagnosis": ["diagnose"],
             "doctor.findings": ["Diagnosis", "Finding"],
             "fast.rollout_buffer": ["TorchDictRolloutBuffer", "TorchRolloutBuffer"],

@@ -113,7 +113,16 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
         call(monkeypatch, FIGURES, "--check")
     assert capsys.readouterr().out == "All pages say what is on record.\n"
     marks = [name for page in PAGES for name in re.findall(r"<!-- figures: ([\w-]+) -->", page.read_text())]
-    assert sorted(marks) == ["make-pong", "million-steps", "pendulum", "pong", "pong-controls", "pong-runs", "pong-shipped-runs"]
+    assert sorted(marks) == [
+        "make-pong",
+        "million-steps",
+        "pendulum",
+        "pong",
+        "pong-controls",
+        "pong-runs",
+        "pong-shipped-runs",
+        "readme",
+    ]
 
 
 def test_the_run_that_the_readme_shows_had_the_configuration_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +187,27 @@ def test_what_the_suite_calls_shipped_is_what_the_configuration_has(monkeypatch:
     assert {**entry["policy_kwargs"], "compile": "auto"} == shipped.policy_kwargs
 
 
+def test_the_cost_of_an_intervention_that_has_done_nothing_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sb3_stable_ppo import ReDo, WeightClip
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    cost = runpy.run_path(str(BENCHMARKS / "intervention_cost.py"))
+    entry, compared_ones = cost["Entry"], cost["INTERVENTIONS"]
+    compared_ones.clear()
+    compared_ones["WeightClip"] = entry(WeightClip, "steps")
+    found = cost["time_models"]("smoke", 0, 1)
+    assert found["traces"] == {"WeightClip": 10}  # 10 epochs of a minibatch each, in the round that is not timed
+    assert {name: len(seconds) for name, seconds in found["seconds"].items()} == {
+        "stock": 1,
+        "stock again": 1,
+        "WeightClip": 1,
+    }
+    compared_ones["idle"] = entry(lambda: ReDo(when={"every_updates": 100}), "acted")
+    with pytest.raises(RuntimeError, match="idle has done nothing in 1 rounds of smoke"):
+        cost["time_models"]("smoke", 0, 1)
+
+
 def test_figures_show_interquartile_means_with_intervals_from_three_seeds_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -217,6 +247,8 @@ TABLES = [
     ("overhead", "guards.md", 1),
     ("pong_stress", "guards.md", 1),
     ("report_cost", "report.md", 1),
+    ("seeded_resets", "reliability.md", 1),
+    ("soak", "reliability.md", 1),
     ("storage_traffic", "tuning.md", 1),
     ("storage_traffic", "scaling.md", 2),
     ("throughput", "fast_path.md", 1),

@@ -11,10 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import tomllib
 
 import sb3_stable_ppo
 from helpers.processes import ROOT, run_python
+from helpers.project import PYPROJECT
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_the_contract_of_layers_is_kept_and_names_every_room() -> None:
     done = subprocess.run([sys.executable, "-c", LINT], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert "1 kept, 0 broken" in done.stdout
-    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = PYPROJECT["tool"]["importlinter"]["contracts"]
     named = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
     assert contract["exhaustive"]
     assert named == {*ROOMS, "__main__", "_old_names"}

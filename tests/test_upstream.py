@@ -23,8 +23,9 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, subproc_vec_env
 
 import sb3_stable_ppo
 from helpers.processes import ROOT
@@ -32,6 +33,7 @@ from helpers.processes import ROOT
 UPSTREAM = ("stable_baselines3", "sb3_contrib", "rl_zoo3")
 STANDS_BEFORE: dict[str, tuple[type, ...]] = {
     "BatchNormStatistics": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
+    "CompilesOneRegion": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
     "CountsUpdates": (PPO, MaskablePPO, RecurrentPPO),
     "GuardMixin": (PPO, MaskablePPO, RecurrentPPO),
     "LeanActing": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
@@ -119,7 +121,20 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_on_training_end": "self",
         "_on_training_start": "self",
     },
+    "RecordedManager": {"create_callbacks": "self", "learn": "self, model"},
+    "RestartingVecEnv": {
+        "close": "self",
+        "reset": "self",
+        "step_async": "self, actions",
+        "step_wait": "self",
+    },
     "RunCallback": {"_on_step": "self", "_on_training_start": "self"},
+    "RunRecorder": {
+        "_on_rollout_start": "self",
+        "_on_step": "self",
+        "_on_training_end": "self",
+        "_on_training_start": "self",
+    },
     "StableExperimentManager": {
         "_load_pretrained_agent": "self, hyperparams, env",
         "_preprocess_hyperparams": "self, hyperparams",
@@ -133,6 +148,12 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "read_hyperparameters": "self",
         "setup_experiment": "self",
     },
+    "ResumedManager": {
+        "_load_pretrained_agent": "self, hyperparams, env",
+        "_save_config": "self, saved_hyperparams",
+        "create_envs": "self, n_envs, eval_env, no_log",
+        "read_hyperparameters": "self",
+    },
     "NormalizedFlattenExtractor": {"forward": "self, observations"},
     "NormalizesValues": {"train": "self"},
     "StablePolicyMixin": {
@@ -143,6 +164,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "set_training_mode": "self, mode",
     },
     "BytesToExtractor": {"extract_features": "self, obs, features_extractor"},
+    "CompilesOneRegion": {"evaluate_actions": "self, obs, actions", "forward": "self, obs, deterministic"},
     "ReplaysGraphs": {
         "evaluate_actions": "self, obs, actions",
         "forward": "self, obs, deterministic",
@@ -251,6 +273,7 @@ PATCHED = {
     ("cli/enjoy.py", "rl_zoo3.enjoy", "ALGOS"),
     ("cli/train.py", "argparse.ArgumentParser", "error"),
     ("cli/train.py", "rl_zoo3.train", "ExperimentManager"),
+    ("envs/worker_process.py", "monitor", "ResultsWriter"),
     ("guards/checked_step.py", "self.venv", "step_wait"),
     ("guards/update.py", "self.model", "normalize_advantage"),
     ("guards/update.py", "self.model.rollout_buffer", "get"),
@@ -265,6 +288,9 @@ PATCHED = {
     ("zoo/masks.py", "rl_zoo3.exp_manager", "EvalCallback"),
     ("zoo/masks.py", "rl_zoo3.exp_manager", "TrialEvalCallback"),
     ("zoo/redaction.py", "rl_zoo3.exp_manager", "pkl"),
+    ("zoo/resumed_manager.py", "batch_vec_env", "ResultsWriter"),
+    ("zoo/resumed_manager.py", "rl_zoo3.exp_manager", "make_vec_env"),
+    ("zoo/resumed_manager.py", "warnings", "showwarning"),
 }
 """Module of ours, owner and name of every attribute of upstream that we shadow while a call runs."""
 
@@ -326,6 +352,28 @@ def test_the_algorithms_still_call_what_interventions_listen_to(method: Any, use
     source = inspect.getsource(method)
     for used in uses:
         assert used in source, f"{method.__qualname__} no longer has {used}"
+
+
+def test_sb3s_worker_still_says_what_ours_relies_on() -> None:
+    worker, init = inspect.getsource(subproc_vec_env._worker), inspect.getsource(SubprocVecEnv.__init__)
+    assert parameters_of(subproc_vec_env._worker) == "remote, parent_remote, env_fn_wrapper"
+    for used in (
+        "env = _patch_env(env_fn_wrapper.var())",
+        "except EOFError:",
+        "remote.close()",
+        "remote.send((observation, reward, done, info, reset_info))",
+        "observation, reset_info = env.reset(seed=data[0], **maybe_options)",
+        "remote.send((observation, reset_info))",
+        "setattr(env, data[0], data[1])",
+        "remote.send((env.observation_space, env.action_space))",
+    ):
+        assert used in worker, f"SB3's _worker no longer has {used}"
+    assert worker.count("except ") == 3  # an AttributeError of has_attr, EOFError, KeyboardInterrupt
+    assert set(re.findall(r"self\.(\w+)[ ,]", init)) == {"waiting", "closed", "remotes", "work_remotes", "processes"}
+    assert "work_remotes" not in inspect.getsource(SubprocVecEnv).replace(init, "")
+    methods = inspect.getsource(SubprocVecEnv).replace(init, "").replace(inspect.getsource(SubprocVecEnv.close), "")
+    assert set(re.findall(r"\b(?:remote|pipe)\.(\w+)", methods)) == {"send", "recv"}
+    assert "results_writer = ResultsWriter(" in inspect.getsource(Monitor.__init__)
 
 
 def test_the_experiment_manager_still_writes_and_reads_what_we_redact() -> None:

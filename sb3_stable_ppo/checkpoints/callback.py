@@ -7,6 +7,7 @@ from __future__ import annotations
 import platform
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -86,12 +87,24 @@ class RunCheckpoint(RunCallback):
         self.every_minutes = None if every_minutes is None else number(every_minutes, "every_minutes")
         self.keep = whole_number(keep, "keep", 1)
         self.replay_buffer = replay_buffer
+        self.announce: Callable[[Sequence[str]], None] = warn_of_problems
+        """Called when training starts, with what keeps a resumed run from going on exactly, in words."""
+        self._root: Path | None = None
         self._goes_on: dict[str, Any] | None = None
         self._requested = False
+        self._then: Callable[[], object] | None = None
 
-    def request(self) -> None:
-        """Ask for a checkpoint at the next update boundary, whatever the intervals; also from a signal handler."""
-        self._requested = True
+    def request(self, then: Callable[[], object] | None = None) -> None:
+        """
+        Ask for a checkpoint at the next update boundary, whatever the intervals; also from a signal handler.
+
+        :param then: called once it is written, or could not be; it may end training with an exception
+        """
+        self._requested, self._then = True, then or self._then
+
+    def close(self) -> None:
+        """Write nothing more: training was broken off somewhere between two update boundaries."""
+        self._root = None
 
     def continue_from(self, state: dict[str, Any]) -> None:
         """
@@ -120,14 +133,17 @@ class RunCheckpoint(RunCallback):
             if self._goes_on["is_end"]:
                 self._continue()
         if is_new:
-            self._warn_of_problems()
+            self.announce(self._problems())
 
     def _on_rollout_start(self) -> None:
         self._finished_rollouts += 1
+        then, self._then = self._then, None  # first: a request that comes from here on waits for the next boundary
         if self._goes_on is not None:
             self._continue()
         elif self._is_due():
             self.save()
+        if then is not None:
+            then()
         self._is_between = False
 
     def _on_rollout_end(self) -> None:
@@ -195,18 +211,11 @@ class RunCheckpoint(RunCallback):
         by_steps = self.every is not None and steps >= self.every
         return steps > 0 and (by_steps or (self.every_minutes is not None and seconds >= 60 * self.every_minutes))
 
-    def _warn_of_problems(self) -> None:
-        problems = self._env_problems() + callback_states(self._others)[1]
+    def _problems(self) -> list[str]:
+        problems = env_state(self.training_env, self.model.action_space).problems + callback_states(self._others)[1]
         if has_replay_buffer(self.model) and not self.replay_buffer:
             problems.append("the replay buffer is left out, as replay_buffer=False asks")
-        if problems:
-            warnings.warn(
-                f"A run that is resumed from these checkpoints continues, not bit for bit: {'; '.join(problems)}.",
-                stacklevel=2,
-            )
-
-    def _env_problems(self) -> list[str]:
-        return env_state(self.training_env, self.model.action_space).problems
+        return problems
 
     def _write(self, folder: Path, is_end: bool) -> dict[str, Any]:
         """:return: for the manifest"""
@@ -265,6 +274,19 @@ class RunCheckpoint(RunCallback):
         set_noise(self.model, state["model"])
         self._finished_rollouts = state["iterations"] - state["is_end"]
         set_random_state(state["random"], self.model.action_space)
+
+
+def warn_of_problems(problems: Sequence[str]) -> None:
+    """
+    Warn if there are any.
+
+    :param problems: what keeps a resumed run from going on exactly, in words
+    """
+    if problems:
+        warnings.warn(
+            f"A run that is resumed from these checkpoints continues, not bit for bit: {'; '.join(problems)}.",
+            stacklevel=3,
+        )
 
 
 def _plain(argument: Any) -> Any:

@@ -50,7 +50,8 @@ def env_state(env: VecEnv, action_space: spaces.Space[Any] | None = None) -> Env
     for number, layer in enumerate(layers):
         kept: dict[str, Any] = {}
         foreign: dict[str, Any] = {}
-        is_closed = _is_closed(layer)
+        own, is_outside = _own_state(layer), _is_outside(layer)
+        is_closed = is_outside and own is None
         if is_closed:
             problems.append(f"{type(layer).__name__} keeps its envs where they cannot be read")
         for name, value in vars(layer).items():
@@ -62,9 +63,9 @@ def env_state(env: VecEnv, action_space: spaces.Space[Any] | None = None) -> Env
                 problems += filter(None, [kind.problem(layer)])
             if kind is not None or is_inert(value):
                 names[id(value)] = ("attribute", number, name)
-            else:
+            elif not is_outside:  # what such a VecEnv has in Python goes with what it has elsewhere
                 kept[name] = value
-        saved.append({"class": type(layer).__name__, "kept": kept, "foreign": foreign, "own": _own_state(layer)})
+        saved.append({"class": type(layer).__name__, "kept": kept, "foreign": foreign, "own": own})
     content = {"layers": saved, "action_space": action_space}
     try:
         return EnvState(_pickled(content, names), problems)
@@ -115,10 +116,9 @@ def _layers(env: Any) -> Iterator[Any]:
         yield from _layers(env.env)
 
 
-def _is_closed(layer: Any) -> bool:
-    """Whether it is a VecEnv whose envs are in other processes, or in C++, and which does not save them itself."""
-    is_base = isinstance(layer, VecEnv) and not isinstance(layer, VecEnvWrapper)
-    return is_base and not isinstance(layer, DummyVecEnv) and _own_state(layer) is None
+def _is_outside(layer: Any) -> bool:
+    """Whether it is a VecEnv whose envs are in other processes, or in C++."""
+    return isinstance(layer, VecEnv) and not isinstance(layer, (VecEnvWrapper, DummyVecEnv))
 
 
 def _own_state(layer: Any) -> Any:

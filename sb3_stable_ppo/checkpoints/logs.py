@@ -25,8 +25,8 @@ ITERATIONS = "time/iterations"
 """A count that SB3 keeps within ``learn()``, so that it begins anew in each."""
 GROWING = {"log": "log.txt", "json": "progress.json"}
 """Files that only grow: their length tells where the checkpoint was."""
-LINES = "health.jsonl"
-"""HealthCallback's, which only grows too."""
+LINES, MONITORS = "health.jsonl", "*.monitor.csv"
+"""HealthCallback's and the Monitors', which only grow too."""
 
 
 class ContinuedLogger(Logger):
@@ -135,7 +135,7 @@ def save_logs(
     :return: what :func:`continued_logger` needs, and what cannot be continued, in words
     """
     folder = Path(logger.get_dir() or ".")
-    formats, problems, lengths = [], [], {}
+    formats, problems, lengths, places = [], [], {}, {}
     for writer in logger.output_formats:
         name = _name_of(writer)
         if name is None:
@@ -145,14 +145,19 @@ def save_logs(
         if name == "csv":
             target.mkdir(exist_ok=True)
             shutil.copyfile(folder / "progress.csv", target / "progress.csv")
+        elif name == "tensorboard":
+            places[name] = _relative(Path(writer.writer.log_dir), run_folder)  # type: ignore[attr-defined]
         elif name in GROWING:
             lengths[_relative(folder / GROWING[name], run_folder)] = (folder / GROWING[name]).stat().st_size
     for other in (run_folder, *others):
         path = other / LINES
         lengths[_relative(path, run_folder)] = path.stat().st_size if path.is_file() else 0
+    for path in run_folder.glob(MONITORS):
+        lengths[_relative(path, run_folder)] = path.stat().st_size
     facts = {
         "folder": _relative(folder, run_folder),
         "formats": formats,
+        "places": places,
         "lengths": lengths,
         "pending": _pending(logger),
     }
@@ -187,7 +192,8 @@ def continued_logger(facts: dict[str, Any], run_folder: Path, step: int, iterati
     :return: a logger with the writers of the first run, which go on
     """
     folder = run_folder / facts["folder"]
-    writers = [_continued(name, folder, step) for name in facts["formats"]]
+    places = facts.get("places", {})  # of logs that are elsewhere
+    writers = [_continued(name, run_folder / places.get(name, facts["folder"]), step) for name in facts["formats"]]
     return ContinuedLogger(str(folder) if is_asked else None, writers, iterations)
 
 

@@ -1,6 +1,6 @@
 """
 The command line. Exit status 0: done; 1: training collapsed, or a model that is unhealthy; 2: a mistake in the call;
-130: interrupted before training began.
+130 or 143: interrupted by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from importlib import import_module
 from sb3_stable_ppo import __version__
 from sb3_stable_ppo.common.errors import CollapseError, UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
+from sb3_stable_ppo.common.signals import exit_status
 
 COMMANDS = {
     "train": "train an agent through rl_zoo3; all flags of rl_zoo3's train work",
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
+        return exit_status()
     except BrokenPipeError:  # whoever reads has had enough, as `head` has; the interpreter's last flush must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

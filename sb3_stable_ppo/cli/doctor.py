@@ -116,6 +116,8 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from sb3_stable_ppo.health.figures import COUNTED_ROWS
+
     console = Console()
     colour = "green" if diagnosis.is_healthy else "yellow" if diagnosis.is_open else "red"
     console.print(escape(subject), highlight=False, soft_wrap=True)  # whole, for a path that one copies
@@ -125,15 +127,17 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
         console.print(f"    {escape(finding.remedy)}", highlight=False)
     layers = diagnosis.figures.get("layers") or {}
     if layers:
-        table = Table("layer", *("units", "live", "dead, linear or saturated", "dormant"))
+        heads = ("layer", "units", "live", "dead, linear or saturated", "dormant", "srank")
+        table = Table(*heads, caption=f"Units are counted on {COUNTED_ROWS} observations, as train does; ranks on all.")
         for name, layer in layers.items():
             faulty = f"{layer['fault_fraction']:.0%} {layer['fault']}"
-            table.add_row(name, str(layer["units"]), str(layer["live"]), faulty, f"{layer['dormant_fraction']:.0%}")
+            figures = [layer["units"], layer["live"], faulty, f"{layer['dormant_fraction']:.0%}", layer["srank"]]
+            table.add_row(name, *map(str, figures))
         console.print(table)
     features, acting = (diagnosis.figures.get(part) or {} for part in ("features", "policy"))
     if features:
         ranks = f"srank {features['srank']} of {features['width']}, effective rank {features['effective_rank']:.1f}"
         console.print(f"features of {features['layer']}: {ranks}", highlight=False)
     if acting:
-        figures = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in acting.items())
-        console.print(f"policy: {figures}", highlight=False)
+        told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in acting.items())
+        console.print(f"policy: {told}", highlight=False)

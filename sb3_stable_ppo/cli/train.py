@@ -23,23 +23,31 @@ from sb3_stable_ppo.cli.arguments import (
     show_help,
     worker_options,
 )
+from sb3_stable_ppo.cli.determinism import add_determinism_arguments, check_determinism_of
 from sb3_stable_ppo.cli.results import leave_report, print_results
+from sb3_stable_ppo.cli.resuming import GoesOn, add_checkpoint_arguments, has_ended, how_it_goes_on
 from sb3_stable_ppo.cli.zoo_flags import stored
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.common.seeds import is_count, parse_seeds
-from sb3_stable_ppo.common.signals import handled
+from sb3_stable_ppo.common.signals import CHECKPOINT_SIGNAL, handled, ignored
 from sb3_stable_ppo.envs.registry import check_env
 from sb3_stable_ppo.parallel.options import WorkerOptions
+from sb3_stable_ppo.zoo.resuming import AUTO
+from sb3_stable_ppo.zoo.run_arguments import kept
 from sb3_stable_ppo.zoo.seeds import FINISHED, meaning_now, move_dead_attempt, train_seeds
 
 DESCRIPTION = """\
 Train an agent through rl_zoo3. All flags of rl_zoo3's train work; they follow below.
+--vec-env takes restarting, ale and envpool too.
 Defaults that differ from rl_zoo3's: --algo stable_ppo, --conf-file of this package for its algorithms,
 and a progress bar (--progress)."""
 OF_THE_ENTRY = "-1"
 """rl_zoo3's ``-n`` for the steps that the entry says."""
+PASSED_ON = ("--stop-at-return", "--resume", "--checkpoint-minutes", "--checkpoint-steps")
+SWITCHES = ("--no-report", "--no-checkpoint-replay-buffer")
+"""Flags of ours that each run of ``--seeds`` gets, with a value and without."""
 PAIRS = (("-params", "--hyperparams"), ("--env-kwargs",), ("--eval-env-kwargs",))
 """Flags of rl_zoo3 whose values it evaluates."""
 
@@ -56,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
         help="end once the last 30 episodes have a mean return of R; 18 in Pong (default: train all steps)",
     )
     found.add_argument("--no-report", action="store_true", help="write no report.html at the end")
+    add_checkpoint_arguments(found)
+    add_determinism_arguments(found)
     seeds = found.add_argument_group("several seeds, a run for each")
     seeds.add_argument(
         "--seeds",
@@ -97,7 +107,12 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--trained-agent {agent}: no such .zip file{hint}.")
     for names in PAIRS:
         name, *short = reversed(names)
-        stored(f"{name} ({short[0]})" if short else name, getattr(args, name.removeprefix("--").replace("-", "_")))
+        stored(f"{name} ({short[0]})" if short else name, getattr(args, _dest(name)))
+
+
+def _dest(name: str) -> str:
+    """Where argparse stores a flag."""
+    return name.removeprefix("--").replace("-", "_")
 
 
 def run(argv: list[str]) -> int:
@@ -116,21 +131,38 @@ def run(argv: list[str]) -> int:
 
     register()
     if own.help:
-        show_help(parser(), "rl_zoo3's train", lambda: _train(args, ["--help"], own))
+        show_help(parser(), "rl_zoo3's train", lambda: _train(args, ["--help"], own, [], None))
         return 0
+    if own.seeds is not None and own.resume not in (None, AUTO):
+        raise UsageError(f"--resume {own.resume} is one run, and --seeds several: give --resume {AUTO} or one of them.")
+    goes_on = None if own.seeds is not None else how_it_goes_on(own, args, argv)
+    if goes_on is not None:
+        if has_ended(goes_on, own):
+            return 0
+        task = own.task
+        own, flags = parser().parse_known_args(goes_on.argv)
+        own.task = task
+        args, _ = _of_rl_zoo3().parse_known_args(flags)
     import_packages(args.gym_packages)
     check_env(args.env)
     _check(args)
+    if own.check_determinism:
+        return check_determinism_of(own, flags)
     if own.seeds is not None:
         return _train_seeds(own, flags, options, args.log_folder)
-    finished = move_dead_attempt(Path(args.log_folder), own.task) if own.task else None
+    finished = move_dead_attempt(Path(args.log_folder), own.task) if own.task and goes_on is None else None
     if finished is not None:  # its process was killed while it wrote the report
         print_results(finished)
         if not own.no_report:
             leave_report(finished)
         return 0
-    _train(args, flags, own)
-    return 0
+    return _train(args, flags, own, kept(argv), goes_on)
+
+
+def _without_vec_env(flags: list[str]) -> list[str]:
+    of_vec_env = BriefParser(prog=f"{PROGRAM} train", add_help=False, allow_abbrev=False)
+    of_vec_env.add_argument("--vec-env")
+    return of_vec_env.parse_known_args(flags)[1]
 
 
 def _train_seeds(own: argparse.Namespace, flags: list[str], options: WorkerOptions, log_folder: str) -> int:
@@ -141,31 +173,47 @@ def _train_seeds(own: argparse.Namespace, flags: list[str], options: WorkerOptio
     numbers = parse_seeds(own.seeds, args.seed)
     if is_count(own.seeds):
         print(f"{PROGRAM}: {meaning_now(numbers)}", file=sys.stderr)
-    own_flags = ["--no-report"] if own.no_report else []
-    if own.stop_at_return is not None:
-        own_flags += ["--stop-at-return", str(own.stop_at_return)]
-    runs = train_seeds(numbers, [*flags, *own_flags], log_folder=log_folder, **asdict(options))
+    given = vars(own)
+    own_flags = [name for name in SWITCHES if given[_dest(name)]]
+    for name in PASSED_ON:
+        own_flags += [] if given[_dest(name)] is None else [name, str(given[_dest(name)])]
+    with ignored(CHECKPOINT_SIGNAL):  # which a scheduler sends to all processes of a job
+        runs = train_seeds(numbers, [*flags, *own_flags], log_folder=log_folder, **asdict(options))
     return int([run.status for run in runs.values()] != [FINISHED] * len(numbers))
 
 
-def _train(args: argparse.Namespace, flags: list[str], own: argparse.Namespace) -> None:
-    """One run of rl_zoo3's train, with our manager in the place of its own."""
+def _train(
+    args: argparse.Namespace, flags: list[str], own: argparse.Namespace, arguments: list[str], goes_on: GoesOn | None
+) -> int:
+    """One run of rl_zoo3's train, with our manager in the place of its own; exit status 0 unless it was interrupted."""
     import rl_zoo3.train
 
+    from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions
+    from sb3_stable_ppo.zoo.determinism import recorded_manager
     from sb3_stable_ppo.zoo.manager import StableExperimentManager
     from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file
+    from sb3_stable_ppo.zoo.resumed_manager import resumed_manager
 
     defaults, vec_env = ["--algo", args.algo], args.vec_env
+    flags = _without_vec_env(flags)  # rl_zoo3 knows two words; the manager checks ours
     if args.algo in ALGORITHMS:
         defaults += ["--conf-file", str(config_file(args.algo))]
     if not own.no_progress:
         defaults += ["--progress"]
+    manager_class = StableExperimentManager if own.record_run is None else recorded_manager(own.record_run)
+    if goes_on is not None:
+        manager_class = resumed_manager(goes_on.run, goes_on.n_timesteps)
     managers: list[StableExperimentManager] = []
 
     def make_manager(*args: object, **kwargs: object) -> StableExperimentManager:
-        managers.append(StableExperimentManager(*args, **kwargs))  # type: ignore[arg-type]
+        managers.append(manager_class(*args, **kwargs))  # type: ignore[arg-type]
         managers[-1].vec_env_flag, managers[-1].task = vec_env, own.task
+        managers[-1].args.vec_env = vec_env or managers[-1].args.vec_env  # for args.yml
         managers[-1].stop_at_return = own.stop_at_return
+        managers[-1].arguments = arguments
+        managers[-1].checkpoints = CheckpointOptions(
+            own.checkpoint_minutes, own.checkpoint_steps, not own.no_checkpoint_replay_buffer
+        )
         return managers[-1]
 
     with (
@@ -173,6 +221,7 @@ def _train(args: argparse.Namespace, flags: list[str], own: argparse.Namespace) 
         patched(sys, "argv", [f"{PROGRAM} train", *defaults, *flags]),
         patched(argparse.ArgumentParser, "error", brief_error),
         handled(signal.SIGTERM),
+        ignored(CHECKPOINT_SIGNAL),  # outside training there is nothing to save
     ):
         try:
             rl_zoo3.train.train()
@@ -185,3 +234,5 @@ def _train(args: argparse.Namespace, flags: list[str], own: argparse.Namespace) 
                 print_results(Path(manager.save_path))
                 if not own.no_report:
                     leave_report(Path(manager.save_path))
+    ended_by = next((manager.interrupted_by for manager in managers if manager.interrupted_by), None)
+    return 0 if ended_by is None else 128 + ended_by

@@ -19,6 +19,7 @@ from sb3_stable_ppo.cli.arguments import (
 )
 from sb3_stable_ppo.cli.zoo_flags import add_zoo_flags, stored
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.signals import exit_status
 
 DESCRIPTION = """\
 Search for good hyperparameters with Optuna, with several workers or on several machines. The same
@@ -159,5 +160,5 @@ def run(argv: list[str]) -> int:
     try:
         tune(**args, hyperparams=fixed or None)
     except KeyboardInterrupt:  # tune has told
-        return 130
+        return exit_status()
     return 0

@@ -9,26 +9,40 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+CHECKPOINT_SIGNAL: signal.Signals | None = getattr(signal, "SIGUSR1", None)
+"""By which a scheduler asks for a checkpoint; Windows has none."""
+
 
 class _State:
-    """Of this process: whether it was asked to stop, may be interrupted now, and has an interruption to come."""
+    """Of this process: the signal that asked it to stop, whether it may be interrupted now, and has yet to be."""
 
-    asked_to_stop, allowed, pending = False, True, False
+    asked_to_stop, allowed, pending = 0, True, False
 
 
-def interrupt(*_: object) -> None:
+def interrupt(number: int = signal.SIGINT, *_: object) -> None:
     """
     A signal's handler.
 
+    :param number: of the signal
     :raises KeyboardInterrupt: unless :func:`interruptions` puts it off
     """
-    _State.asked_to_stop = _State.pending = True
+    _State.asked_to_stop, _State.pending = number, True
     _raise_what_came()
 
 
 def was_interrupted() -> bool:
     """Whether :func:`interrupt` was called: rl_zoo3 takes the KeyboardInterrupt for a wish to save and go on."""
-    return _State.asked_to_stop
+    return bool(_State.asked_to_stop)
+
+
+def interrupted_by() -> signal.Signals:
+    """The signal that :func:`interrupt` was called for; a KeyboardInterrupt without one is taken for Ctrl-C."""
+    return signal.Signals(_State.asked_to_stop or signal.SIGINT)
+
+
+def exit_status() -> int:
+    """Of a process that was interrupted, as a shell has it: 130 after Ctrl-C (SIGINT), 143 after SIGTERM."""
+    return 128 + interrupted_by()
 
 
 @contextmanager
@@ -70,3 +84,17 @@ def handled(number: signal.Signals, handler: Callable[..., None] = interrupt) ->
         yield
     finally:
         signal.signal(number, before)
+
+
+@contextmanager
+def ignored(number: signal.Signals | None) -> Iterator[None]:
+    """
+    Let a signal do nothing, where it would end the process.
+
+    :param number: the signal; None: none
+    """
+    if number is None:
+        yield
+        return
+    with handled(number, lambda *_: None):
+        yield

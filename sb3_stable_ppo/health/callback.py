@@ -212,7 +212,7 @@ class HealthCallback(RunCallback):
             )
             if measurement.before is not None and self._last_healthy.is_missing:
                 with suppress(NotFinite):
-                    figures = health_figures(self.model.policy, self.probe, measurement.before, thorough=True)
+                    figures = health_figures(self.model.policy, self.probe, measurement.before, True, self.rows)
                     self._keep_if_healthy(figures)
 
     def _on_rollout_start(self) -> None:
@@ -244,7 +244,7 @@ class HealthCallback(RunCallback):
         }
         try:
             seen = inspect_policy(policy, self.probe, measurement.observations, drift=measurement.thorough)
-            figures.update(health_figures(policy, self.probe, seen, measurement.thorough))
+            figures.update(health_figures(policy, self.probe, seen, measurement.thorough, self.rows))
             if measurement.thorough:
                 figures.update(measurement.thorough_figures(self.model, seen, self._initial))
         except NotFinite as error:

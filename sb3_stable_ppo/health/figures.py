@@ -34,6 +34,8 @@ from sb3_stable_ppo.probes.activations import ActivationProbe, is_critic_layer
 from sb3_stable_ppo.probes.outputs import Observations, Outputs, log_prob, outputs_of, policy_figures
 
 Figures = dict[str, Any]
+COUNTED_ROWS = 64
+"""Observations that units are counted on, everywhere: on more of them, more units are live."""
 FAULTS = ("dead", "linear", "saturated")
 """What a unit can be that says nothing: silent, or a mere matrix (LeakyReLU), or always the same (tanh)."""
 
@@ -112,6 +114,21 @@ def layer_figures(probe: ActivationProbe, activations: Mapping[str, th.Tensor]) 
     return figures
 
 
+def spread(activations: Mapping[str, th.Tensor], rows: int) -> dict[str, th.Tensor]:
+    """
+    >>> spread({"fc1": th.arange(5.0)}, 3)
+    {'fc1': tensor([0., 2., 4.])}
+
+    :param activations: by layer, shape (batch, ...)
+    :param rows: how many of the batch are taken, evenly spread; all, where it has no more
+    """
+    size = len(next(iter(activations.values()), ()))
+    if size <= rows:
+        return dict(activations)
+    chosen = th.linspace(0, size - 1, rows).long()
+    return {name: tensor[chosen.to(tensor.device)] for name, tensor in activations.items()}
+
+
 def feature_layer(activations: Mapping[str, th.Tensor]) -> str | None:
     """
     The last hidden layer that the action is made from, whose outputs are *the features*.
@@ -146,7 +163,9 @@ def feature_figures(activations: Mapping[str, th.Tensor], thorough: bool) -> Fig
     return {**figures, **ranks(features)._asdict()} if thorough else figures
 
 
-def health_figures(policy: BasePolicy, probe: ActivationProbe, reading: PolicyReading, thorough: bool) -> Figures:
+def health_figures(
+    policy: BasePolicy, probe: ActivationProbe, reading: PolicyReading, thorough: bool, rows: int = COUNTED_ROWS
+) -> Figures:
     """
     All that one look tells.
 
@@ -154,12 +173,13 @@ def health_figures(policy: BasePolicy, probe: ActivationProbe, reading: PolicyRe
     :param probe: it was looked at through
     :param reading: what was read
     :param thorough: with the ranks of the features, and each layer's ``srank``
+    :param rows: observations that units are counted on; those of a thorough look are more
     :return: ``layers``, ``features``, ``policy``
     """
     features = feature_figures(reading.activations, thorough)
     if features:
         features["inputs"] = get_flattened_obs_dim(policy.observation_space)
-    layers = layer_figures(probe, reading.activations)
+    layers = layer_figures(probe, spread(reading.activations, rows))
     for name, tensor in reading.activations.items() if thorough else ():
         is_map = tensor.dim() > 2  # of a convolution: the rank of its channels' means
         known = features["srank"] if name == features.get("layer") else None

@@ -4,12 +4,14 @@ The model as it was when it was last healthy.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_stable_ppo.common.errors import described
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.common.tensors import copied
 
@@ -60,10 +62,18 @@ class LastHealthy:
         attributes, parameters = self._state
         step = attributes["num_timesteps"]
         if step != self._saved_step:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with ExitStack() as stack:
-                for name, value in {"get_parameters": lambda: parameters, **attributes}.items():
-                    stack.enter_context(patched(model, name, value))
-                model.save(path, exclude=["get_parameters"])
+            partial = path.with_name(f".{path.stem}.{os.getpid()}.part.zip")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with ExitStack() as stack:
+                    for name, value in {"get_parameters": lambda: parameters, **attributes}.items():
+                        stack.enter_context(patched(model, name, value))
+                    model.save(partial, exclude=["get_parameters"])
+                partial.replace(path)
+            except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+                return f"The model as it was at step {step:,} could not be saved ({described(error, 200)})."
+            finally:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
             self._saved_step = step
         return f"The model as it was at step {step:,} is in {path}."

@@ -12,8 +12,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_stable_ppo.common.callbacks import callbacks_within
 from sb3_stable_ppo.common.checks import whole_number
-from sb3_stable_ppo.runs.folder import RunWriter
 from sb3_stable_ppo.runs.no_folder import NoWriter
+from sb3_stable_ppo.runs.patient_writer import PatientWriter
 
 
 class RunCallback(BaseCallback):
@@ -40,7 +40,7 @@ class RunCallback(BaseCallback):
     def _on_training_start(self) -> None:
         folder, name = self._run_folder(), type(self).__name__
         is_second = folder is not None and folder in self._taken_folders()
-        self.writer = RunWriter(folder, self.max_snapshots) if folder and not is_second else NoWriter()
+        self.writer = PatientWriter(folder, self.max_snapshots) if folder and not is_second else NoWriter()
         if is_second:
             warnings.warn(
                 f"Two callbacks of the class {name} would write to {folder}: the second writes nothing. Leave it out, "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sb3_stable_ppo.common.errors import UsageError, described
-from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.folder import RunReader, check_format
 from sb3_stable_ppo.runs.logs import (
     read_arguments,
     read_evaluations,
@@ -69,7 +69,7 @@ def read_run(folder: str | Path) -> RunData:
     that monitor files; ``evaluations.npz``, ``health.jsonl``, ``run.json``, snapshots.
 
     :param folder: the run's
-    :raises UsageError: if there is nothing in it that could be shown
+    :raises UsageError: if there is nothing in it that could be shown, or it has a newer format
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -85,6 +85,7 @@ def read_run(folder: str | Path) -> RunData:
             notes.append("Steps of returns and lengths are counted by the monitor files, episode by episode.")
     curves = {**_attempt(read_evaluations, folder, notes), **with_current_tags(curves)}
     facts = {**_attempt(read_arguments, folder, notes), **_attempt(lambda _: reader.facts, folder, notes)}
+    check_format(facts, folder)
     settings = _attempt(read_settings, folder, notes)
     run = RunData(folder.resolve().name, folder, facts, settings, curves, [*map(_sound, reader.health())], notes)
     if not (run.curves or run.health or reader.snapshot_steps() or run.facts):

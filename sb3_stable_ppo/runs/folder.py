@@ -22,9 +22,28 @@ from typing import Any
 
 import numpy as np
 
+from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.files import Array, json_ready, packed, write_atomically
 
+FORMAT = 1
+"""The version of this format. Raise it where an older package could not read what is written."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+def check_format(facts: Mapping[str, Any], folder: str | Path) -> None:
+    """
+    Folders without a version, as version 0.1.0 made them, are read.
+
+    :param facts: of ``run.json``
+    :param folder: where it is, for the error
+    :raises UsageError: if the folder has a newer format than this package knows
+    """
+    version = facts.get("format", 0)
+    if isinstance(version, int) and version > FORMAT:
+        raise UsageError(
+            f"The run folder {folder} has format {version}, and this version of sb3-stable-ppo knows formats up to "
+            f"{FORMAT}: use the version that wrote it, {(facts.get('versions') or {}).get('sb3-stable-ppo')}."
+        )
 
 
 def thinned(steps: list[int], keep: int) -> list[int]:
@@ -86,7 +105,7 @@ class RunWriter:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         known = self.reader.facts
-        content = json.dumps({**known, **facts}, indent=2, default=str)
+        content = json.dumps({"format": FORMAT, **known, **facts}, indent=2, default=str)
         write_atomically(self.folder / "run.json", content.encode())
 
     def health(self, step: int, figures: Mapping[str, Any]) -> None:

@@ -11,20 +11,24 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 
+from sb3_stable_ppo.common.checks import whole_number
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.zoo.hyperparams import class_entries
 
 ATARI_WRAPPER = f"{AtariWrapper.__module__}.{AtariWrapper.__name__}"
+REPLAY_KEYS = ("resumable", "reset_every")
+"""Keys of an entry that are arguments of AtariVecEnv by the same names."""
 
 
 def ale_options(hyperparams: Mapping[str, Any], env_id: str, source: str) -> dict[str, Any]:
     """
-    The arguments of an AtariVecEnv that does what ``env_wrapper``, ``frame_stack`` and ``env_kwargs`` say.
+    The arguments of an AtariVecEnv that does what ``env_wrapper``, ``frame_stack``, ``env_kwargs``, ``resumable`` and
+    ``reset_every`` say.
 
     :param hyperparams: one entry of the file
     :param env_id: the game
     :param source: where it comes from, for the error
-    :raises UsageError: for wrappers that the C++ env cannot stand in for
+    :raises UsageError: for what the C++ env cannot do
     """
     if gym.spec(env_id).kwargs.get("frameskip", 1) != 1:
         raise UsageError(
@@ -48,4 +52,26 @@ def ale_options(hyperparams: Mapping[str, Any], env_id: str, source: str) -> dic
     frame_stack = hyperparams.get("frame_stack", 1)
     if not isinstance(frame_stack, int) or frame_stack < 1:
         raise UsageError(f"{source}: frame_stack must be a whole number of at least 1, not {frame_stack!r}.")
-    return {**options, "frame_stack": frame_stack}
+    return {**options, "frame_stack": frame_stack, **replay_options(hyperparams, source)}
+
+
+def replay_options(hyperparams: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """
+    The arguments of an AtariVecEnv that ``resumable`` and ``reset_every`` give.
+
+    :param hyperparams: one entry of the file
+    :param source: where it comes from, for the error
+    :raises UsageError: for a value that it cannot have, and for ``reset_every`` without ``resumable``
+    """
+    given = {key: hyperparams[key] for key in REPLAY_KEYS if key in hyperparams}
+    resumable = given.get("resumable", False)
+    if not isinstance(resumable, bool):
+        raise UsageError(f"{source}: resumable must be true or false, not {resumable!r}.")
+    if "reset_every" in given:
+        if not resumable:
+            raise UsageError(f"{source}: reset_every changes nothing without resumable: true. Add it, or leave it out.")
+        try:
+            given["reset_every"] = whole_number(given["reset_every"], "reset_every", 1)
+        except ValueError as error:
+            raise UsageError(f"{source}: {error}") from None
+    return given

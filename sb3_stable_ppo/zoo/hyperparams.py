@@ -34,10 +34,13 @@ ZOO_KEYS = (
     "noise_std",
     "noise_type",
     "normalize",
+    "reset_every",
+    "resumable",
     "vec_env",
+    "vec_env_kwargs",
     "vec_env_wrapper",
 )
-"""What rl_zoo3, or for vec_env our own manager, takes out of the hyperparameters before it builds the model."""
+"""What rl_zoo3, or for vec_env and its options our own manager, takes out before it builds the model."""
 
 
 def with_numbers(value: Any) -> Any:

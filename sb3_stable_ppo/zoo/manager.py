@@ -6,8 +6,9 @@ outside.
 from __future__ import annotations
 
 import shutil
+import signal
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pprint import pprint
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -21,25 +22,32 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, one_line
 from sb3_stable_ppo.common.patching import patched
+from sb3_stable_ppo.determinism.fingerprint import fingerprint
+from sb3_stable_ppo.envs.restarting_vec_env import RestartingVecEnv
 from sb3_stable_ppo.envs.subprocesses import CONNECTION_ERRORS
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.runs.folder import RunWriter
-from sb3_stable_ppo.runs.stop_on_return import StopTrainingOnReturn
 from sb3_stable_ppo.studies.storage import is_file, open_storage
-from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
+from sb3_stable_ppo.zoo.atari_options import REPLAY_KEYS
+from sb3_stable_ppo.zoo.callbacks import flag_callbacks, has_reached_return, without_run_callbacks
+from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions, announce_resuming, checkpoint_of, with_checkpoint
 from sb3_stable_ppo.zoo.configuration import check_module, entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.zoo.learning import ModelInTraining
 from sb3_stable_ppo.zoo.masks import HOW_TO_MASK, masked_evaluation
 from sb3_stable_ppo.zoo.overrides import with_overrides
-from sb3_stable_ppo.zoo.progress import ProgressLines
 from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, unpickled_study
-from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, facts_at_start, run_logger
+from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, LockedFolder, facts_at_start, run_logger
 from sb3_stable_ppo.zoo.schedules import is_schedule_of, read_schedules
 from sb3_stable_ppo.zoo.trials import merged_sampling, saved_params, with_trial
+from sb3_stable_ppo.zoo.vec_env_options import vec_env_options
 from sb3_stable_ppo.zoo.vec_envs import batch_vec_env
 
-STOCK_VEC_ENVS: dict[str, type[VecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
+STOCK_VEC_ENVS: dict[str, type[VecEnv]] = {
+    "dummy": DummyVecEnv,
+    "subproc": SubprocVecEnv,
+    "restarting": RestartingVecEnv,
+}
 
 
 class StableExperimentManager(ExperimentManager):
@@ -54,6 +62,12 @@ class StableExperimentManager(ExperimentManager):
     """What ``--stop-at-return`` says: training ends once the last episodes have this mean return."""
     task: str | None = None
     """Which run of ``train --seeds`` this is; its folder tells, should it have to be done again."""
+    arguments: Sequence[str] | None = None
+    """Those of ``train`` by which the run goes on after a kill; None: it does not."""
+    checkpoints = CheckpointOptions()
+    """What the flags for checkpoints say."""
+    interrupted_by: signal.Signals | None = None
+    """The signal that has ended training."""
     _overrides: Mapping[str, Any] = MappingProxyType({})
     """What ``--hyperparams`` says."""
     is_set_up = False
@@ -115,8 +129,13 @@ class StableExperimentManager(ExperimentManager):
         given = {"env_kwargs": self.env_kwargs, **hyperparams}  # rl_zoo3 keeps what --env-kwargs says to itself
         self._make_batch_vec_env = batch_vec_env(given, self.env_name.gym_id, vec_env_source)
         vec_env = hyperparams.pop("vec_env", None)
+        for key in REPLAY_KEYS:
+            hyperparams.pop(key, None)
         if vec_env in STOCK_VEC_ENVS:
             self.vec_env_class = STOCK_VEC_ENVS[vec_env]
+        options_source = "--hyperparams" if "vec_env_kwargs" in self._overrides else source
+        options = hyperparams.pop("vec_env_kwargs", None)
+        self.vec_env_kwargs = vec_env_options(options, vec_env, STOCK_VEC_ENVS, options_source)
         if isinstance(hyperparams.get("rollout_buffer_class"), str):  # which rl_zoo3 leaves as the word it is
             name = hyperparams["rollout_buffer_class"]
             hyperparams["rollout_buffer_class"] = find_class(name, f"{source}: rollout_buffer_class")
@@ -124,13 +143,6 @@ class StableExperimentManager(ExperimentManager):
         if self.optimize_hyperparameters:  # a trial has no run folder to write to
             self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
         return processed
-
-    def _own_callbacks(self) -> list[BaseCallback]:
-        """Those that flags of ours ask for."""
-        own: list[BaseCallback] = [ProgressLines(self.save_path)] if self.show_progress and self.verbose > 0 else []
-        if self.stop_at_return is not None:
-            own.append(StopTrainingOnReturn(self.stop_at_return, verbose=self.verbose))
-        return own
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """As rl_zoo3's, or what ``vec_env`` names. Scores are always those of the stock env, which ``eval_env`` is."""
@@ -145,7 +157,8 @@ class StableExperimentManager(ExperimentManager):
         with masked_evaluation(self.algo):
             super().create_callbacks()  # type: ignore[no-untyped-call]
         if not self.optimize_hyperparameters:
-            self.callbacks += self._own_callbacks()
+            self.callbacks += flag_callbacks(self.save_path, self.show_progress, self.stop_at_return, self.verbose)
+            self.callbacks = with_checkpoint(self.callbacks, ALGOS[self.algo], self.checkpoints, self.save_path)
 
     def hyperparameters_optimization(self) -> None:
         """As rl_zoo3's, which keeps a database's password in the study's attributes and in a pickle of the study."""
@@ -172,7 +185,7 @@ class StableExperimentManager(ExperimentManager):
             if not is_file(self.storage):
                 open_storage(self.storage)  # which tells in one sentence where it cannot be reached
         try:
-            self._folder = ClaimedFolder(self.save_path)
+            self._folder = self._claim_folder()
         except OSError as error:
             raise UsageError(f"--log-folder {self.log_folder}: {error}") from error
         self.save_path = str(self._folder.path)
@@ -193,17 +206,27 @@ class StableExperimentManager(ExperimentManager):
         self.is_set_up = True
         return results
 
+    def _claim_folder(self) -> LockedFolder:
+        """:raises OSError: if there can be no run folder"""
+        return ClaimedFolder(self.save_path)
+
+    @property
+    def _has_tables(self) -> bool:
+        """Whether there are tables on the terminal: where no bar is."""
+        return self.verbose > 1 or (self.verbose > 0 and not self.show_progress)
+
     def _set_up_run(self, model: BaseAlgorithm) -> None:
         """Log to the run folder: SB3's progress.csv and TensorBoard; tables on the terminal if no bar is there."""
-        tables = self.verbose > 1 or (self.verbose > 0 and not self.show_progress)
-        model.set_logger(run_logger(self.save_path, model, self.tensorboard_log, tables))
+        model.set_logger(run_logger(self.save_path, model, self.tensorboard_log, self._has_tables))
         config = getattr(model.policy, "fast_path_config", FastPathConfig())  # stock policies have none
         fast_path = None if config.is_plain else config.describe(model.device)
         if fast_path and self.verbose > 0:
             print(f"Fast path: {fast_path}")
         self.run = RunWriter(self.save_path)
+        announce_resuming(checkpoint_of(self.callbacks), self.run, self.verbose)
         self.run.describe(
             **facts_at_start(),
+            fingerprint=fingerprint(model.device),
             algo=self.algo,
             env=self.env_name.gym_id,
             seed=self.seed,
@@ -212,6 +235,7 @@ class StableExperimentManager(ExperimentManager):
             resumed_from=self.trained_agent or None,
             fast_path=fast_path,
             stop_at_return=self.stop_at_return,
+            arguments=self.arguments,
         )
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
@@ -230,17 +254,16 @@ class StableExperimentManager(ExperimentManager):
         :raises UsageError: if it cannot even begin
         """
         status, steps_before, problem = "failed", model.num_timesteps, None
-        training = ModelInTraining(model, resumes=self.continue_training)
+        training = self._in_training(model)
         try:
             try:
                 super().learn(training)  # type: ignore[arg-type]  # which has what is used of a model
             except CONNECTION_ERRORS:  # Ctrl-C reaches the envs' processes too, and they are gone when they are closed
-                if not training.was_interrupted:
+                if training.interrupted_by is None:
                     raise
-            reached = any(
-                isinstance(callback, StopTrainingOnReturn) and callback.is_reached for callback in self.callbacks
-            )
-            status = "finished" if reached or model.num_timesteps >= model._total_timesteps else "stopped"
+            is_done = has_reached_return(self.callbacks) or model.num_timesteps >= model._total_timesteps
+            status = "finished" if is_done else "stopped"
+            self.interrupted_by = training.interrupted_by if status == "stopped" else None
         except CollapseError as error:
             status, problem = "collapsed", str(error)
             raise
@@ -259,6 +282,12 @@ class StableExperimentManager(ExperimentManager):
             if status in ("failed", "collapsed"):
                 self.save_trained_model(model)
             if status:
-                self.run.describe(status=status, num_timesteps=model.num_timesteps, error=problem)
+                signal_name = None if self.interrupted_by is None else self.interrupted_by.name
+                told = {"status": status, "error": problem, "interrupted_by": signal_name}
+                self.run.describe(**told, num_timesteps=model.num_timesteps)
+                self._folder.end(status)
             else:
                 self._folder.give_up()
+
+    def _in_training(self, model: BaseAlgorithm) -> ModelInTraining:
+        return ModelInTraining(model, resumes=self.continue_training)

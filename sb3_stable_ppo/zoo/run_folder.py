@@ -5,10 +5,12 @@ The folder of a run that rl_zoo3 makes: claimed before anything is written, desc
 from __future__ import annotations
 
 import datetime
+import importlib
 import os
 import platform
 import shutil
 import socket
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,59 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, make_output_format
 from stable_baselines3.common.utils import get_latest_run_id
 
+from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS, prune
+from sb3_stable_ppo.common.errors import UsageError
+
 PACKAGES = ("sb3-stable-ppo", "stable-baselines3", "sb3-contrib", "rl_zoo3", "torch", "gymnasium", "ale-py", "numpy")
 
 
-class ClaimedFolder:
+class LockedFolder:
+    """
+    The folder of a run, which no other process may train at the same time.
+
+    :param path: where it is
+    :raises UsageError: if another process trains the run
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: int | None = None
+        self._lock()
+
+    def _lock(self) -> None:
+        """The operating system takes the lock back when the process ends, however it ends."""
+        with suppress(ImportError, OSError):  # Windows has no such locks, nor has every network file system
+            fcntl = importlib.import_module("fcntl")
+            self._handle = os.open(self.path, os.O_RDONLY)
+            os.register_at_fork(after_in_child=self.release)  # a process of an env may outlive this one
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.release()
+                raise UsageError(f"{self.path}: another process is training this run.") from None
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def end(self, status: str) -> None:
+        """
+        Let other processes go on with the run. Of one that has finished, only the last checkpoint stays.
+
+        :param status: how it has ended
+        """
+        if status == "finished":
+            prune(self.path / CHECKPOINTS, 1)
+        self.release()
+
+    def give_up(self) -> None:
+        """Leave it as it is: it holds what was trained before."""
+        self.release()
+
+
+class ClaimedFolder(LockedFolder):
     """
     A folder that this run alone has made.
 
@@ -36,6 +87,7 @@ class ClaimedFolder:
         except OSError:
             self._remove_parents()
             raise
+        super().__init__(self.path)
 
     def _claim(self) -> None:
         while True:
@@ -50,6 +102,7 @@ class ClaimedFolder:
 
     def give_up(self) -> None:
         """Remove it, and the parents that were made for it."""
+        self.release()
         shutil.rmtree(self.path, ignore_errors=True)
         self._remove_parents()
 

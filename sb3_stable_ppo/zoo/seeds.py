@@ -24,11 +24,14 @@ from sb3_stable_ppo.parallel.options import WorkerOptions
 from sb3_stable_ppo.runs.data import RunData, read_run
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.series import EVALUATION, RETURN, least_live_share
+from sb3_stable_ppo.zoo.resuming import AUTO
 
 CRASHED = "crashed"
 """Folder for what a killed process left of a run that was then begun again."""
 CRASHED_BEFORE = "died"
 """The same folder, as version 0.1.0 named it."""
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit status of a run that a signal has ended at a checkpoint."""
 FINISHED = "finished"
 """Status of a run that was trained to its end."""
 
@@ -47,7 +50,8 @@ def train_seeds(
     Train once with each seed, as ``sb3-stable-ppo train --seeds`` does, and print a table of the runs.
 
     :param seeds: how many (``5``), or which (``"0-9"``, ``"1,3,5"``, ``[1, 3]``)
-    :param flags: of ``sb3-stable-ppo train``, such as ``["--env", "CartPole-v1"]``
+    :param flags: of ``sb3-stable-ppo train``, such as ``["--env", "CartPole-v1"]``; with ``["--resume", "auto"]`` seeds
+        that a call of the same flags has begun go on from their checkpoints, and those it has trained are not repeated
     :param seed: the first of a number of seeds
     :param log_folder: where the runs' folders go
     :param workers: processes at once
@@ -83,6 +87,8 @@ def train_seeds(
             if statuses[name] == EXIT_USAGE:  # raised below
                 continue
             how = "ended" if statuses[name] == 0 else f"failed: {last_line(logs / f'{name}.log')}"
+            if statuses[name] in INTERRUPTED:
+                how = f"was interrupted; --resume {AUTO} goes on with it"
             print(f"{name} {how} ({len(ended)} of {len(jobs)})", flush=True)
 
     made = [folder for folder in (logs, logs.parent, log_folder) if not folder.exists()]

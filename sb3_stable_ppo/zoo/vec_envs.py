@@ -12,10 +12,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_stable_ppo.common.checks import unknown
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.zoo.atari_options import ale_options
+from sb3_stable_ppo.zoo.atari_options import REPLAY_KEYS, ale_options
 from sb3_stable_ppo.zoo.hyperparams import class_entries
 
-VEC_ENV_WORDS = ("ale", "envpool", "dummy", "subproc")
+VEC_ENV_WORDS = ("ale", "envpool", "dummy", "subproc", "restarting")
 MakesEnv = Callable[..., VecEnv]
 
 
@@ -32,6 +32,12 @@ def batch_vec_env(hyperparams: Mapping[str, Any], env_id: str, source: str) -> M
     word = hyperparams.get("vec_env", "dummy")
     if word not in VEC_ENV_WORDS:
         raise UsageError(f"{source}: {unknown('vec_env', word, VEC_ENV_WORDS)}")
+    for key in REPLAY_KEYS:
+        if word != "ale" and hyperparams.get(key):
+            raise UsageError(
+                f"{source}: {key} is an option of vec_env: ale, and vec_env is {word} here: leave it out. (vec_env: "
+                "dummy is saved whole without it, where its envs can be saved.)"
+            )
     if word == "ale":
         options = ale_options(hyperparams, env_id, source)
         from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv  # ale_py is an extra

@@ -64,6 +64,7 @@ def test_a_run_leaves_config_model_evaluations_health_and_log(
     assert reader.facts["status"] == "finished"
     assert (reader.facts["env"], reader.facts["seed"], reader.facts["num_timesteps"]) == ("CartPole-v1", 0, 64)
     assert reader.facts["versions"]["torch"]
+    assert {"cpu", "device", "threads", "flags", "environment"} < set(reader.facts["fingerprint"])
     assert [line["step"] for line in reader.health()] == [32, 64]
     printed = capsys.readouterr().out
     assert f"Results (finished): {folder}" in printed.replace("\n", "")
@@ -134,7 +135,7 @@ def test_a_collapse_saves_the_model_and_ends_with_status_1(tmp_path: Path, capsy
 
 
 def test_ctrl_c_saves_the_model_and_the_run_says_it_was_stopped(tmp_path: Path) -> None:
-    assert train(tmp_path, "--eval-freq", "-1", callback="helpers.callbacks.InterruptCallback") == 0
+    assert train(tmp_path, "--eval-freq", "-1", callback="helpers.callbacks.InterruptCallback") == 130
     assert StablePPO.load(run_folder(tmp_path) / "CartPole-v1.zip").num_timesteps == 48
     facts = RunReader(run_folder(tmp_path)).facts
     assert (facts["status"], facts["num_timesteps"]) == ("stopped", 48)

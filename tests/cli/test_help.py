@@ -37,7 +37,8 @@ def test_every_flag_says_what_it_does_and_what_its_default_is(command: str) -> N
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_the_values_of_flags_have_readable_names(command: str) -> None:
     for action in flags_of(command):
-        shown = action.metavar or ("" if action.choices else action.dest.upper())
+        has_none = action.choices or action.nargs == 0
+        shown = action.metavar or ("" if has_none else action.dest.upper())
         assert re.fullmatch("[A-Z_:]*", str(shown)), f"{command}: {shown}"
         assert len(str(shown)) < 15, f"{command}: {shown}"
 

@@ -4,7 +4,15 @@ import signal
 
 import pytest
 
-from sb3_stable_ppo.common.signals import handled, interruptions, was_interrupted
+from sb3_stable_ppo.common.signals import (
+    CHECKPOINT_SIGNAL,
+    exit_status,
+    handled,
+    ignored,
+    interrupted_by,
+    interruptions,
+    was_interrupted,
+)
 
 
 def test_a_signal_that_is_put_off_is_raised_once_when_the_block_has_ended() -> None:
@@ -45,3 +53,20 @@ def test_an_error_within_stands_before_the_signal() -> None:
             fail()
         with pytest.raises(KeyboardInterrupt), interruptions(allowed=True):
             pytest.fail("the signal came before")
+
+
+def test_the_exit_status_of_an_interruption_names_its_signal() -> None:
+    assert exit_status() == 130  # a KeyboardInterrupt that nobody has sent
+    with handled(signal.SIGTERM), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert (interrupted_by(), exit_status()) == (signal.SIGTERM, 143)
+
+
+def test_a_signal_that_is_ignored_does_nothing_and_is_given_back() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with ignored(CHECKPOINT_SIGNAL):
+        signal.raise_signal(signal.SIGUSR1)
+    with ignored(None):
+        pass
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert not was_interrupted()

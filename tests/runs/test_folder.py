@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from sb3_stable_ppo.runs.folder import RunReader, RunWriter
+from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.runs.data import read_run
+from sb3_stable_ppo.runs.folder import FORMAT, RunReader, RunWriter
 
 
 def test_a_line_after_half_a_line_of_a_killed_run_stands_by_itself(tmp_path: Path) -> None:
@@ -57,3 +59,18 @@ def test_a_line_is_appended_without_reading_those_before_it(tmp_path: Path, monk
         RunWriter(tmp_path).health(10_000, {})
     assert read == [1]
     assert path.read_text().splitlines()[-2:] == ['{"step": 9999}', '{"step": 10000}']
+
+
+def test_run_json_has_a_format_and_one_of_a_newer_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    RunWriter(tmp_path).describe(status="running")
+    assert RunReader(tmp_path).facts == {"format": FORMAT, "status": "running"}
+    RunWriter(tmp_path).describe(format=FORMAT + 1, versions={"sb3-stable-ppo": "9.0"})
+    with pytest.raises(
+        UsageError, match=rf"has format {FORMAT + 1}, .* formats up to {FORMAT}: .* that wrote it, 9.0."
+    ):
+        read_run(tmp_path)
+
+
+def test_a_run_folder_without_a_format_is_read(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"status": "finished"}')
+    assert read_run(tmp_path).status == "finished"

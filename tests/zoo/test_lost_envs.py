@@ -40,7 +40,7 @@ class Crash(CartPoleEnv):
                 os.kill(os.getpid(), signal.SIGKILL)
             if crash == "ctrl-c":
                 os.killpg(os.getpgrp(), signal.SIGINT)
-                signal.pause()
+                time.sleep(1)  # the answer comes late, as the interruption does
             if crash == "sigterm":  # a scheduler's, to the main process alone
                 os.kill(int(os.environ["MAIN_PID"]), signal.SIGTERM)
                 time.sleep(3)
@@ -108,10 +108,24 @@ def test_a_lost_env_is_a_failure_whose_model_is_saved(crash: str, vec_env: str, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("crash", ["ctrl-c", "sigterm"])
-def test_an_interruption_in_the_middle_of_a_step_is_no_failure(crash: str, tmp_path: Path) -> None:
-    done = train(tmp_path, crash, "subproc")
+@pytest.mark.parametrize("crash", ["kill", "bug"])
+def test_an_env_that_may_be_started_anew_is_no_failure(crash: str, tmp_path: Path) -> None:
+    done = train(tmp_path, crash, "restarting")
     assert done.returncode == 0, done.stderr
+    assert "The worker of env 1 has died of" in done.stderr
+    folder = tmp_path / "logs" / "stable_ppo" / "Crash-v0_1"
+    facts = RunReader(folder).facts
+    assert (facts["status"], facts["num_timesteps"]) == ("finished", 64)
+    assert yaml.load((folder / "Crash-v0" / "args.yml").read_text(), yaml.UnsafeLoader)["vec_env"] == "restarting"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vec_env", ["subproc", "restarting"])
+@pytest.mark.parametrize("crash", ["ctrl-c", "sigterm"])
+def test_an_interruption_in_the_middle_of_a_step_is_no_failure(crash: str, vec_env: str, tmp_path: Path) -> None:
+    done = train(tmp_path, crash, vec_env)
+    assert done.returncode == {"ctrl-c": 130, "sigterm": 143}[crash], done.stderr
     folder = tmp_path / "logs" / "stable_ppo" / "Crash-v0_1"
     assert RunReader(folder).facts["status"] == "stopped"
-    assert StablePPO.load(folder / "Crash-v0.zip").num_timesteps == 8
+    steps = {"subproc": 8, "restarting": 32}[vec_env]  # with new workers the rollout comes to its end
+    assert StablePPO.load(folder / "Crash-v0.zip").num_timesteps == steps

@@ -86,7 +86,7 @@ def test_ctrl_c_saves_the_seeds_that_run(tmp_path: Path) -> None:
     launcher = begin(*call, *slow, "-f", str(tmp_path / "logs"))
     until(lambda: len([p for p in (tmp_path / "logs").glob("stable_ppo/*/progress.csv") if p.read_text()]) == 2)
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(100) == 130
+    assert launcher.wait(100) == 143
     assert runs_in(tmp_path / "logs") == [(0, "stopped"), (1, "stopped")]
     assert len(list((tmp_path / "logs").glob("stable_ppo/*/CartPole-v1.zip"))) == 2
 
