@@ -226,7 +226,8 @@ class Intervention(BaseCallback):
         if self.num_timesteps - self._logged_at >= every:
             self._logged_at = self.num_timesteps
             for name, value in self.figures().items():
-                self.logger.record(f"interventions/{self._name}/{name}", value, exclude=TABLE)  # names of layers are long
+                tag = f"interventions/{self._name}/{name}"
+                self.logger.record(tag, value, exclude=TABLE)  # the table cuts long names of layers short
 
     def _act(self) -> None:
         memory = self.memory

@@ -22,7 +22,7 @@ BACKGROUND, WHITE, GREY, LINE = (24, 24, 27), (255, 255, 255), (161, 161, 170), 
 
 def write_gif(timeline: Timeline, path: Path, returns: Series | None = None) -> None:
     """
-    All frames in some twelve seconds, the observation on the left, the step above, and below each layer its live channels.
+    All frames in some twelve seconds: the observation on the left, the step above, each layer's live channels below.
 
     :param timeline: with frames
     :param path: the file
