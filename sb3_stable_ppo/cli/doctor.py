@@ -122,9 +122,12 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
     colour = "green" if diagnosis.is_healthy else "yellow" if diagnosis.is_open else "red"
     console.print(escape(subject), highlight=False, soft_wrap=True)  # whole, for a path that one copies
     console.print(f"[bold {colour}]{diagnosis.verdict}[/]")
+    remedies: list[str] = []
     for finding in diagnosis.findings:
         console.print(f"  [bold]{finding.severity}[/] {finding.name}: {escape(finding.evidence)}", highlight=False)
-        console.print(f"    {escape(finding.remedy)}", highlight=False)
+        if finding.remedy not in remedies:  # several findings have one cause
+            console.print(f"    {escape(finding.remedy)}", highlight=False)
+        remedies.append(finding.remedy)
     layers = diagnosis.figures.get("layers") or {}
     if layers:
         heads = ("layer", "units", "live", "dead, linear or saturated", "dormant", "srank")

@@ -46,7 +46,7 @@ and a progress bar (--progress)."""
 OF_THE_ENTRY = "-1"
 """rl_zoo3's ``-n`` for the steps that the entry says."""
 PASSED_ON = ("--stop-at-return", "--resume", "--checkpoint-minutes", "--checkpoint-steps")
-SWITCHES = ("--no-report", "--no-checkpoint-replay-buffer")
+SWITCHES = ("--no-health", "--no-report", "--no-checkpoint-replay-buffer")
 """Flags of ours that each run of ``--seeds`` gets, with a value and without."""
 PAIRS = (("-params", "--hyperparams"), ("--env-kwargs",), ("--eval-env-kwargs",))
 """Flags of rl_zoo3 whose values it evaluates."""
@@ -62,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
         type=finite_number,
         metavar="R",
         help="end once the last 30 episodes have a mean return of R; 18 in Pong (default: train all steps)",
+    )
+    found.add_argument(
+        "--no-health",
+        action="store_true",
+        help="add no HealthCallback where the configuration has none (default: every run has one)",
     )
     found.add_argument("--no-report", action="store_true", help="write no report.html at the end")
     add_checkpoint_arguments(found)
@@ -191,6 +196,7 @@ def _train(
     from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions
     from sb3_stable_ppo.zoo.determinism import recorded_manager
     from sb3_stable_ppo.zoo.manager import StableExperimentManager
+    from sb3_stable_ppo.zoo.quiet import without_other_types
     from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file
     from sb3_stable_ppo.zoo.resumed_manager import resumed_manager
 
@@ -209,7 +215,7 @@ def _train(
         managers.append(manager_class(*args, **kwargs))  # type: ignore[arg-type]
         managers[-1].vec_env_flag, managers[-1].task = vec_env, own.task
         managers[-1].args.vec_env = vec_env or managers[-1].args.vec_env  # for args.yml
-        managers[-1].stop_at_return = own.stop_at_return
+        managers[-1].stop_at_return, managers[-1].has_health = own.stop_at_return, not own.no_health
         managers[-1].arguments = arguments
         managers[-1].checkpoints = CheckpointOptions(
             own.checkpoint_minutes, own.checkpoint_steps, not own.no_checkpoint_replay_buffer
@@ -221,6 +227,7 @@ def _train(
         patched(sys, "argv", [f"{PROGRAM} train", *defaults, *flags]),
         patched(argparse.ArgumentParser, "error", brief_error),
         handled(signal.SIGTERM),
+        without_other_types(),
         ignored(CHECKPOINT_SIGNAL),  # outside training there is nothing to save
     ):
         try:

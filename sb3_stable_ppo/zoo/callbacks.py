@@ -7,8 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from sb3_stable_ppo.common.callbacks import callbacks_within
+from sb3_stable_ppo.health.callback import HealthCallback
 from sb3_stable_ppo.runs.callback import RunCallback
 from sb3_stable_ppo.runs.stop_on_return import StopTrainingOnReturn
 from sb3_stable_ppo.zoo.hyperparams import class_entries, find_class
@@ -41,6 +46,19 @@ def flag_callbacks(folder: str, progress: bool, stop_at_return: float | None, ve
     if stop_at_return is not None:
         own.append(StopTrainingOnReturn(stop_at_return, verbose=verbose))
     return own
+
+
+def with_health(callbacks: list[BaseCallback], algorithm: type[BaseAlgorithm]) -> list[BaseCallback]:
+    """
+    The callbacks of a run with a HealthCallback first, so that each run has a verdict, stock algorithms' too.
+
+    :param callbacks: of the configuration
+    :param algorithm: of the run; ARS has no buffer that could be looked at
+    """
+    is_served = issubclass(algorithm, (OnPolicyAlgorithm, OffPolicyAlgorithm))
+    if not is_served or any(isinstance(found, HealthCallback) for each in callbacks for found in callbacks_within(each)):
+        return callbacks
+    return [HealthCallback(), *callbacks]
 
 
 def has_reached_return(callbacks: Iterable[BaseCallback]) -> bool:

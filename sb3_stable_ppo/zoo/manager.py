@@ -29,13 +29,14 @@ from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.runs.folder import RunWriter
 from sb3_stable_ppo.studies.storage import is_file, open_storage
 from sb3_stable_ppo.zoo.atari_options import REPLAY_KEYS
-from sb3_stable_ppo.zoo.callbacks import flag_callbacks, has_reached_return, without_run_callbacks
+from sb3_stable_ppo.zoo.callbacks import flag_callbacks, has_reached_return, with_health, without_run_callbacks
 from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions, announce_resuming, checkpoint_of, with_checkpoint
 from sb3_stable_ppo.zoo.configuration import check_module, entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.zoo.learning import ModelInTraining
 from sb3_stable_ppo.zoo.masks import HOW_TO_MASK, masked_evaluation
 from sb3_stable_ppo.zoo.overrides import with_overrides
+from sb3_stable_ppo.zoo.quiet import without_hyperparameters
 from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, unpickled_study
 from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, LockedFolder, facts_at_start, run_logger
 from sb3_stable_ppo.zoo.schedules import is_schedule_of, read_schedules
@@ -60,6 +61,8 @@ class StableExperimentManager(ExperimentManager):
     """What ``--vec-env`` says, which goes before the file's ``vec_env``."""
     stop_at_return: float | None = None
     """What ``--stop-at-return`` says: training ends once the last episodes have this mean return."""
+    has_health = True
+    """Whether a run has a HealthCallback, whatever its configuration says; ``--no-health``: not."""
     task: str | None = None
     """Which run of ``train --seeds`` this is; its folder tells, should it have to be done again."""
     arguments: Sequence[str] | None = None
@@ -91,12 +94,14 @@ class StableExperimentManager(ExperimentManager):
                 patched(rl_zoo3.exp_manager, "yaml", SimpleNamespace(safe_load=lambda _: content)),
                 patched(self, "config", str(found.path)),
                 patched(self, "custom_hyperparams", None),
+                without_hyperparameters(self.verbose),
             ):
                 hyperparams, _ = super().read_hyperparameters()
         else:
             check_module(self.config)
             self._source = f"{self.config}, {self.env_name.gym_id}"
-            hyperparams, _ = super().read_hyperparameters()
+            with without_hyperparameters(self.verbose):
+                hyperparams, _ = super().read_hyperparameters()
         if trial_id is not None and not self.optimize_hyperparameters:
             params = saved_params(self.load_trial, self.storage, self.study_name, trial_id)
             steps = self.n_timesteps if self.n_timesteps > 0 else int(float(hyperparams["n_timesteps"]))
@@ -157,6 +162,8 @@ class StableExperimentManager(ExperimentManager):
         with masked_evaluation(self.algo):
             super().create_callbacks()  # type: ignore[no-untyped-call]
         if not self.optimize_hyperparameters:
+            if self.has_health:
+                self.callbacks = with_health(self.callbacks, ALGOS[self.algo])
             self.callbacks += flag_callbacks(self.save_path, self.show_progress, self.stop_at_return, self.verbose)
             self.callbacks = with_checkpoint(self.callbacks, ALGOS[self.algo], self.checkpoints, self.save_path)
 
