@@ -242,6 +242,7 @@ TABLES = [
     ("gauntlet", "gauntlet.md", 0),
     ("healthy_updates", "guards.md", 2),
     ("intervention_cost", "interventions.md", 1),
+    ("kills", "reliability.md", 1),
     ("lr_sweep", "guards.md", 1),
     ("norms", "norms.md", 0),
     ("overhead", "guards.md", 1),
