@@ -16,6 +16,8 @@ SEVERITIES = ("note", "warning", "critical")
 @public
 class Finding(NamedTuple):
     """
+    Something that is wrong with a network, or with its configuration.
+
     :param name: of the rule
     :param severity: one of ``SEVERITIES``; critical ones alone make a network unhealthy
     :param verdict: which of ``health.thresholds.VERDICTS`` it speaks for; empty for warnings
@@ -37,6 +39,8 @@ class Finding(NamedTuple):
 @public
 class Diagnosis(NamedTuple):
     """
+    What was found in a network, and the verdict that follows.
+
     :param verdict: one of ``health.thresholds.VERDICTS``
     :param findings: the worst first
     :param figures: what they were made from, as a line of ``health.jsonl`` has them

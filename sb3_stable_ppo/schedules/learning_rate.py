@@ -94,14 +94,8 @@ class WarmupLR(CountingSchedule):
 
 class _ToFinal(CountingSchedule):
     """
-    Base of the schedules that go from ``initial`` to ``final`` over ``total`` counts and stay there.
-
-    :param initial: the learning rate at the start
-    :param final: the learning rate at the end
-    :param total: length in updates (or steps), warm-up included; None: that of the first ``learn()``, which a later
-        ``learn(reset_num_timesteps=False)`` does not stretch
-    :param warmup: see :class:`CountingSchedule`
-    :param unit: ``updates`` or ``steps``
+    Base of the schedules that go from ``initial`` to ``final`` over ``total`` counts and stay there. Each has the
+    arguments in its own docstring.
     """
 
     def __init__(
@@ -138,11 +132,18 @@ class _ToFinal(CountingSchedule):
 @public
 class LinearLR(_ToFinal):
     """
-    From ``initial`` to ``final`` in a straight line. Arguments: :class:`_ToFinal`.
+    From ``initial`` to ``final`` in a straight line.
 
     >>> schedule = LinearLR(initial=1.0, final=0.5, total=10)
     >>> [schedule.value_at(count) for count in (0, 5, 10, 99)]
     [1.0, 0.75, 0.5, 0.5]
+
+    :param initial: the learning rate at the start
+    :param final: the learning rate at the end, which it keeps
+    :param total: length in updates (or steps), warm-up included; None: that of the first ``learn()``, which a later
+        ``learn(reset_num_timesteps=False)`` does not stretch
+    :param warmup: see :class:`CountingSchedule`
+    :param unit: ``updates`` or ``steps``
     """
 
     def decay(self, count: int) -> float:
@@ -153,11 +154,17 @@ class LinearLR(_ToFinal):
 class CosineLR(_ToFinal):
     """
     From ``initial`` to ``final`` along half a cosine (https://arxiv.org/abs/1608.03983, without its restarts).
-    Arguments: :class:`_ToFinal`.
 
     >>> schedule = CosineLR(initial=1.0, final=0.0, total=10)
     >>> [round(schedule.value_at(count), 3) for count in (0, 5, 10)]
     [1.0, 0.5, 0.0]
+
+    :param initial: the learning rate at the start
+    :param final: the learning rate at the end, which it keeps
+    :param total: length in updates (or steps), warm-up included; None: that of the first ``learn()``, which a later
+        ``learn(reset_num_timesteps=False)`` does not stretch
+    :param warmup: see :class:`CountingSchedule`
+    :param unit: ``updates`` or ``steps``
     """
 
     def decay(self, count: int) -> float:

@@ -56,7 +56,9 @@ def with_health(callbacks: list[BaseCallback], algorithm: type[BaseAlgorithm]) -
     :param algorithm: of the run; ARS has no buffer that could be looked at
     """
     is_served = issubclass(algorithm, (OnPolicyAlgorithm, OffPolicyAlgorithm))
-    if not is_served or any(isinstance(found, HealthCallback) for each in callbacks for found in callbacks_within(each)):
+    if not is_served or any(
+        isinstance(found, HealthCallback) for each in callbacks for found in callbacks_within(each)
+    ):
         return callbacks
     return [HealthCallback(), *callbacks]
 

@@ -16,8 +16,8 @@ OTHER_TYPES = "Training and eval env are not of the same type"
 @contextmanager
 def without_hyperparameters(verbose: int) -> Iterator[None]:
     """
-    Leaves out the hyperparameters that rl_zoo3's ``read_hyperparameters`` prints last, whatever ``--verbose`` says. They
-    stand in ``config.yml`` of the run folder.
+    Leaves out the hyperparameters that rl_zoo3's ``read_hyperparameters`` prints last, whatever ``--verbose`` says.
+    They stand in ``config.yml`` of the run folder.
 
     :param verbose: SB3's verbosity; from 2 on nothing is left out
     """

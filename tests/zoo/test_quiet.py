@@ -23,9 +23,13 @@ def test_hyperparameters_are_printed_only_to_those_who_ask(
 
 
 def test_what_was_printed_before_an_error_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="no entry"), without_hyperparameters(1):
-        print("Loading")
-        raise ValueError("no entry")
+    def fail() -> None:
+        with without_hyperparameters(1):
+            print("Loading")
+            raise ValueError("no entry")
+
+    with pytest.raises(ValueError, match="no entry"):
+        fail()
     assert capsys.readouterr().out == "Loading\n"
 
 
