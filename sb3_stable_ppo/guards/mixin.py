@@ -23,6 +23,7 @@ from sb3_stable_ppo.guards.arithmetic import lost_unit_fraction, newly_inactive_
 from sb3_stable_ppo.guards.backup import Backup
 from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
 from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
+from sb3_stable_ppo.guards.model_format import FORMAT, check_format
 from sb3_stable_ppo.guards.reading import Reading, draw_probe_batch, dump_minibatch, read, row_mask
 from sb3_stable_ppo.guards.statistics import move_statistics
 from sb3_stable_ppo.guards.update import GuardedUpdate
@@ -50,6 +51,7 @@ class GuardMixin(OnPolicyAlgorithm):
     ) -> None:
         # Before super().__init__, which may build the model at once; `load` sets it anew before _setup_model.
         self.guards = guards
+        self.format_version: int = FORMAT
         self._lr_scale = 1.0
         self._scale_moves = False
         self._undone_updates = 0
@@ -59,6 +61,8 @@ class GuardMixin(OnPolicyAlgorithm):
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
+        check_format(self.format_version)  # `load` has set what the zip has
+        self.format_version = FORMAT
         self.guards = GuardConfig.of(self.guards)
         self._warned: set[str] = set()
         self._checked_env: CheckedVecEnv | None = None
