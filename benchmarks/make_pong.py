@@ -47,7 +47,7 @@ def configuration() -> dict[str, Any]:
 def train(seed: int, steps: int, logs: str) -> Path:
     """The run that the Makefile's ``pong`` makes. :return: its folder"""
     command = [sys.executable, "-m", "sb3_stable_ppo", "train", "--env", GAME, "--seed", str(seed), "-f", logs]
-    subprocess.run([*command, "-n", str(steps), "--stop-at-return", str(MARK)], check=True, stdout=sys.stderr)
+    subprocess.run([*command, "-n", str(steps), "--stop-at-return", str(MARK)], check=True)
     (folder,) = Path(logs).glob(f"stable_ppo/{GAME}_*")
     return folder
 

@@ -29,6 +29,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def shorter(code: str) -> str:
     """The same code with runs of no more than 2048 steps, 1024 in Python, and speed measured with one game."""
     code = re.sub(r"\.learn\((\d[\d_]*)", lambda found: f".learn({min(int(found[1]), STEPS // 2)}", code)
+    code = code.replace("--n-epochs 20", "--n-epochs 1")
+    code = re.sub(r"doctor (?!.*--(rows|weights-only))", "doctor --rows 64 ", code)
     code = re.sub(r"-n (\d+)", lambda found: f"-n {min(int(found[1]), STEPS)}", code)
     return re.sub(r"bench --steps \d+", "bench --n-envs 1 --steps 128", code)
 
@@ -54,7 +56,7 @@ def run_all(commands: list[str], folder: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which somebody has followed the README, for the other pages."""
     folder = tmp_path_factory.mktemp("workplace")
