@@ -240,6 +240,7 @@ TABLES = [
     ("emulator_threads", "fast_path.md", 1),
     ("env_parity", "fast_path.md", 0),
     ("gauntlet", "gauntlet.md", 0),
+    ("group_norm", "fast_path.md", 1),
     ("healthy_updates", "guards.md", 2),
     ("intervention_cost", "interventions.md", 1),
     ("kills", "reliability.md", 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.machinery
 import json
 import runpy
 import sys
@@ -19,7 +20,7 @@ SHORT: dict[str, list[str]] = {
     "cartpole": ["--steps", "256"],
     "custom_extractor": ["--steps", "1024"],
     "diagnose_my_model": ["--steps", "1024"],
-    "mujoco": ["--steps", "2048"],
+    "mujoco_hopper": ["--steps", "2048"],
     "pong": ["--steps", "256", "--n-envs", "2"],
     "see_it_collapse": ["--steps", "512", "--n-envs", "2", "--no-open"],
 }
@@ -45,11 +46,19 @@ def test_every_example_is_run_by_a_test() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SHORT))
+def test_no_example_hides_a_package_of_its_name(name: str) -> None:
+    """``python examples/NAME.py`` puts the folder first on the path, where others import NAME from."""
+    assert (
+        importlib.machinery.PathFinder.find_spec(name, [path for path in sys.path if "site-packages" in path]) is None
+    )
+
+
+@pytest.mark.parametrize("name", sorted(SHORT))
 def test_an_example_says_how_to_call_it_how_long_it_takes_and_what_it_needs(name: str) -> None:
     docstring = ast.get_docstring(ast.parse((EXAMPLES / f"{name}.py").read_text())) or ""
     assert f"python examples/{name}.py" in docstring
     assert "Needs ``sb3-stable-ppo" in docstring
-    assert any(word in docstring for word in ("minute", "hour"))
+    assert any(word in docstring for word in ("second", "minute", "hour"))
     assert len(docstring.splitlines()) <= 20
 
 
@@ -166,7 +175,7 @@ def test_mujoco_needs_no_statistics_beside_the_zip(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("mujoco")
-    call(monkeypatch, "mujoco", *SHORT["mujoco"])
+    call(monkeypatch, "mujoco_hopper", *SHORT["mujoco_hopper"])
     assert "Mean return of 10 fresh episodes" in capsys.readouterr().out
     assert (elsewhere / "logs/mujoco/Hopper-v5.zip").is_file()
     assert not list(elsewhere.rglob("*.pkl"))
