@@ -5,8 +5,8 @@ A features extractor of your own in one of our policies: residual blocks on Cart
 what is in the extractor is yours. Write its activations as modules (``nn.LeakyReLU()``), not as functions
 (``F.leaky_relu``): HealthCallback and ``diagnose`` read what activation modules put out.
 
-With the default seed the mean return of the last 100 episodes is 482 of at most 500. A line for each layer follows, those
-of the extractor included. It took 24 seconds on one core of an AMD EPYC.
+With the default seed the mean return of the last 100 episodes is 482 of at most 500. A line for each layer follows,
+those of the extractor included. It took 24 seconds on one core of an AMD EPYC.
 
     python examples/custom_extractor.py
 

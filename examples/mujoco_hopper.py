@@ -4,8 +4,8 @@ Hopper with StablePPO: observations and returns are normalised within the policy
 ``norm_input`` normalises what the policy sees, ``norm_value`` what its critic learns. The statistics are part of the
 model: there is no ``vecnormalize.pkl`` to keep beside the zip, and none to forget when you load it.
 
-With the default seed the mean return of 10 fresh episodes is 675 after 100,000 steps. It took 44 seconds on one core of an
-AMD EPYC.
+With the default seed the mean return of 10 fresh episodes is 675 after 100,000 steps. It took 44 seconds on one core of
+an AMD EPYC.
 
     python examples/mujoco_hopper.py
     python examples/mujoco_hopper.py --env HalfCheetah-v5 --steps 1000000

@@ -1,8 +1,9 @@
 """
 Pong as ``make pong`` trains it, in Python: the same settings, without the command line.
 
-Training ends once the last 30 games have a mean return of 18, or after 500,000 steps. `make pong`, which is
-the same with evaluations, took 14.7 minutes on two cores of an AMD EPYC (docs/pong.md). The return stays near -20 for the first 60,000 to 100,000 steps. While it runs,
+Training ends once the last 30 games have a mean return of 18, or after 500,000 steps. `make pong`, which is the same
+with evaluations, took 14.7 minutes on two cores of an AMD EPYC (docs/pong.md). The return stays near -20 for the first
+60,000 to 100,000 steps. While it runs,
 ``sb3-stable-ppo report logs/pong --watch`` shows the layers.
 
     python examples/pong.py

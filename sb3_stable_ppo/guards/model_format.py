@@ -17,6 +17,6 @@ def check_format(version: object) -> None:
     """
     if isinstance(version, int) and version > FORMAT:
         raise UsageError(
-            f"The model was saved in format {version}, and this version of sb3-stable-ppo knows formats up to {FORMAT}: "
-            "load it with the version that saved it, or a newer one."
+            f"The model was saved in format {version}, and this version of sb3-stable-ppo knows formats up to {FORMAT}"
+            ": load it with the version that saved it, or a newer one."
         )
