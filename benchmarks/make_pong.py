@@ -62,7 +62,7 @@ def figures_of(run: RunData) -> dict[str, Any]:
               run.health[0]["layers"].items()}  # fmt: skip
     return {
         "steps": run.facts["num_timesteps"],
-        "minutes": round(float(games["t"].max()) / 60, 2),
+        "minutes": round(float(games["t"].max()) / 60, 2) if len(games) else 0.0,
         "games": [[round(t / 60, 2), r] for t, r in zip(games["t"], games["r"], strict=True)],
         "evaluations": [
             [int(step), round(float(np.interp(step, *elapsed)) / 60, 2), round(float(returns.mean()), 1)]
@@ -87,7 +87,8 @@ def table() -> str:
     for row in finished(NAME):
         live = ", ".join(f"{name} {last}/{units}" for name, (_, last, units) in row["live"].items())
         minutes = [first_minute(row, mark) for mark in (0, 10, MARK)]
-        last = f"{mean(ret for _, ret in row['games'][-LAST:]):.1f}"
+        returns = [ret for _, ret in row["games"][-LAST:]]
+        last = f"{mean(returns):.1f}" if returns else "-"
         lines.append(
             [row["cell"]["seed"], f"{row['steps']:,}", f"{row['minutes']:.1f}", " / ".join(minutes), last, live]
         )
