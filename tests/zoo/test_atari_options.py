@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor, VecTransposeImage, is_vecenv_wrapped
 
-from sb3_stable_ppo.cli.app import main
+from helpers.zoo_envs import PONG, remembered_envs, train_pong
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 from sb3_stable_ppo.fast.rollout_buffer import TorchRolloutBuffer
@@ -16,40 +15,13 @@ from sb3_stable_ppo.zoo.atari_options import ATARI_WRAPPER, ale_options
 from sb3_stable_ppo.zoo.manager import StableExperimentManager
 from sb3_stable_ppo.zoo.vec_envs import batch_vec_env
 
-PONG: dict[str, Any] = {
-    "env_wrapper": [ATARI_WRAPPER],
-    "frame_stack": 4,
-    "policy": "CnnPolicy",
-    "n_envs": 2,
-    "n_steps": 16,
-    "batch_size": 16,
-    "n_epochs": 1,
-    "n_timesteps": 32,
-    "vec_env": "ale",
-}
-
-
-def train(tmp_path: Path, *flags: str, **changes: Any) -> int:
-    """Pong for a rollout, through the command line."""
-    path = tmp_path / "config.yml"
-    path.write_text(yaml.safe_dump({"PongNoFrameskip-v4": {**PONG, **changes}}))
-    logs = str(tmp_path / "logs")
-    return main(["train", "--env", "PongNoFrameskip-v4", "-conf", str(path), "-f", logs, "--seed", "0", *flags])
-
 
 def test_training_is_on_ales_env_and_evaluation_on_the_stock_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: dict[bool, Any] = {}
-    create = StableExperimentManager.create_envs
-
-    def remember(self: Any, n_envs: int, eval_env: bool = False, no_log: bool = False) -> Any:
-        made[eval_env] = create(self, n_envs, eval_env, no_log)
-        return made[eval_env]
-
-    monkeypatch.setattr(StableExperimentManager, "create_envs", remember)
+    made = remembered_envs(monkeypatch)
     buffer = "sb3_stable_ppo.TorchRolloutBuffer"
-    assert train(tmp_path, "--eval-freq", "1000000", rollout_buffer_class=buffer) == 0
+    assert train_pong(tmp_path, "--eval-freq", "1000000", rollout_buffer_class=buffer) == 0
     assert isinstance(made[False], AtariVecEnv)
     assert isinstance(made[True], VecTransposeImage)
     assert made[True].observation_space == made[False].observation_space
@@ -63,7 +35,7 @@ def test_the_buffer_of_a_configuration_is_the_class_it_names(tmp_path: Path, mon
     monkeypatch.setattr(
         StableExperimentManager, "learn", lambda self, model: (models.append(model), learn(self, model))
     )
-    assert train(tmp_path, rollout_buffer_class="sb3_stable_ppo.TorchRolloutBuffer") == 0
+    assert train_pong(tmp_path, rollout_buffer_class="sb3_stable_ppo.TorchRolloutBuffer") == 0
     assert isinstance(models[0].rollout_buffer, TorchRolloutBuffer)
 
 
@@ -74,7 +46,7 @@ def test_subproc_is_one_word_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         StableExperimentManager, "learn", lambda self, model: (managers.append(self), learn(self, model))
     )
-    assert train(tmp_path, vec_env="subproc") == 0
+    assert train_pong(tmp_path, vec_env="subproc") == 0
     assert managers[0].vec_env_class is SubprocVecEnv
 
 
@@ -97,7 +69,7 @@ def test_subproc_is_one_word_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_what_ales_env_cannot_do_is_one_sentence_with_status_2(
     changes: Any, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(tmp_path, **changes) == 2
+    assert train_pong(tmp_path, **changes) == 2
     assert re.search(complaint, capsys.readouterr().err.replace("\n", " "))
     assert not (tmp_path / "logs").exists()
 
@@ -120,16 +92,16 @@ def test_the_wrappers_arguments_are_passed_on() -> None:
 def test_what_the_flags_say_of_the_env_is_not_passed_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert train(tmp_path, "--env-kwargs", "repeat_action_probability:0.25") == 2
+    assert train_pong(tmp_path, "--env-kwargs", "repeat_action_probability:0.25") == 2
     assert "cannot pass on 'repeat_action_probability'" in " ".join(capsys.readouterr().err.split())
     managers: list[Any] = []
     learn = StableExperimentManager.learn
     monkeypatch.setattr(
         StableExperimentManager, "learn", lambda self, model: (managers.append((self, model)), learn(self, model))
     )
-    assert train(tmp_path, "--vec-env", "subproc") == 0
+    assert train_pong(tmp_path, "--vec-env", "subproc") == 0
     assert managers[0][0].vec_env_class is SubprocVecEnv
-    assert train(tmp_path, vec_env_wrapper="stable_baselines3.common.vec_env.VecMonitor") == 0
+    assert train_pong(tmp_path, vec_env_wrapper="stable_baselines3.common.vec_env.VecMonitor") == 0
     assert is_vecenv_wrapped(managers[1][1].env, VecMonitor)
     assert isinstance(managers[1][1].env.unwrapped, AtariVecEnv)
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from stable_baselines3.common.vec_env import VecNormalize
 
+from helpers.zoo_envs import remembered_envs
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv
 from sb3_stable_ppo.envs.restarting_vec_env import RestartingVecEnv
@@ -38,14 +39,7 @@ def train(tmp_path: Path, *flags: str, env_id: str = "Pendulum-v1", **changes: A
 def test_training_is_on_envpool_and_evaluation_in_gymnasium(
     normalize: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: dict[bool, Any] = {}
-    create = StableExperimentManager.create_envs
-
-    def remember(self: Any, n_envs: int, eval_env: bool = False, no_log: bool = False) -> Any:
-        made[eval_env] = create(self, n_envs, eval_env, no_log)
-        return made[eval_env]
-
-    monkeypatch.setattr(StableExperimentManager, "create_envs", remember)
+    made = remembered_envs(monkeypatch)
     assert train(tmp_path, "--eval-freq", "1000000", normalize=normalize) == 0
     assert isinstance(made[False].unwrapped, EnvPoolVecEnv)
     assert not isinstance(made[True].unwrapped, EnvPoolVecEnv)
