@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> None:
 
     mean, std = evaluate_policy(model, make_vec_env("CartPole-v1", n_envs=4, seed=1000), n_eval_episodes=20)
     print(f"Mean return of 20 fresh episodes: {mean:.1f} +/- {std:.1f}")
-    observations = model.rollout_buffer.observations.reshape(-1, *env.observation_space.shape)
+    rollout = model.rollout_buffer.observations  # (n_steps, n_envs, 4)
+    observations = rollout.reshape(-1, rollout.shape[-1])
     print(f"Verdict on the network: {diagnose(model, observations)}")
 
 

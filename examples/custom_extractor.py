@@ -41,7 +41,8 @@ class ResidualBlock(nn.Module):
         self.act = nn.LeakyReLU(0.01)
 
     def forward(self, inputs: th.Tensor) -> th.Tensor:
-        return inputs + self.act(self.linear(self.norm(inputs)))
+        outputs: th.Tensor = inputs + self.act(self.linear(self.norm(inputs)))
+        return outputs
 
 
 class ResidualExtractor(BaseFeaturesExtractor):
@@ -58,7 +59,8 @@ class ResidualExtractor(BaseFeaturesExtractor):
         self.blocks = nn.Sequential(*(ResidualBlock(features_dim) for _ in range(n_blocks)))
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
-        return self.blocks(self.act(self.linear(observations)))
+        features: th.Tensor = self.blocks(self.act(self.linear(observations)))
+        return features
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -88,9 +90,10 @@ def main(argv: list[str] | None = None) -> None:
     model.learn(args.steps, callback=HealthCallback(folder=args.folder))
     model.save(args.folder / "model")
 
-    returns = [episode["r"] for episode in model.ep_info_buffer]
+    returns = [episode["r"] for episode in model.ep_info_buffer or []]
     print(f"Mean return of the last {len(returns)} episodes: {sum(returns) / max(len(returns), 1):.1f}")
-    observations = model.rollout_buffer.observations.reshape(-1, *env.observation_space.shape)
+    rollout = model.rollout_buffer.observations  # (n_steps, n_envs, 4)
+    observations = rollout.reshape(-1, rollout.shape[-1])
     diagnosis = diagnose(model, observations)
     print(f"Verdict on the network: {diagnosis.verdict}")
     for name, layer in diagnosis.figures["layers"].items():

@@ -45,8 +45,10 @@ def observe(model: PPO, env: VecEnv, rows: int = 512) -> np.ndarray:
     :param env: of vectors or images, not of Dicts
     :param rows: observations to collect
     """
-    observations, seen = env.reset(), []
+    observations = env.reset()
+    seen: list[np.ndarray] = []
     while len(seen) * env.num_envs < rows:
+        assert isinstance(observations, np.ndarray)
         seen.append(observations.copy())
         actions, _ = model.predict(observations)
         observations, *_ = env.step(actions)

@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_stable_ppo import ActivationSnapshotCallback, HealthCallback, StablePPO
 from sb3_stable_ppo.envs import make_atari_vec_env
@@ -99,8 +100,10 @@ def main(argv: list[str] | None = None) -> None:
     folders = {name: args.folder / name.replace(" ", "_") for name in MODELS}
     models: dict[str, PPO] = {}
     callbacks: dict[str, list[BaseCallback]] = {}
+    envs: list[VecEnv] = []
     for name, (algorithm, policy, policy_kwargs) in MODELS.items():
         env = make_atari_vec_env("PongNoFrameskip-v4", n_envs=args.n_envs, seed=args.seed)
+        envs.append(env)
         models[name] = algorithm(policy, env, seed=args.seed, policy_kwargs=policy_kwargs, **SETTINGS)
         # Two pictures for each update: the first update may be the one that kills the network.
         snapshots = ActivationSnapshotCallback(every=rollout // 2, folder=folders[name])
@@ -117,8 +120,8 @@ def main(argv: list[str] | None = None) -> None:
                 model.learn(rollout, callbacks[name], reset_num_timesteps=step == rollout)
             counts = [count for folder in folders.values() for count in live_units(folder)]
             print(f"{step:>8,}   {''.join(f'{count:<9}' for count in counts)}".rstrip(), flush=True)
-    for model in models.values():
-        model.env.close()
+    for env in envs:
+        env.close()
 
     film = args.gif or args.folder / "collapse.gif"
     write_film(folders, film)
