@@ -7,8 +7,13 @@ Learning, measured the same way for all: env, settings and seed make a run; each
 Two runs at a time, each on one thread in a process of its own; what is on record is not run again. A line holds every
 game that ended (step and return), what updates were like, and the games that checks of the model played: once its last
 30 games of training are worth it, 20 games every 25,000 steps in SB3's own env, actions drawn as in training; a mean of
-18 or more is confirmed with 20 fresh games. Of vectors (vector_settings.py) a line holds means over sixtieths of the
-run, and 20 episodes of the final model, without draws.
+18 or more is confirmed with 20 fresh games. From step 500,000 on checks come every 100,000 steps. Of vectors
+(vector_settings.py) a line holds means over sixtieths of the run, and 20 episodes of the final model, without draws.
+
+With ``--checkpoints FOLDER`` a run that was stopped goes on from its last checkpoint, with new games; its line says at
+which step. ::
+
+    python benchmarks/suite.py --settings batch --seeds 1 --steps 3000000 --checkpoints logs/suite
 """
 
 from __future__ import annotations
@@ -16,11 +21,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
-import time
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch as th
@@ -34,16 +39,16 @@ import sb3_stable_ppo
 from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes
 from pong import make_pong
 from record import finished
-from sb3_stable_ppo import LRSchedulerCallback, StablePPO
+from sb3_stable_ppo import LRSchedulerCallback, RunCheckpoint, StablePPO, resume
 from sb3_stable_ppo.common.checks import did_you_mean
 from sb3_stable_ppo.common.errors import one_line
 from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.envs import make_atari_vec_env
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
 from sb3_stable_ppo.probes import ActivationProbe
-from sb3_stable_ppo.probes.rows import strided_observations
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule
 from suite_settings import SETTINGS as OF_PONG_AND_PENDULUM, Settings
+from suite_watch import EPISODES, MARK, Watch
 from vector_settings import SETTINGS as OF_VECTORS
 from vitals import guard_counts
 
@@ -51,64 +56,10 @@ SETTINGS = {**OF_PONG_AND_PENDULUM, **OF_VECTORS}
 
 HIDDEN = ("pi.fc1", "vf.fc1")
 NAME, VECTORS, GAME = "suite", "suite_vectors", "PongNoFrameskip-v4"
-STEPS, EPISODES, CHECK_EVERY, WORTH_A_CHECK, MARK = 400_000, 20, 25_000, 15.0, 18.0
-UPDATE_EVERY = 20
-"""Updates between two that are put on record."""
-LOGGED = ("approx_kl", "clip_fraction", "entropy_loss", "explained_variance", "learning_rate")
+STEPS = 400_000
+CHECKPOINTS = "SUITE_CHECKPOINTS"
+"""The environment variable by which ``--checkpoints`` reaches the processes that train."""
 SMOKE: dict[str, Any] = {"settings": "batch", "seed": 0, "steps": 2048}
-
-
-class Watch(BaseCallback):
-    """Games, updates and checks of a run; it draws no random number of the run's."""
-
-    def __init__(self, seed: int, checks: bool) -> None:
-        super().__init__()
-        self.games: list[list[float]] = []
-        self.updates: list[dict[str, float]] = []
-        self.checks: list[list[float]] = []
-        self.seed, self.check_seconds, self._n_rollouts = seed, 0.0, 0
-        self._next_check: float = CHECK_EVERY if checks else math.inf
-
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                self.games.append([self.num_timesteps, info["episode"]["r"]])
-        return True
-
-    def _on_rollout_end(self) -> None:
-        buffer = self.model.rollout_buffer  # type: ignore[attr-defined]  # train() flattens it
-        self.rows = self.model.policy.obs_to_tensor(strided_observations(buffer, 64))[0]
-
-    def _on_rollout_start(self) -> None:
-        logged: Any = self.logger.name_to_value
-        self._n_rollouts += 1
-        if self._n_rollouts % UPDATE_EVERY == 0:
-            names = [*(f"train/{name}" for name in LOGGED), "norm/commit_kl", "norm/first_ratio_error"]
-            found = {name.partition("/")[2]: float(f"{logged[name]:.4g}") for name in names if name in logged}
-            self.updates.append({"step": self.num_timesteps, **found})
-            last = mean([game[1] for game in self.games[-30:]] or [math.nan])
-            print(f"{self.num_timesteps:,} steps, last 30 games {last:.1f}", found, file=sys.stderr, flush=True)
-        if self.num_timesteps >= self._next_check:
-            self._next_check += CHECK_EVERY
-            if mean([game[1] for game in self.games[-30:]] or [-21]) >= WORTH_A_CHECK:
-                self._check()
-
-    def _check(self) -> None:
-        start = time.perf_counter()
-        scores = self.play()
-        if scores >= MARK and all(confirmed < MARK for *_, confirmed in self.checks):
-            self.checks.append([self.num_timesteps, scores, self.play()])
-        else:
-            self.checks.append([self.num_timesteps, scores, -21.0])
-        self.check_seconds += time.perf_counter() - start
-
-    def play(self) -> float:
-        """Mean return of fresh games in SB3's own env; the random state of the run stays as it is."""
-        env = make_pong(100_000 + 1000 * self.seed + len(self.checks), 8)
-        with th.random.fork_rng(devices=[]):
-            scores, _ = evaluate_policy(self.model, env, EPISODES, deterministic=False)
-        env.close()
-        return float(scores)
 
 
 def make_env(settings: Settings, seed: int) -> VecEnv:
@@ -133,16 +84,17 @@ def run(settings: str, seed: int, steps: int) -> dict[str, Any]:
     """Train one, and tell what it came to."""
     th.set_num_threads(1)
     chosen = SETTINGS[settings]
-    model, watch, start = build(chosen, seed), Watch(seed, chosen.env_id == GAME), time.perf_counter()
+    model, watch = build(chosen, seed), Watch(seed, chosen.env_id == GAME)
     counts = counting_schedule(model.learning_rate) is not None and not isinstance(model, StablePPO)
+    callbacks: list[BaseCallback] = [watch, *([LRSchedulerCallback()] if counts else [])]
     broken = ""
     try:
-        model.learn(steps, callback=[watch, *([LRSchedulerCallback()] if counts else [])])
+        model = learn(model, steps, callbacks, checkpoint_folder(settings, seed, steps))
     except ValueError as error:  # with which SB3 ends a run whose policy has become NaN
         if not is_broken_distribution(error):
             raise
         broken = one_line(error, 100)
-    seconds = time.perf_counter() - start - watch.check_seconds
+    seconds = watch.seconds
     probe = ActivationProbe(model.policy)
     layers = layer_figures(probe, inspect_policy(model.policy, probe, watch.rows).activations)
     games = [[int(step), round(ret, 1)] for step, ret in watch.games]
@@ -150,12 +102,37 @@ def run(settings: str, seed: int, steps: int) -> dict[str, Any]:
         **({"curve": binned(games, steps, chosen.bins)} if chosen.bins else {"games": games}),
         **({"final": play_final(model, chosen, seed)} if chosen.bins and not broken else {}),
         **({"broken": [model.num_timesteps, broken]} if broken else {}),
+        **({"resumed_at": watch.resumed_at} if watch.resumed_at else {}),
         "updates": watch.updates,
         "checks": watch.checks,
         "live": {name: [int(layer["live"]), int(layer["units"])] for name, layer in layers.items()},
         **guard_counts(model),
         "minutes": round(seconds / 60, 2),
     }
+
+
+def checkpoint_folder(settings: str, seed: int, steps: int) -> Path | None:
+    """Where a run's checkpoints are, if they are asked for."""
+    root = os.environ.get(CHECKPOINTS)
+    return Path(root) / re.sub(r"\W+", "_", f"{settings} {seed} {steps}") if root else None
+
+
+def learn(model: PPO, steps: int, callbacks: list[BaseCallback], folder: Path | None) -> PPO:
+    """
+    Train, from the last checkpoint if there is one.
+
+    :param model: as it begins
+    :param steps: of the whole run
+    :param callbacks: ours
+    :param folder: of the run's checkpoints; None: it has none
+    :return: the model that has been trained
+    """
+    if folder is None:
+        return model.learn(steps, callbacks)
+    callbacks = [*callbacks, RunCheckpoint(folder=folder)]
+    if any(folder.glob("checkpoints/*/")):
+        return cast(PPO, resume(folder, model.get_env(), callbacks, steps))
+    return model.learn(steps, callbacks)
 
 
 def binned(games: Sequence[Sequence[float]], steps: int, bins: int) -> list[list[float]]:
@@ -234,6 +211,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
+    parser.add_argument("--checkpoints", help="folder for checkpoints every 10 minutes, from which a run goes on")
     add_cell_flag(parser)
     return parser
 
@@ -247,6 +225,8 @@ def main() -> None:
     cells = [{"settings": name, "seed": seed, "steps": args.steps} for seed in args.seeds for name in args.settings]
     cells = [SMOKE] if args.smoke else cells
     os.environ["OMP_NUM_THREADS"] = "1"
+    if args.checkpoints:
+        os.environ[CHECKPOINTS] = str(Path(args.checkpoints).resolve())
 
     def name_of(cell: dict[str, Any]) -> str:
         return VECTORS if SETTINGS[cell["settings"]].bins else NAME

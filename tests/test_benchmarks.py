@@ -18,7 +18,7 @@ from helpers.processes import ROOT
 from sb3_stable_ppo.fast.config import why_no_bf16
 
 BENCHMARKS = ROOT / "benchmarks"
-SHARED = {"command", "million_steps", "pong", "record", "suite_settings", "vector_settings", "vitals"}
+SHARED = {"command", "million_steps", "pong", "record", "suite_settings", "suite_watch", "vector_settings", "vitals"}
 """Modules that benchmarks import, which measure nothing by themselves."""
 FIGURES = "figures"
 """Writes what ``suite`` has recorded into the docs, and measures nothing either."""
@@ -155,6 +155,20 @@ def test_a_run_on_vectors_is_recorded_as_a_curve_and_a_final_score() -> None:
     assert [step for step, _, _ in found["curve"]] == sorted({step for step, _, _ in found["curve"]})
     assert sum(count for *_, count in found["curve"]) == 20  # four envs, episodes of 200 steps
     assert -2000 < found["final"] < 0
+
+
+@pytest.mark.usefixtures("results")
+def test_a_run_of_the_suite_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = runpy.run_path(str(BENCHMARKS / "suite.py"))
+    name, steps = "Pendulum-v1, zoo, layer leaky_relu", 8192
+    unbroken = suite["run"](name, 0, steps)
+    monkeypatch.setenv(suite["CHECKPOINTS"], str(tmp_path))
+    model, watch = suite["build"](suite["SETTINGS"][name], 0), suite["Watch"](0, checks=False)
+    suite["learn"](model, steps // 2, [watch], suite["checkpoint_folder"](name, 0, steps))
+    gone_on = suite["run"](name, 0, steps)
+    assert gone_on.pop("resumed_at") == [steps // 2]
+    assert gone_on["minutes"] > 0
+    assert {**gone_on, "minutes": 0} == {**unbroken, "minutes": 0}
 
 
 def test_every_network_of_the_vector_settings_has_another_name_and_other_options(
