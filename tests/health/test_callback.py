@@ -1,61 +1,23 @@
-"""HealthCallback: what it measures, when it raises an alarm, what it then does; and that it changes nothing."""
+"""What HealthCallback measures and writes, and that training stays as it was."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import sb3_contrib
 import stable_baselines3
 import torch as th
 from sb3_contrib import RecurrentPPO
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EveryNTimesteps
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from helpers.envs import SceneEnv, make_cartpole, make_pong
+from helpers.envs import SceneEnv, make_cartpole
+from helpers.health import SMALL, cartpole_model, lines_of, pong_model
 from helpers.weights import assert_same_weights
-from sb3_stable_ppo import CollapseError, HealthCallback, StableMultiInputPolicy, StablePongPolicy, StablePPO
-from sb3_stable_ppo.health.alarms import RULES, Alarms
-from sb3_stable_ppo.probes.rows import recent_observations, strided_observations
-from sb3_stable_ppo.runs.folder import RunReader
-
-SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 64, "n_epochs": 1, "seed": 0}
-
-
-def cartpole_model(cls: Any = PPO, **options: Any) -> Any:
-    return cls("MlpPolicy", make_cartpole(), **{**SMALL, **options})
-
-
-def pong_model(**options: Any) -> StablePPO:
-    return StablePPO(StablePongPolicy, make_pong(), **{**SMALL, **options})
-
-
-def lines_of(folder: Path) -> list[dict[str, Any]]:
-    return list(RunReader(folder).health())
-
-
-class Break(BaseCallback):
-    """From a step on, a layer puts out one value whatever it sees: what an update gone wrong would leave."""
-
-    def __init__(self, layer: str, at: int, value: float) -> None:
-        super().__init__()
-        self.layer, self.at, self.value = layer, at, value
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_start(self) -> None:
-        if self.num_timesteps >= self.at:
-            layer: Any = self.model.policy.get_submodule(self.layer)
-            layer.weight.data.fill_(0 * self.value)
-            layer.bias.data.fill_(self.value)
-
-
-# -- figures -----------------------------------------------------------------------------------------------------------
+from sb3_stable_ppo import CollapseError, HealthCallback, StableMultiInputPolicy, StablePPO
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
@@ -227,155 +189,12 @@ def test_what_sac_keeps_beside_its_weights_is_of_the_healthy_moment_too(tmp_path
     assert math.isnan(float(model.log_ent_coef))
 
 
-def test_rows_are_spread_evenly_over_steps_and_envs() -> None:
-    buffer = PPO("MlpPolicy", make_cartpole(4), n_steps=8, batch_size=8).rollout_buffer
-    buffer.observations = np.arange(32, dtype=np.float32).reshape(8, 4, 1).repeat(4, axis=2)
-    assert strided_observations(buffer, 4)[:, 0].tolist() == [0, 10, 20, 31]
-    assert len(strided_observations(buffer, 64)) == 32
-
-
-def test_rows_of_a_replay_buffer_are_recent_and_never_unwritten() -> None:
-    buffer = DQN("MlpPolicy", make_cartpole(2), buffer_size=40).replay_buffer
-    assert len(recent_observations(buffer, 4)) == 0
-    for step in range(25):  # 20 fit, two envs each
-        row = np.full((2, 4), step, dtype=np.float32)
-        buffer.add(row, row, np.zeros((2, 1)), np.zeros(2), np.zeros(2), [{}, {}])
-        rows = recent_observations(buffer, 4)
-        assert rows[:, 0].max() == step
-        assert rows[:, 0].min() >= max(step - 19, 0)
-
-
 def test_thorough_measurements_keep_to_the_budget_and_are_not_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sb3_stable_ppo.health.budget.RARELY", 5)
     cartpole_model().learn(64 * 12, callback=HealthCallback(folder=tmp_path, budget=1e-9))
     assert [line["step"] // 64 for line in lines_of(tmp_path) if "update" in line] == [1, 7]
-
-
-# -- alarms ------------------------------------------------------------------------------------------------------------
-
-
-def line_with(**values: Any) -> dict[str, Any]:
-    layers = {
-        name: {"fault_fraction": value, "dormant_fraction": 0.1, "fault": "dead"} for name, value in values.items()
-    }
-    return {"layers": layers, "nonfinite": None}
-
-
-def test_an_alarm_is_raised_after_three_in_a_row_and_names_the_first_layer_and_the_first_step() -> None:
-    alarms = Alarms()
-    assert alarms.update(100, line_with(conv1=0.95, conv2=0.2)) == []
-    assert alarms.update(200, line_with(conv1=0.2, conv2=0.2)) == []  # the row is broken
-    assert alarms.update(300, line_with(conv1=0.5, conv2=0.95, conv3=1.0)) == []
-    assert alarms.update(400, line_with(conv1=0.5, conv2=0.96, conv3=1.0)) == []
-    (event,) = alarms.update(500, line_with(conv1=0.5, conv2=0.97, conv3=1.0))
-    assert (event.name, event.raised, event.step, event.where, event.value) == (
-        "inactive_layer",
-        True,
-        300,
-        "conv2",
-        0.97,
-    )
-    assert event.text == "97% of the units of conv2 are dead (since step 300)"
-
-
-def test_an_alarm_is_cleared_only_well_below_its_threshold_and_can_be_raised_again() -> None:
-    alarms = Alarms()
-    values = [0.95, 0.95, 0.95, 0.85, 0.95, 0.79, 0.95, 0.95, 0.95]
-    found = [alarms.update(step, line_with(conv1=value)) for step, value in enumerate(values)]
-    assert [(step, event.raised) for step, events in enumerate(found) for event in events] == [
-        (2, True),
-        (5, False),
-        (8, True),
-    ]
-
-
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_every_rule_clears_on_the_healthy_side_of_where_it_is_raised(rule: Any) -> None:
-    assert rule.raise_at != rule.clear_at
-    assert rule.is_beyond(rule.raise_at, rule.raise_at)
-    assert not rule.is_beyond(rule.clear_at, rule.raise_at)
-    assert rule.is_beyond(math.nan, rule.raise_at)
-
-
-def test_ranks_are_compared_with_their_peak_and_norms_with_the_first_five() -> None:
-    alarms, found = Alarms(), []
-    for step, (srank, norm) in enumerate([(100, 2), (200, 2), *[(150, 3)] * 3, *[(40, 30)] * 3]):
-        found += alarms.update(step, {"features": {"layer": "fc1", "srank": srank, "norm": norm}})
-    assert [(event.name, event.step, event.where) for event in found] == [
-        ("falling_rank", 5, "fc1"),
-        ("growing_norm", 5, "fc1"),
-    ]
-
-
-@pytest.mark.slow
-def test_a_network_that_breaks_is_said_with_its_layer_and_its_last_healthy_model_is_kept(tmp_path: Path) -> None:
-    callbacks = [Break("features_extractor.cnn.conv2", 128, -10.0), HealthCallback(folder=tmp_path, budget=None)]
-    with pytest.warns(UserWarning, match="HealthCallback: 100% of the units of conv2 are linear") as warned:
-        model = pong_model(guards=None).learn(64 * 5, callback=callbacks)
-    assert any(f"step 64 is in {tmp_path / 'last_healthy.zip'}" in str(warning.message) for warning in warned)
-    kept = StablePPO.load(tmp_path / "last_healthy.zip")
-    assert kept.num_timesteps == 64
-    assert_same_weights(kept, pong_model(guards=None).learn(64))
-    assert float(model.policy.features_extractor.cnn.conv2.bias.mean()) == pytest.approx(-10.0, abs=0.1)
-    raised = [event for line in lines_of(tmp_path) for event in line["events"]]
-    assert ("inactive_layer", 128, "conv2") in [(event["name"], event["step"], event["where"]) for event in raised]
-
-
-def test_the_model_before_a_first_update_that_breaks_it_is_kept(tmp_path: Path) -> None:
-    callbacks = [Break("action_net", 64, math.nan), HealthCallback(folder=tmp_path)]
-    model = cartpole_model()
-    with (
-        pytest.warns(UserWarning, match=r"weight action_net\.weight: 128 of 128 values are not finite"),
-        pytest.raises(ValueError, match="constraint"),
-    ):
-        model.learn(64 * 3, callback=callbacks)
-    assert PPO.load(tmp_path / "last_healthy.zip").num_timesteps == 64
-    assert_same_weights(PPO.load(tmp_path / "last_healthy.zip"), cartpole_model())
-    line = json.loads((tmp_path / "health.jsonl").read_text().splitlines()[0])
-    assert line["nonfinite"].startswith("weight action_net.weight")
-
-
-def test_a_run_that_goes_on_remembers_its_alarms_and_a_new_one_does_not(tmp_path: Path) -> None:
-    model = cartpole_model(policy_kwargs={"activation_fn": th.nn.ReLU})
-    with pytest.warns(UserWarning, match="are dead"):
-        model.learn(256, callback=[Break("mlp_extractor.policy_net.0", 64, -10.0), HealthCallback(folder=tmp_path)])
-    going_on = HealthCallback(folder=tmp_path)
-    model.learn(64, callback=going_on, reset_num_timesteps=False)
-    assert "inactive_layer" in going_on.alarms.active
-    assert len(lines_of(tmp_path)) == 5
-    anew = HealthCallback(folder=tmp_path)
-    cartpole_model().learn(64, callback=anew)
-    assert anew.alarms.active == {}
-    assert len(lines_of(tmp_path)) == 1
-    assert (tmp_path / "last_healthy.zip.1").is_file()
-
-
-@pytest.mark.filterwarnings("ignore:.*has no folder")
-@pytest.mark.parametrize("has_folder", [True, False])
-@pytest.mark.parametrize("on_alarm", ["stop", "raise", "function"])
-def test_an_alarm_stops_or_raises_or_calls(on_alarm: str, has_folder: bool, tmp_path: Path) -> None:
-    folder = tmp_path if has_folder else None
-    model_kept = "The model as it was at step" if has_folder else "not kept, as there is no folder to save it in"
-    heard: list[Any] = []
-    action: Any = (
-        (lambda event, model: heard.append((event.name, model.num_timesteps))) if on_alarm == "function" else on_alarm
-    )
-    model = cartpole_model(policy_kwargs={"activation_fn": th.nn.ReLU})
-    callbacks = [Break("mlp_extractor.policy_net.0", 64, -10.0), HealthCallback(folder=folder, on_alarm=action)]
-    if on_alarm == "raise":
-        with pytest.raises(CollapseError, match=rf"of the units of pi\.fc\d are dead .* {model_kept}"):
-            model.learn(640, callback=callbacks)
-        assert model.num_timesteps == 192
-    elif on_alarm == "stop":
-        with pytest.warns(UserWarning, match=f"are dead .* {model_kept}"):
-            model.learn(640, callback=callbacks)
-        assert 192 < model.num_timesteps < 256
-    else:
-        model.learn(640, callback=callbacks)
-        assert ("inactive_layer", 192) in heard
-        assert model.num_timesteps == 640
 
 
 @pytest.mark.parametrize(
@@ -413,15 +232,6 @@ def test_a_run_after_one_whose_update_failed_has_one_listener_on_each_weight(tmp
     model.learn(128, callback=callback)
     assert listeners == [1, 1, 1]
     assert not any(weight._post_accumulate_grad_hooks for weight in model.policy.parameters())
-
-
-def test_alarms_leave_the_figures_as_they_are_and_return_the_comparisons_beside_them() -> None:
-    alarms = Alarms()
-    alarms.update(0, {"features": {"layer": "fc1", "srank": 100, "norm": 2.0}})
-    line = {"features": {"layer": "fc1", "srank": 50, "norm": 4.0}}
-    alarms.update(1, line)
-    assert line == {"features": {"layer": "fc1", "srank": 50, "norm": 4.0}}
-    assert alarms.comparisons == {"norm_growth": 4.0 / 3.0, "srank_share": 0.5}
 
 
 def test_comparisons_with_earlier_lines_are_in_health_jsonl(tmp_path: Path) -> None:
