@@ -14,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import obs_as_tensor
 
+from sb3_stable_ppo.common.layer_names import is_critic_layer
 from sb3_stable_ppo.doctor.config_rules import check_config
 from sb3_stable_ppo.doctor.findings import Diagnosis, Finding, conclude, finding
 from sb3_stable_ppo.doctor.remedies import BROKEN, DYING, IGNORES_THE_STATE, LOW_ENTROPY, REMEDIES
@@ -31,7 +32,7 @@ from sb3_stable_ppo.health.thresholds import (
     LOW_RANK,
     ONE_ACTION,
 )
-from sb3_stable_ppo.probes.activations import ActivationProbe, is_critic_layer
+from sb3_stable_ppo.probes.activations import ActivationProbe
 
 FEW_ROWS = 64
 """Fewer observations than this bound the rank of the features themselves."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
+from sb3_stable_ppo.common.layer_names import is_critic_layer
 from sb3_stable_ppo.health.figures import Figures
 from sb3_stable_ppo.health.thresholds import (
     DORMANT_LAYER,
@@ -21,7 +22,6 @@ from sb3_stable_ppo.health.thresholds import (
     LOW_RANK,
     ONE_ACTION,
 )
-from sb3_stable_ppo.probes.activations import is_critic_layer
 
 EARLY = 5
 """So many first measurements are what later norms are compared with."""

@@ -15,6 +15,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from torch import nn
 from torch.distributions import Categorical
 
+from sb3_stable_ppo.common.layer_names import is_critic_layer
 from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken_distribution
 from sb3_stable_ppo.metrics.kl import LOG_MAX, mean_kl
 from sb3_stable_ppo.metrics.layers import (
@@ -30,7 +31,7 @@ from sb3_stable_ppo.metrics.layers import (
 )
 from sb3_stable_ppo.metrics.policy import churn_cross_entropy, policy_churn, ratio_excess
 from sb3_stable_ppo.metrics.weights import norm_drift
-from sb3_stable_ppo.probes.activations import ActivationProbe, is_critic_layer
+from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.probes.outputs import Observations, Outputs, log_prob, outputs_of, policy_figures
 
 Figures = dict[str, Any]

@@ -20,7 +20,8 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
-from sb3_stable_ppo.probes.activations import ActivationProbe, is_activation
+from sb3_stable_ppo.probes.activation_modules import is_activation
+from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.probes.learners import Learner
 from sb3_stable_ppo.probes.outputs import outputs_of
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,145 +20,16 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from sb3_stable_ppo.common.layer_names import is_critic_layer as is_critic_layer
+from sb3_stable_ppo.probes.activation_modules import (
+    LEAKY,
+    SATURATING,
+    activation_modules,
+    is_readable,
+    outputs_per_unit,
+    units_second,
+)
+from sb3_stable_ppo.probes.layers import Layer, find_layers
 from sb3_stable_ppo.probes.outputs import Observations, outputs_of
-
-_BRANCHES = {
-    "features_extractor": "",
-    "pi_features_extractor": "pi",
-    "vf_features_extractor": "vf",
-    "mlp_extractor.policy_net": "pi",
-    "mlp_extractor.value_net": "vf",
-}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """
-    A layer that a probe reads.
-
-    :param name: short and readable: ``conv1``, ``fc1``, ``pi.fc1`` (actor), ``camera.conv1`` (a key of a Dict)
-    :param path: where it is in the policy, as in the state dict
-    :param kind: ``conv`` or ``fc``
-    :param module: the convolution or linear layer itself
-    """
-
-    name: str
-    path: str
-    kind: str
-    module: nn.Module
-
-    @property
-    def units(self) -> int:
-        """How many channels or features the layer puts out; a ``crelu`` behind it makes two outputs of each."""
-        return len(self.module.weight)  # type: ignore[arg-type]
-
-
-def find_layers(policy: BasePolicy) -> list[Layer]:
-    """
-    The convolutional and linear layers of a policy, but for its output layers and its target networks.
-
-    :param policy: any SB3 policy
-    """
-    found: list[Layer] = []
-    counts: dict[tuple[str, str], int] = {}
-    squashed = [path for path, module in policy.named_modules() if path.startswith("actor.mu.") and _is_linear(module)]
-    outputs = {"action_net", "value_net", *squashed[-1:]}  # TD3's last layer has a tanh behind it, but is an output
-    for path, module in policy.named_modules():
-        if "_target" in path.partition(".")[0]:
-            continue
-        if isinstance(module, (nn.Conv2d, nn.Linear)) and path not in outputs:
-            branch, kind = _branch(path), "conv" if isinstance(module, nn.Conv2d) else "fc"
-            counts[branch, kind] = counts.get((branch, kind), 0) + 1
-            found.append(Layer(f"{branch}{kind}{counts[branch, kind]}", path, kind, module))
-    return found
-
-
-SATURATING = (nn.Tanh, nn.Hardtanh, nn.Softsign, nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid)
-"""Activations for which the sign of the output says nothing of whether a unit works."""
-LEAKY = (nn.LeakyReLU, nn.PReLU, nn.RReLU)
-"""Activations whose units still learn where they are never positive: such a unit is linear, not dead."""
-
-
-def is_activation(module: nn.Module) -> bool:
-    """
-    Whether a module is one of torch's activations, or says that it is one by ``outputs_per_unit``. (torch's attention
-    is defined in the same file, but is none.)
-    """
-    in_activations_file = type(module).__module__ == "torch.nn.modules.activation"
-    is_torchs = in_activations_file and not isinstance(module, nn.MultiheadAttention)
-    return is_torchs or hasattr(module, "outputs_per_unit")
-
-
-def outputs_per_unit(module: nn.Module) -> int:
-    """
-    :param module: an activation
-    :return: how many outputs it has for each unit before it: what it says itself, as our ``CReLU`` does, else 1
-    """
-    return int(getattr(module, "outputs_per_unit", 1))
-
-
-def activation_modules(policy: nn.Module) -> dict[str, nn.Module]:
-    """
-    The activations within a policy: torch's own, and those of the class that the policy was built with
-    (``activation_fn``), which may be a user's. One within another, such as the sigmoid of a user's Swish, is a part.
-
-    :param policy: any policy
-    :return: by their paths, as in the state dict
-    """
-    given = getattr(policy, "activation_fn", None)
-    own: tuple[type, ...] = (given,) if isinstance(given, type) else ()
-    found: dict[str, nn.Module] = {}
-    for path, module in policy.named_modules():  # parents come before their children
-        within = any(path.startswith(f"{other}.") for other in found)
-        is_own = isinstance(module, own)
-        if not within and (is_activation(module) or (is_own and not _has_layers(module))):
-            found[path] = module
-    return found
-
-
-def is_readable(output: Any) -> bool:
-    """Whether what a module has put out is a batch of units: one plain tensor of two dimensions at least."""
-    return isinstance(output, th.Tensor) and not output.is_nested and output.dim() >= 2
-
-
-def units_second(activation: th.Tensor, layer: Layer, per_unit: int = 1) -> th.Tensor:
-    """
-    An activation with its units in dimension 1, where the metrics look for them.
-
-    A linear layer puts its units into the last dimension, so that one that is applied to tokens gives (batch, tokens,
-    units). A convolution puts them into dimension 1. The size of the other of the two tells where a permutation
-    between layer and activation has moved them.
-
-    :param activation: of any layout
-    :param layer: that the activation stands behind
-    :param per_unit: outputs of the activation for each of the layer's units
-    :return: shape (batch, units, ...)
-    """
-    usual, other = (-1, 1) if layer.kind == "fc" else (1, -1)
-    outputs = layer.units * per_unit
-    is_moved = activation.shape[usual] != outputs and activation.shape[other] == outputs
-    return activation.movedim(other if is_moved else usual, 1)
-
-
-def _has_layers(module: nn.Module) -> bool:
-    """``nn.Sequential(norm, nn.ReLU())`` may serve as an activation; not every ``nn.Sequential`` then is one."""
-    return any(isinstance(child, (nn.Conv2d, nn.Linear)) for child in module.modules())
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear)
-
-
-def _branch(path: str) -> str:
-    """The part of a layer's name that tells actor from critic and one Dict key from another."""
-    for prefix, branch in _BRANCHES.items():
-        if path.startswith(f"{prefix}."):
-            rest = path[len(prefix) + 1 :]
-            if rest.startswith("extractors."):
-                branch = ".".join(filter(None, (branch, rest.split(".")[1])))
-            return f"{branch}." if branch else ""
-    return f"{path.split('.')[0]}."
 
 
 class ActivationProbe:

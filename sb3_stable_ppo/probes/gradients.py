@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from sb3_stable_ppo.metrics.weights import grama_fraction
-from sb3_stable_ppo.probes.activations import Layer
+from sb3_stable_ppo.probes.layers import Layer
 
 
 class GradientRecorder:

@@ -13,7 +13,9 @@ from helpers.envs import SceneEnv, make_cartpole, make_pong
 from helpers.transformer import TokensExtractor
 from sb3_stable_ppo import StableCnnPolicy, StableMultiInputPolicy, StablePongPolicy
 from sb3_stable_ppo.metrics.layers import dead_fraction, live_units
-from sb3_stable_ppo.probes.activations import ActivationProbe, Layer, evaluating, find_layers, units_second
+from sb3_stable_ppo.probes.activation_modules import units_second
+from sb3_stable_ppo.probes.activations import ActivationProbe, evaluating
+from sb3_stable_ppo.probes.layers import Layer, find_layers
 
 
 def layer_names(policy: Any) -> list[tuple[str, str]]:

@@ -5,8 +5,8 @@ import torch as th
 from torch import nn
 
 from sb3_stable_ppo.metrics.weights import grama_fraction
-from sb3_stable_ppo.probes.activations import Layer
 from sb3_stable_ppo.probes.gradients import GradientRecorder
+from sb3_stable_ppo.probes.layers import Layer
 
 
 def network() -> tuple[nn.Sequential, list[Layer]]:
