@@ -3,13 +3,13 @@ Whether ALE's states come back exactly: by a reset with a seed, which ``AtariVec
 ``cloneState``, with which SB3's own Atari envs are saved.
 
     python benchmarks/seeded_resets.py               # resets of all games
-    python benchmarks/seeded_resets.py --clones      # states of all games
+    python benchmarks/seeded_resets.py --clones      # states of all games, without and with sticky actions
 
 A reset is complete if the same actions then lead to the same observations, rewards, ends and lives as in an env of a
 new process that was reset with the same seed. Each of four envs in two threads has played at random before, for another
 time in each round. Rounds are without and with sticky actions. A state is complete if it leads, in an emulator of a new
 process, to the same memory, rewards and pictures. Each game is a line in results/seeded_resets.jsonl; the end prints
-what is on record, and which games differed.
+what is on record, and which games differed. ALE's state lacks the action that a sticky action repeats.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import argparse
 import multiprocessing
 import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import ale_py
@@ -108,20 +109,20 @@ def frames(ale: Any, actions: list[Any], count: int, seed: int) -> list[int]:
     return found
 
 
-def emulator(rom: str) -> tuple[Any, list[Any]]:
-    """As Gymnasium's env of the game makes it, with sticky actions."""
+def emulator(rom: str, sticky: float) -> tuple[Any, list[Any]]:
+    """As Gymnasium's env of the game makes it."""
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     ale = ale_py.ALEInterface()
     ale.setInt("random_seed", 0)
-    ale.setFloat("repeat_action_probability", STICKY[1])
+    ale.setFloat("repeat_action_probability", sticky)
     ale.loadROM(str(ale_py.roms.get_rom_path(rom)))
     ale.reset_game()
     return ale, ale.getMinimalActionSet()
 
 
-def saved(rom: str, count: int, states: int) -> list[tuple[Any, list[int]]]:
+def saved(rom: str, sticky: float, count: int, states: int) -> list[tuple[Any, list[int]]]:
     """States along a game that is played at random, and what came after each."""
-    ale, actions = emulator(rom)
+    ale, actions = emulator(rom, sticky)
     found = []
     for number in range(states):
         frames(ale, actions, 97, number)
@@ -130,19 +131,19 @@ def saved(rom: str, count: int, states: int) -> list[tuple[Any, list[int]]]:
     return found
 
 
-def restored(rom: str, state: Any, count: int, number: int) -> list[int]:
+def restored(rom: str, sticky: float, state: Any, count: int, number: int) -> list[int]:
     """What comes after a state in another emulator."""
-    ale, actions = emulator(rom)
+    ale, actions = emulator(rom, sticky)
     ale.restoreState(state)
     return frames(ale, actions, count, 1000 + number)
 
 
-def clones(game: str, steps: int = FRAMES, rounds: int = STATES) -> dict[str, Any]:
+def clones(game: str, steps: int = FRAMES, rounds: int = STATES, sticky: float = STICKY[0]) -> dict[str, Any]:
     """How many states there were, after how many anything differed, and at which frame at the earliest."""
     different, first = 0, None
     rom = str(atari_spec(f"ALE/{game}-v5").kwargs["game"])
-    (found,) = in_forks(saved, [(rom, steps, rounds)])
-    after = in_forks(restored, [(rom, state, steps, number) for number, (state, _) in enumerate(found)])
+    (found,) = in_forks(saved, [(rom, sticky, steps, rounds)])
+    after = in_forks(restored, [(rom, sticky, state, steps, number) for number, (state, _) in enumerate(found)])
     for (_, expected), other in zip(found, after, strict=True):
         differs = np.array(expected) != np.array(other)
         different += bool(differs.any())
@@ -151,7 +152,11 @@ def clones(game: str, steps: int = FRAMES, rounds: int = STATES) -> dict[str, An
     return {"tries": rounds, "different": different, "first": first}
 
 
-CHECKS: dict[str, Callable[..., dict[str, Any]]] = {"reset": resets, "clone": clones}
+CHECKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "reset": resets,
+    "clone": clones,
+    "clone, sticky actions": partial(clones, sticky=STICKY[1]),
+}
 
 
 def table() -> str:
@@ -173,10 +178,10 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parsed(options())
-    check = "clone" if args.clones else "reset"
-    cells: list[dict[str, Any]] = [{"check": check, "game": game} for game in games()]
+    checks = [check for check in CHECKS if check.startswith("clone") == args.clones]
+    cells: list[dict[str, Any]] = [{"check": check, "game": game} for check in checks for game in games()]
     if args.smoke:
-        cells = [{"check": check, "game": "Pong", "steps": 20, "rounds": 1}]
+        cells = [{"check": checks[0], "game": "Pong", "steps": 20, "rounds": 1}]
 
     def run(cell: dict[str, Any]) -> dict[str, Any]:
         return CHECKS[cell["check"]](**{key: value for key, value in cell.items() if key != "check"})

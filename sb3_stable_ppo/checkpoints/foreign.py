@@ -79,7 +79,8 @@ class MujocoData(Foreign):
 class Emulator(Foreign):
     """
     ALE's emulator, with its random numbers. In ale-py 0.12.1 a state that is restored into a fresh emulator lacks a
-    flag of the picture chip (repaired after it, ALE's pull request 732), which shows in few games.
+    flag of the picture chip (repaired after it, ALE's pull request 732), which shows in few games. It also lacks the
+    last action, which the next frame repeats where actions are sticky.
     """
 
     @staticmethod
@@ -99,6 +100,9 @@ class Emulator(Foreign):
         game = str(getattr(owner, "_game", ""))
         if game.lower().replace("_", "") in INEXACT_GAMES:
             return f"a state of {game} that ALE restores may differ from the one it saved in its first frames"
+        emulator = getattr(owner, "ale", None)
+        if emulator is not None and emulator.getFloat("repeat_action_probability") > 0:
+            return f"{game} has sticky actions, and ALE does not save the action that they repeat"
         return None
 
 

@@ -65,8 +65,7 @@ def test_mujoco_goes_on_with_all_that_it_has_derived(env_id: str) -> None:
 
 def test_ale_goes_on_with_its_lives_frames_and_random_numbers() -> None:
     def make(seed: int) -> VecEnv:
-        inner = make_atari_env("BreakoutNoFrameskip-v4", 1, seed=seed, env_kwargs={"repeat_action_probability": 0.25})
-        return VecFrameStack(inner, 2)
+        return VecFrameStack(make_atari_env("BreakoutNoFrameskip-v4", 1, seed=seed), 2)
 
     assert_goes_on(make, steps=60)
 
@@ -74,6 +73,12 @@ def test_ale_goes_on_with_its_lives_frames_and_random_numbers() -> None:
 def test_games_that_ale_restores_inexactly_are_told() -> None:
     env = make_atari_env("QbertNoFrameskip-v4", 1)
     assert "a state of qbert that ALE restores may differ" in env_state(env).problems[0]
+
+
+def test_sticky_actions_of_ale_are_told() -> None:
+    assert not env_state(make_atari_env("PongNoFrameskip-v4", 1)).problems
+    env = make_atari_env("PongNoFrameskip-v4", 1, env_kwargs={"repeat_action_probability": 0.25})
+    assert env_state(env).problems == ["pong has sticky actions, and ALE does not save the action that they repeat"]
 
 
 def test_wrappers_around_all_envs_go_on() -> None:
