@@ -1,23 +1,20 @@
 """
-What one expects of a run that goes well, as four checks of its data.
+What one expects of a run that goes well, as checks of its data.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 
-from sb3_stable_ppo.health.thresholds import BALANCED, DARK, ONE_ACTION
-from sb3_stable_ppo.probes.activations import is_critic_layer
+from sb3_stable_ppo.health.thresholds import BALANCED, ONE_ACTION
+from sb3_stable_ppo.report.activity import activity_checks
+from sb3_stable_ppo.report.check import NO, OPEN, YES, Check, last_tenth
 from sb3_stable_ppo.runs.data import RunData
-from sb3_stable_ppo.runs.series import EVALUATION, RETURN, Floats, Series, health_series, live_shares
+from sb3_stable_ppo.runs.series import EVALUATION, RETURN, Floats, Series, health_series
 from sb3_stable_ppo.snapshots.timeline import Timeline
 
-YES, NO, OPEN = "yes", "no", "open"
-SUSTAINED = 0.5
-"""Share of its first live units that a layer has to keep."""
 ENOUGH = 20
 """Fewer rows of a log than this show neither learning nor spikes."""
 TREND = 0.7
@@ -46,46 +43,12 @@ HUGE_KL, HUGE_GROWTH = 0.5, 100.0
 """Beyond all measure, for however long: a KL, and a value or critic loss as a multiple of what it was at first."""
 
 
-class Check(NamedTuple):
-    """
-    :param name: what is expected
-    :param state: ``yes``, ``no`` or ``open``
-    :param text: the figure it is judged by
-    """
-
-    name: str
-    state: str
-    text: str
-
-
 def checks_of(run: RunData, timeline: Timeline) -> list[Check]:
     """
     :param run: to judge
     :param timeline: of its snapshots; it is what tells of activity where there is no HealthCallback
     """
-    return [_activity(run, timeline), _learning(run), _spikes(run), _actions(run)]
-
-
-def _activity(run: RunData, timeline: Timeline) -> Check:
-    name = "Activity sustained in every conv layer"
-    layers = {layer: series for layer, series in live_shares(run.health).items() if not is_critic_layer(layer)}
-    convolutions = {layer: series for layer, series in layers.items() if "conv" in layer or layer in timeline.layers}
-    shown, what = convolutions or layers or timeline.active, "live" if layers else "active in the snapshots"
-    if not shown:
-        return Check(name, OPEN, "Neither HealthCallback nor snapshots were on.")
-    if not convolutions and not timeline.layers:
-        name = "Activity sustained in every layer"
-    texts, lost = [], []
-    for layer, series in shown.items():
-        values = np.nan_to_num(series.values)
-        first, last = np.median(values[:3]), np.median(_end(values))
-        texts.append(f"{layer} {first:.0%} → {last:.0%}")
-        least = DARK if layers else 0.0  # one loud channel may outshine a layer's others in its pictures
-        if not (last >= SUSTAINED * first and last >= least):
-            below = series.steps[~(values >= max(SUSTAINED * first, least))]
-            lost.append(f"{layer} since step {below[0]:,.0f}" if len(below) else layer)
-    text = f"Units {what}, at first and at the end: {', '.join(texts)}."
-    return Check(name, NO if lost else YES, f"{text} Lost: {', '.join(lost)}." if lost else text)
+    return [*activity_checks(run, timeline), _learning(run), _spikes(run), _actions(run)]
 
 
 def _learning(run: RunData) -> Check:
@@ -187,7 +150,7 @@ def _actions(run: RunData) -> Check:
     name = "Balanced action distribution"
     balance = health_series(run.health, "policy", "action_balance")
     if len(balance.values):
-        share = float(np.median(_end(balance.values)))
+        share = float(np.median(last_tenth(balance.values)))
         state = YES if share >= BALANCED else NO if not share > ONE_ACTION else OPEN
         return Check(name, state, f"Entropy of the actions over states: {share:.0%} of its maximum at the end.")
     if "train/std" in run.curves:
@@ -197,8 +160,3 @@ def _actions(run: RunData) -> Check:
         entropy = -run.curves["train/entropy_loss"].values
         return Check(name, OPEN, f"Not measured over states; entropy {entropy[0]:.3g} → {entropy[-1]:.3g} nats.")
     return Check(name, OPEN, "Nothing on record tells of the actions.")
-
-
-def _end(values: Floats) -> Floats:
-    """The last tenth."""
-    return values[-max(len(values) // 10, 1) :]

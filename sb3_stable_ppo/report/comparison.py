@@ -48,7 +48,7 @@ def _identity(run: RunData) -> str:
 
 def band(found: Sequence[Series]) -> tuple[Floats, Floats, Floats, Floats]:
     """
-    Mean over runs, and a 95% bootstrap interval of it (percentiles, seeded), over the steps that all of them have.
+    Mean over runs, and :func:`interval_of` it, over the steps that all of them have.
 
     :param found: two or more
     :return: steps, mean, low, high; empty where they have no steps in common
@@ -60,8 +60,19 @@ def band(found: Sequence[Series]) -> tuple[Floats, Floats, Floats, Floats]:
         return nothing, nothing, nothing, nothing
     steps = np.linspace(start, end, GRID)
     values = np.array([np.interp(steps, series.steps, series.values) for series in found])
-    choices = np.random.default_rng(0).integers(len(found), size=(RESAMPLED, len(found)))
+    low, high = interval_of(values)
+    return steps, values.mean(axis=0), low, high
+
+
+def interval_of(values: Floats) -> tuple[Floats, Floats]:
+    """
+    The 95% bootstrap interval (percentiles, seeded) of a mean over runs.
+
+    :param values: of the runs, shape (runs, ...)
+    :return: its low and its high end, shape (...)
+    """
+    choices = np.random.default_rng(0).integers(len(values), size=(RESAMPLED, len(values)))
     means = values[choices].mean(axis=1)
     margin = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, [margin, 1 - margin], axis=0)
-    return steps, values.mean(axis=0), low, high
+    return low, high

@@ -1,5 +1,6 @@
 "use strict";
 (() => {
+  const nonce = document.currentScript.nonce;
   const data = JSON.parse(document.getElementById("data").textContent);
   const key = "sb3-stable-ppo " + location.pathname;
   function recall() {
@@ -85,6 +86,30 @@
     }, 1000 * data.refresh);
   }
 
+  // -- the charts and the library that draws them, as packing.py has packed them -------------------------------------
+  const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~";
+  const fromBase85 = (text) => {
+    const values = new Uint8Array(128), bytes = new DataView(new ArrayBuffer(4 * Math.ceil(text.length / 5)));
+    for (let digit = 0; digit < 85; digit++) values[DIGITS.charCodeAt(digit)] = digit;
+    for (let from = 0, to = 0; from < text.length; from += 5, to += 4) {
+      let number = 0;
+      for (let at = from; at < from + 5; at++) number = 85 * number + (at < text.length ? values[text.charCodeAt(at)] : 84);
+      bytes.setUint32(to, number);
+    }
+    return new Uint8Array(bytes.buffer, 0, Math.floor(4 * text.length / 5));
+  };
+  const unpacked = (id) => {
+    const bytes = new Blob([fromBase85(document.getElementById(id).textContent)]);
+    return new Response(bytes.stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  };
+  const loadCharts = async () => {
+    const script = document.createElement("script");
+    script.nonce = nonce; // else the page's policy forbids it
+    script.textContent = await unpacked("plotly");
+    document.head.append(script);
+    return JSON.parse(await unpacked("charts"));
+  };
+
   // -- the charts: drawn when they are scrolled into view, in the colours of the page --------------------------------------
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const theme = () => ({
@@ -92,10 +117,16 @@
     "xaxis.gridcolor": colour("--line"), "yaxis.gridcolor": colour("--line"),
     "xaxis.zerolinecolor": colour("--line"), "yaxis.zerolinecolor": colour("--line"),
   });
-  const draw = (element) => {
-    const chart = data.charts[element.dataset.chart];
-    Plotly.newPlot(element, chart.data, chart.layout, { responsive: true, displaylogo: false })
-      .then(() => Plotly.relayout(element, theme()));
+  let charts = null; // loaded once, when the first of them comes into view
+  const draw = async (element) => {
+    try {
+      const chart = (await (charts ||= loadCharts()))[element.dataset.chart];
+      await Plotly.newPlot(element, chart.data, chart.layout, { responsive: true, displaylogo: false });
+      await Plotly.relayout(element, theme());
+    } catch (error) {
+      document.getElementById("no-charts").hidden = false;
+      console.warn("no chart:", error);
+    }
   };
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {

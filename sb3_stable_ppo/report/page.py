@@ -9,21 +9,29 @@ import datetime
 import json
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from sb3_stable_ppo import __version__
 from sb3_stable_ppo.health.thresholds import DARK
-from sb3_stable_ppo.report.charts import COLOURS, comparison_charts, curve_charts, health_maps, marks_of
+from sb3_stable_ppo.report.activity import dark_means
+from sb3_stable_ppo.report.chart_list import constants_of, single_points_of
+from sb3_stable_ppo.report.charts import comparison_charts, curve_charts
 from sb3_stable_ppo.report.checks import checks_of
-from sb3_stable_ppo.report.comparison import grouped
+from sb3_stable_ppo.report.comparison import Group, grouped
+from sb3_stable_ppo.report.figures import COLOURS
+from sb3_stable_ppo.report.heat_maps import health_maps
+from sb3_stable_ppo.report.marks import marks_of
+from sb3_stable_ppo.report.packing import packed, packed_plotly
+from sb3_stable_ppo.report.summary import HEADS, Row, summary_of
+from sb3_stable_ppo.report.time_axis import span_of
 from sb3_stable_ppo.report.verdict import verdict_of
 from sb3_stable_ppo.runs.data import RunData
 from sb3_stable_ppo.runs.folder import RunReader
@@ -52,21 +60,19 @@ def render(runs: Sequence[RunData], refresh: int | None = None) -> str:
     shown = shown[:MOST_TIMELINES]
     frames = [_timeline(label, run, timeline, MAX_BYTES // max(len(shown), 1)) for label, run, timeline in shown]
     steps = evenly(sorted({step for timeline in frames for step in timeline["steps"]}), 2 * MAX_FRAMES)
-    if len(runs) == 1:
-        sections = [("Curves", curve_charts(runs[0])), ("Health by layer", health_maps(runs[0]))]
-    else:
-        sections = [("Curves", comparison_charts(groups))]
-        sections += [(f"Health by layer: {label}", health_maps(run)) for label, run in zip(labels, runs, strict=True)]
+    about = [_about(label, run, timeline) for label, run, timeline in zip(labels, runs, timelines, strict=True)]
     charts: dict[str, Any] = {}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     assets = files("sb3_stable_ppo.report")
     page: str = environment.from_string(assets.joinpath("page.html").read_text(encoding="utf-8")).render(
         title=_title(runs),
         nonce=secrets.token_hex(8),
-        runs=[_about(label, run, timeline) for label, run, timeline in zip(labels, runs, timelines, strict=True)],
+        runs=about,
+        summary=_summary(groups, dict(zip((run.folder for run in runs), about, strict=True))),
+        summary_heads=HEADS,
         timelines=frames,
         n_frames=len(steps),
-        sections=[(heading, _numbered(figures, charts)) for heading, figures in sections],
+        sections=_sections(runs, labels, groups, charts),
         marks=marks_of(runs[0]) if len(runs) == 1 else [],
         legend=[(group.name, COLOURS[index % len(COLOURS)]) for index, group in enumerate(groups)],
         data={
@@ -74,15 +80,42 @@ def render(runs: Sequence[RunData], refresh: int | None = None) -> str:
             "steps": steps,
             "dark": DARK,
             "timelines": [_moving(timeline) for timeline in frames],
-            "charts": charts,
         },
         css=Markup(assets.joinpath("page.css").read_text(encoding="utf-8")),
         js=Markup(assets.joinpath("page.js").read_text(encoding="utf-8")),
-        plotly_js=Markup(get_plotlyjs()),
+        packed={"charts": packed(json.dumps(charts)), "plotly": packed_plotly()} if charts else {},
         version=__version__,
         written=datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
     )
     return page
+
+
+def _summary(groups: Sequence[Group], about: Mapping[Path, dict[str, Any]]) -> list[Row]:
+    """The table at the top, of several runs."""
+    if len(about) < 2:
+        return []
+    return summary_of(groups, [[about[run.folder]["verdict"] for run in group.runs] for group in groups])
+
+
+def _sections(
+    runs: Sequence[RunData], labels: Sequence[str], groups: Sequence[Group], charts: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The headings, what is told below them, and the charts' places; what they show is added to ``charts``."""
+    if len(runs) == 1:
+        told = [("Constant over the run", constants_of(runs[0])), ("Measured only once", single_points_of(runs[0]))]
+        curves, maps = curve_charts(runs[0]), [("Health by layer", health_maps(runs[0]))]
+    else:
+        told = [(f"Constant in {group.name}", constants_of(group.runs[0])) for group in groups]
+        span = span_of(runs)
+        curves = comparison_charts(groups)
+        maps = [(f"Health by layer: {label}", health_maps(run, span)) for label, run in zip(labels, runs, strict=True)]
+    layers = [layer for run in runs for line in run.health[-1:] for layer in line["layers"]]
+    facts = " ".join(f"{what}: {values}." for what, values in told if values)
+    sections = [{"heading": "Curves", "kind": "charts", "facts": facts, "charts": _numbered(curves, charts)}]
+    for index, (heading, figures) in enumerate(maps):
+        meanings = "" if index else " ".join(dark_means(layers))
+        sections.append({"heading": heading, "kind": "maps", "facts": meanings, "charts": _numbered(figures, charts)})
+    return [section for section in sections if section["charts"] or (section["kind"] == "charts" and section["facts"])]
 
 
 def _title(runs: Sequence[RunData]) -> str:

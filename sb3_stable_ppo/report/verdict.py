@@ -16,7 +16,8 @@ from sb3_stable_ppo.health.thresholds import (
     VERDICT_OF,
     verdict_of_alarm,
 )
-from sb3_stable_ppo.report.checks import NO, OPEN, SUSTAINED, YES
+from sb3_stable_ppo.report.activity import SUSTAINED
+from sb3_stable_ppo.report.check import NO, OPEN, YES
 from sb3_stable_ppo.runs.data import RunData
 from sb3_stable_ppo.runs.series import EVALUATION, EXPLAINED, RETURN, active_alarms
 from sb3_stable_ppo.snapshots.timeline import Timeline

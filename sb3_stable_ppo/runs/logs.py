@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.runs.log_rows import Row, curves_of
 from sb3_stable_ppo.runs.series import EVALUATION, RETURN, STEP, Series, series
 
 ATARI_FRAMES = 4
@@ -39,17 +40,14 @@ def read_progress(folder: Path) -> dict[str, Series]:
     path = folder / "progress.csv"
     if not path.is_file():
         return {}
-    points: dict[str, list[tuple[float, float]]] = {}
+    rows = []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for row in csv.DictReader(file):
-            step = _number(row.pop(STEP, None))
-            if step is None:  # a line that was cut short
-                continue
-            for name, text in row.items():
-                value = _number(text)
-                if value is not None:
-                    points.setdefault(str(name), []).append((step, value))
-    return {name: series(found) for name, found in points.items()}
+        for line in csv.DictReader(file):
+            step = _number(line.pop(STEP, None))
+            if step is not None:  # else the line was cut short
+                found = {str(name): _number(text) for name, text in line.items()}
+                rows.append(Row(step, {name: value for name, value in found.items() if value is not None}))
+    return curves_of(rows)
 
 
 def read_tensorboard(folder: Path) -> dict[str, Series]:
@@ -73,8 +71,11 @@ def read_tensorboard(folder: Path) -> dict[str, Series]:
         raise UsageError(f"{folder} holds the TensorBoard logs of {len(logs)} runs: name one, or several, of {names}.")
     accumulator = EventAccumulator(str(logs[0]), {SCALARS: 0})
     accumulator.Reload()
-    names = accumulator.Tags()[SCALARS]
-    return {name: series([(event.step, event.value) for event in accumulator.Scalars(name)]) for name in names}
+    figures: dict[int, dict[str, float]] = {}  # by step: which of them one dump wrote, the file does not tell
+    for name in accumulator.Tags()[SCALARS]:
+        for event in accumulator.Scalars(name):
+            figures.setdefault(event.step, {})[name] = event.value
+    return curves_of(Row(step, figures[step]) for step in sorted(figures))
 
 
 def read_monitors(folder: Path) -> dict[str, Series]:

@@ -38,8 +38,11 @@ def browser() -> Iterator[Browser]:
 class Opened:
     """A page, and all that it said and asked for."""
 
-    def __init__(self, browser: Browser, path: Path, width: int = 1300, scheme: Any = "light") -> None:
+    def __init__(
+        self, browser: Browser, path: Path, width: int = 1300, scheme: Any = "light", before: str = ""
+    ) -> None:
         self.page: Page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page.add_init_script(before)
         self.said: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda message: self.said.append(message.text))
@@ -133,6 +136,32 @@ def test_dark_mode_follows_the_system(browser: Browser, dying: Path) -> None:
     assert dark == ("rgb(19, 19, 24)", "rgb(236, 236, 241)")
 
 
+def test_a_browser_that_cannot_unpack_the_charts_says_so_and_shows_the_rest(browser: Browser, dying: Path) -> None:
+    opened = Opened(browser, dying, before="delete window.DecompressionStream")
+    opened.page.locator(".plot").first.scroll_into_view_if_needed()
+    opened.until("!document.getElementById('no-charts').hidden")
+    assert opened.page.locator("#no-charts").inner_text().startswith("The charts are missing. This browser cannot")
+    assert opened.page.locator(".js-plotly-plot").count() == 0
+    assert opened.page.locator(".dark:visible").count() == 3
+    assert not Opened(browser, dying).page.locator("#no-charts").is_visible()
+
+
+def test_all_time_axes_show_the_run_and_no_more(browser: Browser, tmp_path: Path) -> None:
+    steps = np.arange(1000, 101_000, 1000)
+    write_progress(tmp_path / "run", {"time/total_timesteps": steps, "train/approx_kl": np.sqrt(steps) / 1e5})
+    for step in (40_000, 60_000, 100_000):
+        RunWriter(tmp_path / "run").health(step, health_line())
+    path = tmp_path / "page.html"
+    path.write_text(render([read_run(tmp_path / "run")]))
+    opened = Opened(browser, path)
+    opened.scroll_through()
+    plots = "[...document.querySelectorAll('.js-plotly-plot')]"
+    opened.until(f"{plots}.every((plot) => plot.calcdata)")
+    assert opened.page.evaluate(f"{plots}.map((plot) => plot._fullLayout.xaxis.range)") == [[0, 100_000]] * 6
+    maps = f"{plots}.map((plot) => plot.calcdata[0][0]).filter((drawn) => drawn.z)"
+    assert opened.page.evaluate(f"{maps}.map((drawn) => [...drawn.x])") == [[0, 50_000, 80_000, 100_000]] * 3
+
+
 @pytest.mark.parametrize("width", [360, 820, 2400])
 def test_nothing_is_wider_than_the_screen(browser: Browser, dying: Path, width: int) -> None:
     opened = Opened(browser, dying, width)
@@ -154,6 +183,11 @@ def test_two_runs_share_the_slider_and_the_axes(browser: Browser, tmp_path: Path
     assert page.locator(".timeline").nth(0).locator(".dark:visible").count() == 0
     names = page.locator(".legend span").all_inner_texts()
     assert [name.strip() for name in names] == ["long", "short"]
+    rows = [row.locator("td").all_inner_texts() for row in page.locator(".summary tbody tr").all()]
+    assert [(row[0], row[3], row[-1]) for row in rows] == [
+        ("long", "40,960", "healthy"),
+        ("short", "20,480", "collapsed activations"),
+    ]
 
 
 SCRIPT = "<script>window.pwned = 1</script>"

@@ -1,0 +1,96 @@
+"""
+Whether the layers of a run stay active, and what it means where one does not: a convolution, a hidden layer that the
+actions depend on, or one that serves the critic alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from sb3_stable_ppo.common.layer_names import is_critic_layer
+from sb3_stable_ppo.health.thresholds import DARK
+from sb3_stable_ppo.report.check import NO, OPEN, YES, Check, last_tenth
+from sb3_stable_ppo.runs.data import RunData
+from sb3_stable_ppo.runs.series import Series, live_shares
+from sb3_stable_ppo.snapshots.timeline import Timeline
+
+SUSTAINED = 0.5
+"""Share of its first live units that a layer has to keep."""
+CONV, HIDDEN, CRITIC = "a convolution", "a hidden layer that the actor uses", "a layer of the critic alone"
+DARK_MEANS = {
+    CONV: "the layers behind it see hardly anything of the observation, and cannot learn from what they do not see",
+    HIDDEN: "the actions hardly depend on the observation any more",
+    CRITIC: "the critic gives all states nearly the same value. By itself that is no collapse: a critic has nothing to "
+    "tell before rewards differ",
+}
+"""What it means that a layer of that kind has hardly any live units."""
+
+
+def dark_means(layers: Iterable[str]) -> list[str]:
+    """
+    What it means where layers are dark, a sentence for each kind among them.
+
+    :param layers: their names, as probes give them
+    """
+    kinds = {CRITIC if is_critic_layer(layer) else CONV if "conv" in layer else HIDDEN for layer in layers}
+    return [f"Where {kind} is dark, {meaning}." for kind, meaning in DARK_MEANS.items() if kind in kinds]
+
+
+def activity_checks(run: RunData, timeline: Timeline) -> list[Check]:
+    """
+    A check of the convolutions, and one of the hidden layers behind them; of a network without convolutions one of all
+    layers. Layers of the critic alone are told of, and decide nothing.
+
+    :param run: to judge
+    :param timeline: of its snapshots; it is what tells of activity where there is no HealthCallback
+    """
+    shares = live_shares(run.health)
+    layers = {layer: series for layer, series in shares.items() if not is_critic_layer(layer)}
+    critics = {layer: series for layer, series in shares.items() if is_critic_layer(layer)}
+    convolutions = {layer: series for layer, series in layers.items() if "conv" in layer or layer in timeline.layers}
+    hidden = {layer: series for layer, series in layers.items() if layer not in convolutions}
+    every = "Activity sustained in every "
+    if not layers and timeline.active:  # one loud channel may outshine a layer's others in its pictures
+        return [_check(f"{every}conv layer", timeline.active, {}, "active in the snapshots", 0.0)]
+    if convolutions:
+        behind = [_check(f"{every}hidden layer", hidden, critics)] if hidden or critics else []
+        return [_check(f"{every}conv layer", convolutions, {}), *behind]
+    if layers or critics:
+        return [_check(f"{every}{'conv layer' if timeline.layers else 'layer'}", layers, critics)]
+    return [Check(f"{every}conv layer", OPEN, "Neither HealthCallback nor snapshots were on.")]
+
+
+def _check(
+    name: str, judged: Mapping[str, Series], critics: Mapping[str, Series], what: str = "live", least: float = DARK
+) -> Check:
+    texts = {layer: _told(layer, series) for layer, series in {**judged, **critics}.items()}
+    since = {layer: _lost_since(series, least) for layer, series in {**judged, **critics}.items()}
+    text = f"Units {what}, at first and at the end: {', '.join(texts.values())}."
+    lost = [layer for layer in judged if since[layer] is not None]
+    flat = [layer for layer in critics if since[layer] is not None]
+    for what_is_lost, found in (("Lost", lost), ("Lost, but of the critic alone and not judged", flat)):
+        if found:
+            text += f" {what_is_lost}: {', '.join(f'{layer}{since[layer]}' for layer in found)}."
+    return Check(name, NO if lost else YES if judged else OPEN, text, " ".join(dark_means([*lost, *flat])))
+
+
+def _told(layer: str, series: Series) -> str:
+    first, last = _ends(series)
+    return f"{layer} {first:.0%} → {last:.0%}"
+
+
+def _ends(series: Series) -> tuple[float, float]:
+    """The share of live units at first and at the end; a share that is not a number is none."""
+    values = np.nan_to_num(series.values)
+    return float(np.median(values[:3])), float(np.median(last_tenth(values)))
+
+
+def _lost_since(series: Series, least: float) -> str | None:
+    """`` since step N`` where a layer has lost its activity, empty if that step is unknown; None where it has not."""
+    first, last = _ends(series)
+    if last >= SUSTAINED * first and last >= least:
+        return None
+    below = series.steps[~(np.nan_to_num(series.values) >= max(SUSTAINED * first, least))]
+    return f" since step {below[0]:,.0f}" if len(below) else ""
