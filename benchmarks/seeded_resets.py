@@ -35,6 +35,8 @@ N_ENVS, N_THREADS, ROUNDS, STEPS = 4, 2, 2, 200
 STATES, FRAMES = 12, 250
 STICKY = (0.0, 0.25)
 """Of even rounds, of odd ones."""
+MOST_NAMED = 10
+"""Games that the table names one by one."""
 
 
 def in_forks(call: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> list[Any]:
@@ -166,7 +168,8 @@ def table() -> str:
         rows = [row for row in finished(NAME) if row["cell"]["check"] == check]
         odd = [f"{row['cell']['game']} ({row['different']} of {row['tries']})" for row in rows if row["different"]]
         if rows:
-            lines.append([check, len(rows), sum(row["tries"] for row in rows), ", ".join(odd) or "none"])
+            told = ", ".join(odd) or "none" if len(odd) <= MOST_NAMED else f"{len(odd)} games"
+            lines.append([check, len(rows), sum(row["tries"] for row in rows), told])
     return markdown(["", "games", "tries", "differed in"], lines)
 
 

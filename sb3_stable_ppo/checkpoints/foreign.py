@@ -17,7 +17,7 @@ INERT = ("pygame", "mujoco", "glfw", "OpenGL", "cv2", "moviepy", "gymnasium.envs
 """Packages whose objects draw pictures or describe an env. They do not change in training: the new env's stay."""
 
 INEXACT_GAMES = frozenset({"kaboom", "qbert", "tetris", "tictactoe3d", "videocheckers", "yarsrevenge"})
-"""Of the 104 games of ale-py 0.12.1, those in which we saw a restored state differ; docs/reliability.md says how."""
+"""Of the 104 games of ale-py 0.12.1, those in which a restored state differed; docs/reliability.md says how."""
 
 
 class Foreign:
