@@ -67,6 +67,27 @@ def in_a_process(script: str, cell: Mapping[str, Any], *flags: str) -> dict[str,
     return figures
 
 
+def run_here(
+    name: str,
+    args: argparse.Namespace,
+    cells: Iterable[dict[str, Any]],
+    run: Callable[..., Mapping[str, Any]],
+    table: Callable[[], str],
+) -> None:
+    """
+    What is left of a benchmark whose cells run in this process, once its command line is read: run those that are not
+    on record, and print the table.
+
+    :param name: the benchmark's
+    :param args: as :func:`parsed` returns them
+    :param cells: what to run, or with ``--smoke`` the smallest
+    :param run: takes a cell's entries as keywords and returns its figures
+    :param table: what is on record, in words
+    """
+    run_missing(name, cells if not args.table else (), lambda cell: run(**cell))
+    print(table())
+
+
 def run_in_processes(
     script: str,
     name: str | Callable[[dict[str, Any]], str],

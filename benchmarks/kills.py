@@ -36,8 +36,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from command import benchmark_parser, markdown, parsed
-from record import finished, run_missing
+from command import benchmark_parser, markdown, parsed, run_here
+from record import finished
 from sb3_stable_ppo import RunCheckpoint, StablePPO, UsageError, resume
 from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS, newest_checkpoint
 
@@ -315,10 +315,7 @@ def main() -> None:
         train(args.train[0], Path(args.train[1]))
         return
     cells = [{"run": run, "kills": args.kills, "seed": seed} for run in args.runs for seed in args.seeds]
-    if args.smoke:
-        cells = [SMOKE]
-    run_missing(NAME, cells if not args.table else (), lambda cell: kill_again_and_again(**cell))
-    print(table())
+    run_here(NAME, args, [SMOKE] if args.smoke else cells, kill_again_and_again, table)
 
 
 if __name__ == "__main__":

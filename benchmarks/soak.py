@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import tempfile
 import time
 import warnings
@@ -27,8 +26,8 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.logger import configure
 
-from command import add_cell_flag, benchmark_parser, in_a_process, markdown, parsed
-from record import finished, run_missing
+from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes
+from record import finished
 from sb3_stable_ppo import (
     ActivationSnapshotCallback,
     HealthCallback,
@@ -122,6 +121,7 @@ def soak(minutes: float, every: float, seed: int) -> dict[str, Any]:
             RunCheckpoint(every=2000, folder=folder),
         ]
         model.learn(10**9, callback=callbacks)
+        model.logger.close()  # TensorBoard's thread would write a file into the folder while it is removed
     return {"samples": watch.samples, **figures(watch.samples)}
 
 
@@ -189,14 +189,8 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parsed(options())
-    if args.cell:
-        print(json.dumps(soak(**args.cell)))
-        return
     cells: list[dict[str, Any]] = [{"minutes": args.minutes, "every": args.every, "seed": seed} for seed in args.seeds]
-    if args.smoke:
-        cells = [SMOKE]
-    run_missing(NAME, cells if not args.table else (), lambda cell: in_a_process(__file__, cell))
-    print(table())
+    run_in_processes(__file__, NAME, args, [SMOKE] if args.smoke else cells, soak, table)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "studies": ("studies.study",),
     "study_page": ("studies.page",),
     "threads": ("fast.threads",),
-    "trial_runs": ("tuning.trial",),
+    "trial_runs": ("tuning.trial", "tuning.managers"),
     "tune_worker": ("tuning.worker",),
     "tuning": ("tuning.coordinator",),
     "tuning_results": ("tuning.results",),

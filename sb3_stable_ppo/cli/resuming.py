@@ -51,6 +51,20 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with the run of this folder, in it; auto: with the newest of the log folder that has the same "
         "flags, or else begin one (default: begin a run)",
     )
+    add_interval_arguments(group)
+    group.add_argument(
+        "--no-checkpoint-replay-buffer",
+        action="store_true",
+        help="leave the replay buffer out of checkpoints: a resumed run begins with an empty one",
+    )
+
+
+def add_interval_arguments(group: argparse._ArgumentGroup) -> None:
+    """
+    Add the flags that say how often a run writes a checkpoint.
+
+    :param group: of ``train`` or ``tune``
+    """
     group.add_argument(
         "--checkpoint-minutes",
         type=minutes,
@@ -62,11 +76,6 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         help="environment steps between two checkpoints, beside the minutes (default: minutes alone count)",
-    )
-    group.add_argument(
-        "--no-checkpoint-replay-buffer",
-        action="store_true",
-        help="leave the replay buffer out of checkpoints: a resumed run begins with an empty one",
     )
 
 

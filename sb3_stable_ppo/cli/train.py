@@ -237,7 +237,7 @@ def _train(
                 raise
             raise UsageError(f"train: {described(error)}") from error
         finally:
-            for manager in managers:
+            for manager in (each for each in managers if each.has_trained):
                 print_results(Path(manager.save_path))
                 if not own.no_report:
                     leave_report(Path(manager.save_path))

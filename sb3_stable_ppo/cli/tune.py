@@ -17,9 +17,10 @@ from sb3_stable_ppo.cli.arguments import (
     parser_of,
     positive_int,
 )
+from sb3_stable_ppo.cli.resuming import add_interval_arguments
 from sb3_stable_ppo.cli.zoo_flags import add_zoo_flags, stored
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.common.signals import exit_status
+from sb3_stable_ppo.common.signals import CHECKPOINT_SIGNAL, exit_status, ignored
 
 DESCRIPTION = """\
 Search for good hyperparameters with Optuna, with several workers or on several machines. The same
@@ -138,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--no-optim-plots", dest="plots", action="store_false", help="write no study.html with Optuna's plots"
     )
+    add_interval_arguments(found.add_argument_group("checkpoints, from which a trial whose worker died goes on"))
     add_worker_arguments(found.add_argument_group("workers"), "only show the study", "--n-jobs")
     add_zoo_flags(found)
     return found
@@ -158,7 +160,8 @@ def run(argv: list[str]) -> int:
     if env_kwargs is not None:
         fixed["env_kwargs"] = stored("--env-kwargs", env_kwargs)
     try:
-        tune(**args, hyperparams=fixed or None)
+        with ignored(CHECKPOINT_SIGNAL):  # which a scheduler sends to all processes of a job
+            tune(**args, hyperparams=fixed or None)
     except KeyboardInterrupt:  # tune has told
         return exit_status()
     return 0

@@ -26,12 +26,21 @@ def interrupt(number: int = signal.SIGINT, *_: object) -> None:
     :param number: of the signal
     :raises KeyboardInterrupt: unless :func:`interruptions` puts it off
     """
-    _State.asked_to_stop, _State.pending = number, True
+    remember(number)
     _raise_what_came()
 
 
+def remember(number: int) -> None:
+    """
+    Put a signal off: it interrupts when :func:`interruptions` next allows it, unless :func:`interrupt` did so before.
+
+    :param number: of the signal
+    """
+    _State.asked_to_stop, _State.pending = number, True
+
+
 def was_interrupted() -> bool:
-    """Whether :func:`interrupt` was called: rl_zoo3 takes the KeyboardInterrupt for a wish to save and go on."""
+    """Whether a signal has asked this process to stop."""
     return bool(_State.asked_to_stop)
 
 

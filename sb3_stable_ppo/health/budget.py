@@ -30,6 +30,15 @@ class Budget:
         self._spent_at_end = 0.0
         self._n_measured = self._since_thorough = 0
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the run so far; of one that goes on, those before it was broken off too."""
+        return time.perf_counter() - self._started
+
+    @elapsed.setter
+    def elapsed(self, seconds: float) -> None:
+        self._started = time.perf_counter() - seconds
+
     @contextmanager
     def clocked(self) -> Iterator[None]:
         """Count what runs within."""
@@ -43,8 +52,7 @@ class Budget:
         """Whether the next measurement is thorough: the first, one in ``RARELY``, and any that has room."""
         if self.share is None or self._n_measured == 0 or self._since_thorough >= RARELY:
             return True
-        elapsed = time.perf_counter() - self._started
-        return self.spent + self.thorough_cost <= self.share * elapsed
+        return self.spent + self.thorough_cost <= self.share * self.elapsed
 
     def end_measurement(self, thorough: bool) -> None:
         """

@@ -36,6 +36,11 @@ MAX_RETRIES = 3
 """How often a trial whose worker died is tried again."""
 FIRST, RETRIES = "first_try", "retries"
 """User attributes of a trial that is tried again: the number of the first try, and how many retries there were."""
+TRIES, RUNS = "earlier_tries", "finished_runs"
+"""
+What a try takes over from those before, also user attributes: their numbers, and the results of the runs that they have
+finished.
+"""
 POOL: dict[str, Any] = {"pool_size": 1, "max_overflow": 1, "pool_pre_ping": True}
 """
 A worker keeps one connection open, and opens a second for the length of each heartbeat. SQLAlchemy's default keeps both
@@ -130,8 +135,8 @@ def _database(where: str, heartbeat: int) -> RDBStorage:
 
 def requeue(study: Study, trial: FrozenTrial, counts: bool = True) -> None:
     """
-    Enqueue a trial whose worker died once more, with the parameters it had sampled. Its other user attributes, such as
-    its worker's name, stay with the failed trial.
+    Enqueue a trial whose worker died once more, with the parameters it had sampled and the results of the runs that it
+    had finished. Its other user attributes, such as its worker's name, stay with the failed trial.
 
     :param study: the study
     :param trial: a copy of the trial, which has failed
@@ -139,7 +144,10 @@ def requeue(study: Study, trial: FrozenTrial, counts: bool = True) -> None:
     """
     retries = trial.user_attrs.get(RETRIES, 0) + counts
     if retries <= MAX_RETRIES:
-        trial.user_attrs = {FIRST: trial.user_attrs.get(FIRST, trial.number), RETRIES: retries}
+        known = trial.user_attrs
+        tries = [*known.get(TRIES, ()), trial.number]
+        trial.user_attrs = {FIRST: known.get(FIRST, trial.number), RETRIES: retries, TRIES: tries}
+        trial.user_attrs |= {RUNS: known[RUNS]} if RUNS in known else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             RetryHeartbeatStaleTrialCallback()(study, trial)

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from rl_zoo3.utils import ALGOS
 
 from sb3_stable_ppo import __version__
-from sb3_stable_ppo.common.checks import one_of, unknown, whole_number
+from sb3_stable_ppo.common.checks import number, one_of, unknown, whole_number
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.files import write_atomically
 from sb3_stable_ppo.common.packages import import_packages
@@ -36,10 +36,12 @@ from sb3_stable_ppo.studies.study import (
     plan_of,
     requeue_dead_trials,
 )
+from sb3_stable_ppo.tuning.checkpoints import remove_all_checkpoints
 from sb3_stable_ppo.tuning.results import show, training_command, write_best
 from sb3_stable_ppo.tuning.rounds import Jobs, do_trials
 from sb3_stable_ppo.tuning.trial import Plan, base_entry
 from sb3_stable_ppo.tuning.worker import arguments
+from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions
 from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file, register
 
 
@@ -64,6 +66,8 @@ def tune(
     study: str | None = None,
     storage: str | None = None,
     heartbeat: int = HEARTBEAT,
+    checkpoint_minutes: float | None = None,
+    checkpoint_steps: int | None = None,
     gym_packages: Sequence[str] = (),
     workers: int = 1,
     ray: str | None = None,
@@ -94,6 +98,9 @@ def tune(
     :param study: the study's name; None: ``tune_ENV``
     :param storage: URL of a database, or a journal file; None: ``LOG_FOLDER/STUDY/journal.log``
     :param heartbeat: seconds between two heartbeats of a trial in a database; after three missed ones it is dead
+    :param checkpoint_minutes: minutes between two checkpoints of a run, from which a trial whose worker died goes on;
+        None: 10; 0: none, or as ``checkpoint_steps`` says
+    :param checkpoint_steps: environment steps between two checkpoints, beside the minutes; None: minutes alone count
     :param gym_packages: modules to import, which register the environment
     :param workers: processes at once; 0 only shows the study, whatever settings it was begun with
     :param ray: address of a Ray cluster for the workers, or ``auto``; it needs a database
@@ -123,6 +130,10 @@ def tune(
             if not isinstance(value, bool):
                 raise ValueError(f"{what} must be True or False, not {value!r}.")
         n_startup_trials = whole_number(n_startup_trials, "n_startup_trials")
+        checkpoints = CheckpointOptions(
+            None if checkpoint_minutes is None else number(checkpoint_minutes, "checkpoint_minutes"),
+            None if checkpoint_steps is None else whole_number(checkpoint_steps, "checkpoint_steps", 1),
+        )
         trials, heartbeat = whole_number(trials, "trials", 1), whole_number(heartbeat, "heartbeat", 1)
         n_timesteps, seed = whole_number(n_timesteps, "n_timesteps", 1), whole_number(seed, "seed")
         plan = Plan(
@@ -148,14 +159,15 @@ def tune(
         goal = goal_of(found, trials)
         print(f"Study {name}: {trials} trials, {n_remaining(found, goal)} of them to do.", flush=True)
         drawn = (sampler, n_startup_trials)
-        call = arguments(name, plan.folder, goal, heartbeat, pruner, gym_packages, *drawn)
+        call = arguments(name, plan.folder, goal, heartbeat, pruner, gym_packages, *drawn, checkpoints)
         jobs = Jobs(options, call, folder, where)
         try:
             do_trials(found, goal, heartbeat, jobs)
         except KeyboardInterrupt:
             show(found)
-            print("Interrupted: the same command goes on; trials that were running are done again.")
+            print("Interrupted: the same command goes on, also with the trials that were running.")
             raise
+        remove_all_checkpoints(plan.folder, found)
     show(found)
     _check_any_succeeded(found)
     best = write_best(found, plan, folder, gym_packages)

@@ -5,41 +5,37 @@ One trial: for each seed a run of rl_zoo3, as ``train`` makes it. Optuna's prune
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import optuna
 import yaml
-from rl_zoo3.callbacks import TrialEvalCallback
-from rl_zoo3.utils import ALGOS
-from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS
 from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, one_line
 from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.common.signals import was_interrupted
 from sb3_stable_ppo.common.tensors import is_broken_distribution
-from sb3_stable_ppo.health.alarms import Event
-from sb3_stable_ppo.health.callback import HealthCallback
-from sb3_stable_ppo.interventions.base import Intervention
-from sb3_stable_ppo.runs.callback import RunCallback
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.series import least_live_share
 from sb3_stable_ppo.studies.space import VERSION, Suggests, as_hyperparams, rollout_of, sample
+from sb3_stable_ppo.studies.storage import RUNS, TRIES
+from sb3_stable_ppo.tuning.checkpoints import broken_off_runs, folder_of
+from sb3_stable_ppo.tuning.managers import ReportsOfOneSeed, ResumedTrialManager, TrialManager
+from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions
 from sb3_stable_ppo.zoo.configuration import entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, with_numbers
-from sb3_stable_ppo.zoo.manager import StableExperimentManager
-from sb3_stable_ppo.zoo.masks import MaskedTrialEvalCallback
 from sb3_stable_ppo.zoo.overrides import with_overrides
 
-COLLAPSES = ("nonfinite", "inactive_layer", "dormant_layer", "low_rank", "one_action")
-"""Alarms that end a trial. The others (a rank that falls, a norm that grows, a policy that jumps) are only recorded."""
+Manager = TypeVar("Manager", bound=TrialManager)
 
-
-BUDGET = 0.01
-"""Share of the training time that a trial's HealthCallback may spend."""
+CONFIG = "config.yml"
+RESUMED = "resumed"
+"""User attribute of a trial that has gone on from a checkpoint: from which."""
 
 
 class Plan(NamedTuple):
@@ -57,6 +53,7 @@ class Plan(NamedTuple):
     :param folder: where the trials' run folders go
     :param held: of the rollout's hyperparameters those that are not searched
     :param search_space: version of the space that trials are drawn from
+    :param checkpoints: how often a run writes one; not kept with the study, as it changes no result
     """
 
     algo: str
@@ -70,11 +67,12 @@ class Plan(NamedTuple):
     folder: Path
     held: tuple[str, ...] = ()
     search_space: int = VERSION
+    checkpoints: CheckpointOptions = CheckpointOptions()
 
     @property
     def facts(self) -> dict[str, Any]:
         """What is kept with the study, in JSON's types; the first space held nothing."""
-        left_out = ("folder", "held") if self.search_space == 1 else ("folder",)
+        left_out = ("folder", "checkpoints", *(("held",) if self.search_space == 1 else ()))
         return {name: value for name, value in self._asdict().items() if name not in left_out}
 
     @classmethod
@@ -101,7 +99,8 @@ class Plan(NamedTuple):
 
     def objective(self, trial: optuna.Trial) -> float | tuple[float, float]:
         """
-        Train with each seed.
+        Train with each seed. A trial whose worker died goes on: with the results of the runs that were finished, and in
+        the run that was broken off, from its last checkpoint.
 
         :param trial: Optuna's
         :return: the mean over the seeds of the last evaluation's mean return; with ``health`` also the mean of
@@ -109,29 +108,75 @@ class Plan(NamedTuple):
         :raises optuna.TrialPruned: if Optuna's pruner ends the trial, or training collapses
         """
         entry = self.sampled(trial)
-        folder = self.folder / f"trial_{trial.number}"
-        results = []
-        for index, seed in enumerate(self.seeds):
+        tries, runs = trial.user_attrs.get(TRIES, []), trial.user_attrs.get(RUNS, [])
+        for index, run in enumerate(runs):
+            self._reports(trial, index).repeat(run["evaluations"])
+        folder = folder_of(self.folder, trial.number)
+        for index in range(len(runs), len(self.seeds)):
+            if was_interrupted():  # in the last update of the run before
+                raise KeyboardInterrupt
             try:
-                results.append(self._train(trial, index, seed, entry, folder))
+                manager, model = self._begin(trial, index, entry, folder, tries)
+                runs.append(self._train(trial, manager, model))
             except optuna.TrialPruned:
                 raise
             except Exception as error:
                 trial.set_user_attr("error", described(error, 300))
                 raise
-        returns, health = zip(*results, strict=True)
-        trial.set_user_attr("returns", list(returns))
-        trial.set_user_attr("health", list(health))
+            folder, tries = Path(manager.log_folder), []
+            if len(runs) < len(self.seeds):
+                trial.set_user_attr(RUNS, runs)
+                shutil.rmtree(Path(manager.save_path, CHECKPOINTS), ignore_errors=True)
+        returns, health = [run["return"] for run in runs], [run["health"] for run in runs]
+        trial.set_user_attr("returns", returns)
+        trial.set_user_attr("health", health)
         value = statistics.fmean(returns)
         return (value, statistics.fmean(health)) if self.health else value
 
-    def _train(
-        self, trial: optuna.Trial, index: int, seed: int, entry: Mapping[str, Any], folder: Path
-    ) -> tuple[float, float]:
+    def _begin(
+        self, trial: optuna.Trial, index: int, entry: Mapping[str, Any], folder: Path, tries: Sequence[int]
+    ) -> tuple[TrialManager, BaseAlgorithm]:
+        """
+        Set a run up.
+
+        :param trial: Optuna's
+        :param index: of the seed
+        :param entry: the trial's configuration
+        :param folder: for a new run
+        :param tries: the numbers of the earlier tries that may have begun this run
+        :return: one that goes on where an earlier try has left a checkpoint that can be read, or else a new one
+        """
+        resumed = self._resumed(trial, index, tries) if tries else None
+        if resumed is not None:
+            return resumed
         folder.mkdir(parents=True, exist_ok=True)
-        config = folder / "config.yml"
-        config.write_text(yaml.safe_dump({self.env: dict(entry)}, sort_keys=False))
-        manager = TrialManager(
+        (folder / CONFIG).write_text(yaml.safe_dump({self.env: dict(entry)}, sort_keys=False))
+        manager = self._manager(TrialManager, trial, index, folder)
+        return manager, manager.begin()
+
+    def _resumed(
+        self, trial: optuna.Trial, index: int, tries: Sequence[int]
+    ) -> tuple[TrialManager, BaseAlgorithm] | None:
+        seed = self.seeds[index]
+        what = f"Trial {trial.number}, after the tries {', '.join(map(str, tries))}, seed {seed}:"
+        for run in () if self.checkpoints.are_off else broken_off_runs(self.folder, tries, seed):
+            manager = self._manager(ResumedTrialManager, trial, index, run.folder.parent.parent)
+            manager.goes_on = run
+            try:
+                model = manager.begin()
+            except UsageError as error:
+                print(f"{what} {one_line(error, 300)}", flush=True)
+                continue
+            told = f"went on from step {manager.resumed_at:,} in {run.folder}"
+            trial.set_user_attr(RESUMED, f"seed {seed}: {told}")
+            print(f"{what} {told}.", flush=True)
+            return manager, model
+        print(f"{what} begins anew, as there is no checkpoint that this worker can go on from.", flush=True)
+        return None
+
+    def _manager(self, kind: type[Manager], trial: optuna.Trial, index: int, folder: Path) -> Manager:
+        seed = self.seeds[index]
+        manager = kind(
             argparse.Namespace(algo=self.algo, env=self.env, seed=seed, trial=trial.number, env_kwargs=None),
             self.algo,
             self.env,
@@ -142,24 +187,33 @@ class Plan(NamedTuple):
             seed=seed,
             log_interval=-1,
             verbose=0,
-            config=str(config),
+            config=str(folder / CONFIG),
         )
-        manager.report_to = _OfOneSeed(trial, index * self.n_evaluations, prunes=not self.health)
+        manager.report_to, manager.checkpoints = self._reports(trial, index), self.checkpoints
+        return manager
+
+    def _reports(self, trial: optuna.Trial, index: int) -> ReportsOfOneSeed:
+        return ReportsOfOneSeed(trial, index * self.n_evaluations, prunes=not self.health)
+
+    def _train(self, trial: optuna.Trial, manager: TrialManager, model: BaseAlgorithm) -> dict[str, Any]:
+        """:return: the run's results, in JSON's types"""
         try:
-            results = manager.setup_experiment()
-            assert results is not None
-            manager.learn(results[0])
-            if was_interrupted():
+            manager.learn(model)
+            if manager.training.interrupted_by is not None:
                 raise KeyboardInterrupt
         except (ValueError, RuntimeError) as error:
             if not isinstance(error, CollapseError) and not is_broken_distribution(error):
                 raise
-            trial.set_user_attr("collapsed", f"seed {seed}: {one_line(error, 300)}")
+            trial.set_user_attr("collapsed", f"seed {manager.seed}: {one_line(error, 300)}")
             raise optuna.TrialPruned(str(error)) from error
         if manager.evaluation.is_pruned:
             raise optuna.TrialPruned
-        manager.save_trained_model(results[0])
-        return float(manager.evaluation.last_mean_reward), least_live(manager.save_path)
+        manager.save_trained_model(model)
+        return {
+            "return": float(manager.evaluation.last_mean_reward),
+            "health": least_live(manager.save_path),
+            "evaluations": manager.evaluated,
+        }
 
 
 def base_entry(
@@ -185,63 +239,6 @@ def base_entry(
     if not isinstance(entry.get("policy_kwargs", {}), dict):
         raise UsageError(f"{found.source}: policy_kwargs must be a mapping, not {entry['policy_kwargs']!r}.")
     return entry
-
-
-class TrialManager(StableExperimentManager):
-    """A run that reports its evaluations to Optuna, and that a collapse of its network ends."""
-
-    report_to: _OfOneSeed
-    evaluation: TrialEvalCallback
-
-    def create_callbacks(self) -> None:
-        """
-        In place of rl_zoo3's: an evaluation that reports to the trial, and one HealthCallback instead of the file's
-        callbacks that write to a run folder.
-        """
-        masked = issubclass(ALGOS[self.algo], MaskablePPO)
-        self.evaluation = (MaskedTrialEvalCallback if masked else TrialEvalCallback)(
-            self.create_envs(self.n_eval_envs, eval_env=True),
-            self.report_to,  # type: ignore[arg-type]  # which has what is used of a trial
-            n_eval_episodes=self.n_eval_episodes,
-            eval_freq=max(self.eval_freq // self.n_envs, 1),
-            deterministic=self.deterministic_eval,
-            best_model_save_path=self.save_path,
-            log_path=self.save_path,
-        )
-        waiting = [each for each in self.callbacks if isinstance(each, Intervention) and each.trigger.alarms]
-        # who waits for an alarm needs measurements at fixed updates
-        health = HealthCallback(on_alarm=raise_on_collapse, budget=None if waiting else BUDGET)
-        own = [each for each in self.callbacks if not isinstance(each, RunCallback)]
-        self.callbacks = [health, *own, self.evaluation]
-
-
-class _OfOneSeed:
-    """
-    What rl_zoo3's ``TrialEvalCallback`` uses of a trial. The steps of a later seed's reports follow those of the seeds
-    before, as Optuna takes one report for a step.
-    """
-
-    def __init__(self, trial: optuna.Trial, offset: int, prunes: bool) -> None:
-        self._trial, self._offset, self._prunes = trial, offset, prunes
-
-    def report(self, value: float, step: int) -> None:
-        if self._prunes:  # with two objectives Optuna takes no reports
-            self._trial.report(value, self._offset + step)
-
-    def should_prune(self) -> bool:
-        return self._prunes and self._trial.should_prune()
-
-
-def raise_on_collapse(event: Event, model: BaseAlgorithm) -> None:  # noqa: ARG001  # HealthCallback's signature
-    """
-    End training at an alarm that stands for a collapse; a HealthCallback's ``on_alarm``.
-
-    :param event: an alarm that was raised
-    :param model: that is trained
-    :raises CollapseError: if the alarm is one of ``COLLAPSES``
-    """
-    if event.name in COLLAPSES:
-        raise CollapseError(event.text)
 
 
 def least_live(folder: str) -> float:

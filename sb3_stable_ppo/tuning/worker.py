@@ -1,13 +1,14 @@
 """
 A worker of ``tune``: a process that does trials of a study until there are enough.
 
-Its arguments are the study's name, the folder, the goal, the heartbeat, the pruner, the sampler, the number of its
-startup trials, and modules to import. It reads the plan of the trials from the study. The storage is in an environment
-variable, because all users of a machine can read a command line, and a password in it.
+Its arguments are the study's name, the folder, the goal, the heartbeat, how often checkpoints are written, the pruner,
+the sampler, the number of its startup trials, and modules to import. It reads the plan of the trials from the study.
+The storage is in an environment variable, because all users of a machine can read a command line, and a password in it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -16,12 +17,12 @@ from pathlib import Path
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from sb3_stable_ppo import __version__
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
-from sb3_stable_ppo.common.signals import handled, interruptions
+from sb3_stable_ppo.common.signals import CHECKPOINT_SIGNAL, handled, ignored, interruptions
 from sb3_stable_ppo.parallel.local import EXIT_USAGE
 from sb3_stable_ppo.studies.space import SPACES
 from sb3_stable_ppo.studies.storage import is_file, open_storage, requeue
@@ -35,10 +36,13 @@ from sb3_stable_ppo.studies.study import (
     plan_of,
     requeue_dead_trials,
 )
+from sb3_stable_ppo.tuning.checkpoints import remove_checkpoints
 from sb3_stable_ppo.tuning.trial import Plan
+from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions
 from sb3_stable_ppo.zoo.registry import register
 
 STORAGE = "SB3_STABLE_PPO_STORAGE"
+USUAL = CheckpointOptions()
 
 
 def arguments(
@@ -50,11 +54,13 @@ def arguments(
     packages: Sequence[str],
     sampler: str = "tpe",
     n_startup_trials: int = STARTUP_TRIALS,
+    checkpoints: CheckpointOptions = USUAL,
 ) -> tuple[str, ...]:
     """
     :return: what follows ``python`` on the command line of a worker; see :func:`work`
     """
-    settings = (str(folder.absolute()), str(goal), str(heartbeat), pruner, sampler, str(n_startup_trials))
+    interval = json.dumps([checkpoints.minutes, checkpoints.steps])
+    settings = (str(folder.absolute()), str(goal), str(heartbeat), interval, pruner, sampler, str(n_startup_trials))
     return ("-m", "sb3_stable_ppo.tuning.worker", study, *settings, *packages)
 
 
@@ -68,6 +74,7 @@ def work(
     packages: Sequence[str],
     sampler: str = "tpe",
     n_startup_trials: int = STARTUP_TRIALS,
+    checkpoints: CheckpointOptions = USUAL,
 ) -> None:
     """
     Do one trial after the other, until the study has enough. A signal interrupts training alone, so that each trial
@@ -82,6 +89,7 @@ def work(
     :param packages: modules that register the environment
     :param sampler: one of ``studies.study.SAMPLERS``
     :param n_startup_trials: trials before TPE begins
+    :param checkpoints: how often runs write one
     :raises UsageError: if the storage cannot be used, the study is of another version of this package, or trial after
         trial fails
     """
@@ -95,7 +103,7 @@ def work(
         if known.get(fact) not in values:
             here = " or ".join(map(repr, values))
             raise UsageError(f"The study {name!r} is of another {fact}: {known.get(fact)!r}, here {here}.")
-    plan = Plan.of(known, folder)
+    plan = Plan.of(known, folder)._replace(checkpoints=checkpoints)
     seed = int.from_bytes(os.urandom(4), "little")
     study = open_study(storage, name, known, pruner, seed, 2 if plan.health else 1, sampler, n_startup_trials)
     since = len(study.get_trials(deepcopy=False))
@@ -108,6 +116,9 @@ def work(
         with interruptions(allowed=True):
             return plan.objective(trial)
 
+    def clear(_: optuna.Study, trial: FrozenTrial) -> None:
+        remove_checkpoints(folder, trial)
+
     with interruptions(allowed=False):
         requeue_dead_trials(study, heartbeat)
         try:
@@ -115,7 +126,7 @@ def work(
                 with interruptions(allowed=True):
                     pass  # what came since the last trial's end
                 try:
-                    study.optimize(objective, n_trials=1, catch=(Exception,))
+                    study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[clear])
                 except (OptunaError, ValueError):  # silent for too long, the trial was taken from this worker
                     if last is None or study.trials[last].state is not TrialState.FAIL:
                         raise
@@ -134,11 +145,11 @@ def main() -> int:
     :return: the exit status
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    name, folder, goal, heartbeat, pruner, sampler, startup, *packages = sys.argv[1:]
+    name, folder, goal, heartbeat, interval, pruner, sampler, startup, *packages = sys.argv[1:]
     try:
-        with handled(signal.SIGTERM), handled(signal.SIGINT):
+        with handled(signal.SIGTERM), handled(signal.SIGINT), ignored(CHECKPOINT_SIGNAL):
             settings = (int(goal), int(heartbeat), pruner, packages, sampler, int(startup))
-            work(os.environ[STORAGE], name, Path(folder), *settings)
+            work(os.environ[STORAGE], name, Path(folder), *settings, CheckpointOptions(*json.loads(interval)))
     except UsageError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return EXIT_USAGE

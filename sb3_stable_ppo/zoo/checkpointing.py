@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -23,8 +23,10 @@ from sb3_stable_ppo.checkpoints.callback import DEFAULT_MINUTES, RunCheckpoint
 from sb3_stable_ppo.common.callbacks import callbacks_within
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
-from sb3_stable_ppo.common.signals import CHECKPOINT_SIGNAL, handled, interrupt
+from sb3_stable_ppo.common.signals import CHECKPOINT_SIGNAL, handled, interrupt, remember
 from sb3_stable_ppo.runs.folder import RunWriter
+
+Checkpoint = TypeVar("Checkpoint", bound=RunCheckpoint)
 
 ONE_SIGNAL_S = 1.0
 """Within so many seconds several signals are one: a scheduler's reaches a process itself and through its launcher."""
@@ -32,7 +34,7 @@ ONE_SIGNAL_S = 1.0
 
 class CheckpointOptions(NamedTuple):
     """
-    What the flags of ``train`` say.
+    What the flags of ``train`` and ``tune`` say.
 
     :param minutes: between two checkpoints; None: 10; 0: ``steps`` alone count
     :param steps: environment steps between two checkpoints, or None
@@ -52,6 +54,16 @@ class CheckpointOptions(NamedTuple):
     def are_off(self) -> bool:
         """Whether no checkpoint is to be written."""
         return self.minutes == 0 and self.steps is None
+
+    def callback(self, kind: type[Checkpoint], folder: str) -> Checkpoint:
+        """
+        The callback that writes them, unless they are off.
+
+        :param kind: its class
+        :param folder: of the run
+        """
+        minutes = DEFAULT_MINUTES if self.minutes is None else self.minutes
+        return kind(self.steps, minutes or None, folder=folder, replay_buffer=self.replay_buffer)
 
 
 def with_checkpoint(
@@ -84,9 +96,7 @@ def with_checkpoint(
         return list(callbacks)
     if options.are_off:
         return list(callbacks)
-    minutes = DEFAULT_MINUTES if options.minutes is None else options.minutes
-    added = RunCheckpoint(options.steps, minutes or None, folder=folder, replay_buffer=options.replay_buffer)
-    return [*callbacks, added]
+    return [*callbacks, options.callback(RunCheckpoint, folder)]
 
 
 def checkpoint_of(callbacks: Sequence[BaseCallback]) -> RunCheckpoint | None:
@@ -122,7 +132,8 @@ def announce_resuming(checkpoint: RunCheckpoint | None, run: RunWriter, verbose:
 class Signals:
     """
     What signals do while a model trains. SIGTERM and Ctrl-C (SIGINT) let the rollout and its update end, then a
-    checkpoint is written and training is interrupted; a second one interrupts at once. SIGUSR1 asks for a checkpoint.
+    checkpoint is written and training is interrupted; a second one interrupts at once. Where that update was the run's
+    last, the signal is remembered for whoever began the run. SIGUSR1 asks for a checkpoint.
 
     :param checkpoint: of the run; None: signals do what they did before
     """
@@ -148,6 +159,7 @@ class Signals:
         now = time.monotonic()
         if self.stopped_by is None:
             self._stopped_at, self.stopped_by = now, signal.Signals(number)
+            remember(number)
             self._checkpoint.request(then=partial(interrupt, number))
             _tell(f"{self.stopped_by.name}: training ends after this update, with a checkpoint; again: at once.")
         elif now - self._stopped_at >= ONE_SIGNAL_S:

@@ -75,6 +75,8 @@ class StableExperimentManager(ExperimentManager):
     """What ``--hyperparams`` says."""
     is_set_up = False
     """Whether training was about to begin: what goes wrong before is a mistake in the call."""
+    has_trained = False
+    """Whether training has begun, so that there are results."""
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """
@@ -286,6 +288,7 @@ class StableExperimentManager(ExperimentManager):
             raise
         finally:
             model.logger.close()
+            self.has_trained = bool(status)
             if status in ("failed", "collapsed"):
                 self.save_trained_model(model)
             if status:

@@ -46,6 +46,11 @@ class ResumedManager(StableExperimentManager):
     """What ``-n`` says: environment steps of the whole run; None: as many as it was to have."""
     _restored: Restored
 
+    @property
+    def resumed_at(self) -> int:
+        """Environment steps of the checkpoint that the run goes on from."""
+        return int(self._restored.facts["step"])
+
     def _claim_folder(self) -> LockedFolder:
         """That of the run, which stays whatever happens."""
         self.continue_training = True  # rl_zoo3 then asks for a model that is there already
@@ -97,7 +102,7 @@ class ResumedManager(StableExperimentManager):
         self.run = RunWriter(self.save_path)
         if self.ends_at is None:
             self.ends_at = int(facts.get("ends_at") or self._restored.total_timesteps)
-        step = int(self._restored.facts["step"])
+        step = self.resumed_at
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         this = {"step": step, "time": now, "host": socket.gethostname(), "exact": self._restored.facts["exact"]}
         self.run.describe(

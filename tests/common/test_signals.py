@@ -11,6 +11,7 @@ from sb3_stable_ppo.common.signals import (
     ignored,
     interrupted_by,
     interruptions,
+    remember,
     was_interrupted,
 )
 
@@ -38,6 +39,16 @@ def test_a_block_within_may_be_interrupted() -> None:
         with pytest.raises(KeyboardInterrupt), interruptions(allowed=True):
             signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)  # put off again
+        with pytest.raises(KeyboardInterrupt), interruptions(allowed=True):
+            pytest.fail("the signal came before")
+
+
+def test_a_signal_that_is_remembered_interrupts_where_it_is_next_allowed() -> None:
+    with interruptions(allowed=False):
+        with interruptions(allowed=True):
+            remember(signal.SIGTERM)
+        assert was_interrupted()
+        assert interrupted_by() is signal.SIGTERM
         with pytest.raises(KeyboardInterrupt), interruptions(allowed=True):
             pytest.fail("the signal came before")
 

@@ -12,6 +12,7 @@ from stable_baselines3 import A2C, PPO
 
 from helpers.envs import make_cartpole
 from sb3_stable_ppo import HealthCallback
+from sb3_stable_ppo.checkpoints.callback_state import callback_states, set_callback_states
 from sb3_stable_ppo.health import budget, callback, measurement
 from sb3_stable_ppo.health.budget import Budget
 from sb3_stable_ppo.probes import gradients
@@ -80,3 +81,22 @@ def test_without_room_one_measurement_in_so_many_is_thorough(monkeypatch: pytest
         clock.spent += 1.0
         clock.end_measurement(thorough[-1])
     assert [number for number, it_is in enumerate(thorough) if it_is] == [0, 4, 8]
+
+
+def test_the_time_of_a_run_goes_on_with_it_from_a_checkpoint(now: list[float], tmp_path: Path) -> None:
+    def trained(name: str) -> HealthCallback:
+        health = HealthCallback(folder=tmp_path / name)
+        PPO("MlpPolicy", make_cartpole(), n_steps=32, batch_size=32, n_epochs=1, seed=0).learn(32, callback=health)
+        return health
+
+    first = trained("first")
+    now[0] += 1000.0
+    elapsed = first._budget.elapsed
+    states, _ = callback_states([first])
+    now[0] += 5000.0  # in which nobody trains
+    second = trained("second")
+    set_callback_states([second], states)
+    assert elapsed > 1000.0
+    assert second._budget.elapsed == elapsed
+    now[0] += 7.0
+    assert second._budget.elapsed == elapsed + 7.0

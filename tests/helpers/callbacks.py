@@ -128,6 +128,21 @@ class SignalOnce(FailsOnce):
         return True
 
 
+class SignalInOneSeed(SignalOnce):
+    """
+    The same, in the run of one seed.
+
+    :param seed: of the run
+    """
+
+    def __init__(self, at: int, mark: str, number: int, seed: int) -> None:
+        super().__init__(at, mark, number)
+        self.seed = seed
+
+    def _on_step(self) -> bool:
+        return self.model.seed != self.seed or super()._on_step()
+
+
 class Pauses(BaseCallback):
     """Takes its time between updates; a checkpoint keeps its nothing."""
 

@@ -17,7 +17,7 @@ from helpers.tuning import (
     totals,
 )
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.studies.storage import FIRST, RETRIES, open_storage
+from sb3_stable_ppo.studies.storage import FIRST, RETRIES, RUNS, TRIES, open_storage
 from sb3_stable_ppo.studies.study import (
     SURPLUS,
     WORKER,
@@ -70,7 +70,7 @@ def test_the_trials_of_a_dead_worker_are_planned_again_and_no_others(tmp_path: P
     states = {number: trial.state for number, trial in effective_trials(study).items()}
     running, waiting = TrialState.RUNNING, TrialState.WAITING
     assert states == {0: running, 1: waiting, 2: TrialState.COMPLETE, 3: running}
-    assert effective_trials(study)[1].user_attrs == {FIRST: 1, RETRIES: 1}
+    assert effective_trials(study)[1].user_attrs == {FIRST: 1, RETRIES: 1, TRIES: [1]}
     assert n_remaining(study, 4) == 1
     again = study.ask()
     assert again.number == 4
@@ -113,6 +113,19 @@ def test_a_trial_is_planned_again_three_times_at_most(tmp_path: Path) -> None:
     assert n_remaining(study, 1) == 0
     assert list(effective_trials(study)) == [0]
     assert effective_trials(study)[0].state is TrialState.FAIL
+
+
+def test_a_trial_that_is_planned_again_knows_its_earlier_tries_and_their_finished_runs(tmp_path: Path) -> None:
+    study, dead = study_of(tmp_path), name_of_a_dead_process()
+    study.ask().set_user_attr(WORKER, dead)
+    requeue_dead_trials(study)
+    second = study.ask()
+    second.set_user_attr(RUNS, [{"return": 0.1}])
+    second.set_user_attr(WORKER, dead)
+    requeue_dead_trials(study)
+    study.ask().set_user_attr(WORKER, dead)  # dies before it has done anything
+    requeue_dead_trials(study)
+    assert effective_trials(study)[0].user_attrs == {FIRST: 0, RETRIES: 3, TRIES: [0, 1, 2], RUNS: [{"return": 0.1}]}
 
 
 def test_the_last_trial_is_done_once_though_two_workers_begin_it(tmp_path: Path) -> None:
@@ -189,7 +202,7 @@ def test_a_trial_that_gives_no_sign_of_life_is_tried_again_with_its_parameters(w
     requeue_dead_trials(study, heartbeat=1)
     requeue_dead_trials(study, heartbeat=1)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "RUNNING", "WAITING"]
-    assert study.trials[2].user_attrs == {FIRST: 0, RETRIES: 1}
+    assert study.trials[2].user_attrs == {FIRST: 0, RETRIES: 1, TRIES: [0]}
     again = study.ask()
     claim(again, 2)
     assert again.suggest_float("learning_rate", 1e-5, 5e-3, log=True) == lost.params["learning_rate"]

@@ -212,6 +212,8 @@ def test_an_error_that_is_not_the_storages_is_not_told_as_one(tmp_path: Path, mo
         ({"hyperparams": {"n_stepz": 9}}, "unknown key 'n_stepz' (did you mean n_steps?)"),
         ({"gym_packages": ["no_such"]}, "gym_packages (--gym-packages) no_such: No module named 'no_such'"),
         ({"workers": 0}, "journal.log: there is no such file, and no study to show"),
+        ({"checkpoint_minutes": -1}, "checkpoint_minutes must be a number of at least 0, not -1"),
+        ({"checkpoint_steps": 0}, "checkpoint_steps must be a whole number of at least 1, not 0"),
         ({"pruner": "axe"}, "Unknown pruner 'axe': choose one of median, halving, none"),
         ({"health": "no"}, "health must be True or False, not 'no'"),
         ({"study": ".."}, "study (--study) ..: give a name, not a path"),
@@ -301,6 +303,34 @@ def test_a_study_is_shown_whatever_the_call_says_of_its_settings(
 def test_workers_are_told_the_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, call = studied(tmp_path, monkeypatch, sampler="random", n_startup_trials=3, gym_packages=["helpers.callbacks"])
     assert call[-4:] == ("median", "random", "3", "helpers.callbacks")
+
+
+def test_workers_are_told_how_often_checkpoints_are_written_and_a_study_may_change_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, call = studied(tmp_path, monkeypatch, checkpoint_minutes=3, checkpoint_steps=5000)
+    assert "[3.0, 5000]" in call
+    later, call = studied(tmp_path, monkeypatch)
+    assert "[null, null]" in call
+    assert later == plan
+
+
+def test_checkpoints_of_trials_that_were_given_up_are_removed_when_the_study_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studied(tmp_path, monkeypatch)
+    study = study_in(str(tmp_path / "tune_CartPole-v1" / "journal.log"))
+    assert study is not None
+    study.tell(study.ask(), state=TrialState.FAIL)
+    study.tell(study.ask(), 1.0)
+    left = [
+        tmp_path / "tune_CartPole-v1" / "trials" / f"trial_{number}" / "stable_ppo" / "CartPole-v1_1" / "checkpoints"
+        for number in range(3)
+    ]
+    for folder in left:
+        folder.mkdir(parents=True)
+    coordinator.remove_all_checkpoints(tmp_path / "tune_CartPole-v1" / "trials", study)
+    assert [folder.exists() for folder in left] == [False, False, True]
 
 
 def test_hyperparams_stand_in_every_trials_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

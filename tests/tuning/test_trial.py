@@ -11,7 +11,8 @@ from sb3_stable_ppo import CollapseError, HealthCallback
 from sb3_stable_ppo.common import signals
 from sb3_stable_ppo.common.errors import one_line
 from sb3_stable_ppo.health.alarms import RULES, Event
-from sb3_stable_ppo.tuning.trial import COLLAPSES, Plan, TrialManager, raise_on_collapse
+from sb3_stable_ppo.tuning.managers import COLLAPSES, TrialManager, raise_on_collapse
+from sb3_stable_ppo.tuning.trial import Plan
 from sb3_stable_ppo.zoo.registry import register
 
 

@@ -193,6 +193,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_on_training_start": "self",
     },
     "StopTrainingOnReturn": {"_on_step": "self", "_on_training_start": "self"},
+    "TrialCheckpoint": {"_on_training_end": "self"},
     "TrialManager": {"create_callbacks": "self"},
     "ValueNormCallback": {"_on_rollout_end": "self", "_on_step": "self", "_on_training_start": "self"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,27 @@ def test_a_folder_without_a_run_is_one_sentence(tmp_path: Path, capsys: pytest.C
     (folder / "CartPole-v1").mkdir()
     (folder / "CartPole-v1" / "config.yml").write_text(json.dumps(PPO))
     assert "has no checkpoint, so that there is nothing to resume from" in complaint(folder)
+
+
+@pytest.mark.parametrize("moment", ["without a checkpoint", "while its state is put back"])
+def test_a_run_that_cannot_go_on_shows_no_results(
+    moment: str, broken: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("another env")
+
+    if moment == "without a checkpoint":
+        shutil.rmtree(broken / "checkpoints")
+    else:
+        monkeypatch.setattr("sb3_stable_ppo.checkpoints.callback.set_callback_states", fail)
+    before = sorted(broken.iterdir())
+    arguments = [flag for flag in facts_of(broken)["arguments"] if flag != "--no-report"]
+    (broken / "run.json").write_text(json.dumps({**facts_of(broken), "arguments": arguments}))
+    assert main(["train", "--resume", str(broken)]) == 2
+    shown = capsys.readouterr()
+    assert ("has no checkpoint" if moment == "without a checkpoint" else "cannot begin: another env") in shown.err
+    assert "Results" not in shown.out
+    assert sorted(broken.iterdir()) == before, "there is no report either"
 
 
 def test_a_damaged_checkpoint_is_skipped_in_one_line(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
