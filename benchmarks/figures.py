@@ -24,6 +24,8 @@ from rliable import library, metrics
 from command import benchmark_parser, markdown, parsed
 from make_pong import table as make_pong_table
 from million_steps import million_steps_table
+from ranges_of_runs import ranges_table, runs_table as healthy_runs_table
+from sb3_stable_ppo.health.healthy_ranges import IMAGES, VECTORS
 from suite import GAME, MARK, mean_return, runs_of, table
 from suite_settings import CONTROLS, SHIPPED_NAME
 
@@ -158,6 +160,9 @@ def tables() -> dict[str, str]:
         "readme": readme_table(),
         "make-pong": make_pong_table(),
         "million-steps": million_steps_table(),
+        "healthy-runs": healthy_runs_table(),
+        "healthy-images": ranges_table(IMAGES),
+        "healthy-vectors": ranges_table(VECTORS),
     }
 
 

@@ -18,7 +18,17 @@ from helpers.processes import ROOT
 from sb3_stable_ppo.fast.config import why_no_bf16
 
 BENCHMARKS = ROOT / "benchmarks"
-SHARED = {"command", "million_steps", "pong", "record", "suite_settings", "suite_watch", "vector_settings", "vitals"}
+SHARED = {
+    "command",
+    "million_steps",
+    "pong",
+    "ranges_of_runs",
+    "record",
+    "suite_settings",
+    "suite_watch",
+    "vector_settings",
+    "vitals",
+}
 """Modules that benchmarks import, which measure nothing by themselves."""
 FIGURES = "figures"
 """Writes what ``suite`` has recorded into the docs, and measures nothing either."""
@@ -114,6 +124,9 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
     assert capsys.readouterr().out == "All pages say what is on record.\n"
     marks = [name for page in PAGES for name in re.findall(r"<!-- figures: ([\w-]+) -->", page.read_text())]
     assert sorted(marks) == [
+        "healthy-images",
+        "healthy-runs",
+        "healthy-vectors",
         "make-pong",
         "million-steps",
         "pendulum",

@@ -114,9 +114,8 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
         return
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    from sb3_stable_ppo.health.figures import COUNTED_ROWS
+    from sb3_stable_ppo.cli.doctor_table import show_figures
 
     console = Console()
     colour = "green" if diagnosis.is_healthy else "yellow" if diagnosis.is_open else "red"
@@ -128,19 +127,4 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
         if finding.remedy not in remedies:  # several findings have one cause
             console.print(f"    {escape(finding.remedy)}", highlight=False)
         remedies.append(finding.remedy)
-    layers = diagnosis.figures.get("layers") or {}
-    if layers:
-        heads = ("layer", "units", "live", "dead, linear or saturated", "dormant", "srank")
-        table = Table(*heads, caption=f"Units are counted on {COUNTED_ROWS} observations, as train does; ranks on all.")
-        for name, layer in layers.items():
-            faulty = f"{layer['fault_fraction']:.0%} {layer['fault']}"
-            figures = [layer["units"], layer["live"], faulty, f"{layer['dormant_fraction']:.0%}", layer["srank"]]
-            table.add_row(name, *map(str, figures))
-        console.print(table)
-    features, acting = (diagnosis.figures.get(part) or {} for part in ("features", "policy"))
-    if features:
-        ranks = f"srank {features['srank']} of {features['width']}, effective rank {features['effective_rank']:.1f}"
-        console.print(f"features of {features['layer']}: {ranks}", highlight=False)
-    if acting:
-        told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in acting.items())
-        console.print(f"policy: {told}", highlight=False)
+    show_figures(console, diagnosis.figures)

@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from sb3_stable_ppo.common.layer_names import is_critic_layer
 from sb3_stable_ppo.doctor.config_rules import check_config
 from sb3_stable_ppo.doctor.findings import Diagnosis, Finding, conclude, finding
+from sb3_stable_ppo.doctor.ranges import compare
 from sb3_stable_ppo.doctor.remedies import BROKEN, DYING, IGNORES_THE_STATE, LOW_ENTROPY, REMEDIES
 from sb3_stable_ppo.health.alarms import Alarms
 from sb3_stable_ppo.health.figures import Figures, NotFinite, health_figures, inspect_policy
@@ -61,6 +62,7 @@ def diagnose(model: BaseAlgorithm | BasePolicy, observations: Any, history: Iter
         broken = finding("nonfinite", "critical", None, None, f"Not finite: {error}.", BROKEN)
         return conclude([*findings, broken], {"nonfinite": str(error)})
     figures = {**health_figures(policy, probe, reading, thorough=True), "norms": reading.drift, "nonfinite": None}
+    figures["healthy_ranges"] = compare(policy, figures)
     steps = None if isinstance(model, BasePolicy) else model.num_timesteps
     past = [line for line in history if steps is None or line["step"] <= steps]
     inside = [*_layers(figures, probe), *_features(figures, probe)]

@@ -43,7 +43,8 @@ class Diagnosis(NamedTuple):
 
     :param verdict: one of ``health.thresholds.VERDICTS``
     :param findings: the worst first
-    :param figures: what they were made from, as a line of ``health.jsonl`` has them
+    :param figures: what they were made from, as a line of ``health.jsonl`` has them, and as ``healthy_ranges`` what
+        they are in healthy runs
     """
 
     verdict: str

@@ -32,7 +32,7 @@ def live_units(activations: th.Tensor) -> int:
 def dead_fraction(activations: th.Tensor) -> float:
     """
     Share of the units without any positive output; see :func:`live_units`. Of ReLU and its like: dead, they pass no
-    gradient. Healthy: below 0.1 in our convolutions; stock NatureCNN starts with 0.3 to 0.4.
+    gradient. docs/metrics.md has its range in healthy runs, by norm.
 
     :param activations: outputs of an activation module, shape (batch, units, ...)
     """
@@ -42,7 +42,7 @@ def dead_fraction(activations: th.Tensor) -> float:
 def linear_fraction(activations: th.Tensor) -> float:
     """
     The same share of LeakyReLU and its like, by another name: such units still learn, but a layer of them does no more
-    than a matrix would. Healthy: below 0.5.
+    than a matrix would.
 
     :param activations: outputs of an activation module, shape (batch, units, ...)
     """
@@ -66,8 +66,7 @@ def saturated_fraction(activations: th.Tensor, min_std: float = 1e-3) -> float:
 def dormant_fraction(activations: th.Tensor, tau: float = 0.025) -> float:
     """
     Share of the units whose mean ``|activation|`` is at most ``tau`` times the layer's mean (Sokar et al., 2023,
-    https://arxiv.org/abs/2302.12902); for a convolution the mean goes over batch and space. Healthy: below 0.5; stock
-    PPO on Pong has 0.4 to 0.7.
+    https://arxiv.org/abs/2302.12902); for a convolution the mean goes over batch and space.
 
     >>> dormant_fraction(th.tensor([[0.0, 2.0], [0.0, 4.0]]))
     0.5
@@ -161,7 +160,7 @@ def feature_norm(features: th.Tensor) -> float:
 def feature_similarity(features: th.Tensor) -> float:
     """
     Mean cosine between the features of two different inputs. 1: the output is near-constant, whatever is seen.
-    It is no measure of death by itself: Pong's frames hardly differ, and stock PPO's features there have 0.98 to 0.999.
+    It is no measure of death by itself: where frames hardly differ, as in Pong, a network that lives may come near 1.
 
     >>> feature_similarity(th.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]))  # of three pairs, one alike
     0.3333333333333333

@@ -1,4 +1,4 @@
-"""diagnose: the right verdict for known cases, no false alarm for healthy ones, and each trap of the configuration."""
+"""diagnose: the right verdict for known cases, and no false alarm for healthy ones."""
 
 import math
 import warnings
@@ -13,16 +13,14 @@ import stable_baselines3
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
-from stable_baselines3.common.env_util import make_atari_env, make_vec_env
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
 
+from helpers.diagnosis import fill, names, observations_of
 from helpers.envs import SceneEnv, make_cartpole, make_pong
 from sb3_stable_ppo import (
     HealthCallback,
     StableCnnPolicy,
-    StableMlpPolicy,
     StableMultiInputPolicy,
     StablePongPolicy,
     StablePPO,
@@ -32,32 +30,6 @@ from sb3_stable_ppo.doctor.findings import SEVERITIES, Finding, conclude
 from sb3_stable_ppo.envs.atari import make_atari_vec_env as fast_atari_env
 from sb3_stable_ppo.health.thresholds import VERDICTS, verdict_of_alarm
 from sb3_stable_ppo.runs.folder import RunReader
-
-ROWS = 96
-
-
-def observations_of(model: Any, rows: int = ROWS) -> Any:
-    """What the model sees while random actions are taken."""
-    env, found = model.get_env(), []
-    env.seed(0)
-    env.action_space.seed(0)
-    found.append(env.reset())
-    while sum(map(len, found)) < rows:
-        found.append(env.step(np.array([env.action_space.sample() for _ in range(env.num_envs)]))[0])
-    return np.concatenate(found)
-
-
-def fill(layer: Any, value: float) -> None:
-    """The layer puts out one value whatever it sees."""
-    layer.weight.data.zero_()
-    layer.bias.data.fill_(value)
-
-
-def names(diagnosis: Any) -> list[str]:
-    return [finding.name for finding in diagnosis.findings]
-
-
-# -- verdicts ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_young_model_of_pong_is_early_training_and_changed_by_nothing() -> None:
@@ -284,124 +256,3 @@ def test_dict_observations_are_diagnosed() -> None:
 def test_observations_of_another_kind_are_one_error(observations: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         diagnose(PPO("MlpPolicy", make_cartpole()), observations)
-
-
-# -- configuration -----------------------------------------------------------------------------------------------------
-
-
-class OwnCNN(BaseFeaturesExtractor):
-    """A user's own."""
-
-    def __init__(self, space: Any) -> None:
-        super().__init__(space, 8)
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(space.shape)), 8), nn.ReLU())
-
-    def forward(self, observations: th.Tensor) -> th.Tensor:
-        return self.net(observations)  # type: ignore[no-any-return]
-
-
-class Scaled(gym.RewardWrapper[Any, Any]):
-    """Rewards a thousand times as large, where SB3's monitor sees them."""
-
-    def reward(self, reward: Any) -> float:
-        return 1000.0 * float(reward)
-
-
-def cartpole(n_envs: int = 2, **options: Any) -> Any:
-    policy = options.pop("policy", "MlpPolicy")
-    return PPO(policy, make_cartpole(n_envs), **{"n_steps": 32, "batch_size": 32, "seed": 0, **options})
-
-
-OWN = {"features_extractor_class": OwnCNN}
-
-
-def normalised(norm_obs: bool) -> PPO:
-    env = VecNormalize(make_cartpole(), norm_obs=norm_obs)
-    return PPO(StableMlpPolicy, env, n_steps=32, batch_size=32, seed=0, policy_kwargs={"norm_input": "running"})
-
-
-TRAPS: dict[str, tuple[Any, Any]] = {
-    "negative_learning_rate": (
-        lambda: cartpole(learning_rate=lambda progress: 1e-3 * progress),
-        lambda: cartpole(learning_rate=lambda progress: 1e-3 * max(progress, 0.0)),
-    ),
-    "vanishing_learning_rate": (
-        lambda: cartpole(learning_rate=lambda progress: 1e-3 * max(progress - 0.5, 0.0)),
-        lambda: cartpole(learning_rate=lambda progress: 1e-3 * max(progress, 0.1)),
-    ),
-    "one_sample_minibatch": (lambda: cartpole(1, n_steps=33), lambda: cartpole(1, n_steps=34)),
-    "hidden_layers_nobody_asked_for": (
-        lambda: cartpole(policy_kwargs=OWN),
-        lambda: cartpole(policy_kwargs={**OWN, "net_arch": [64, 64]}),
-    ),
-    "init_overwritten": (
-        lambda: cartpole(policy_kwargs=OWN),
-        lambda: cartpole(policy_kwargs={**OWN, "ortho_init": False}),
-    ),
-    "adam_eps_lost": (
-        lambda: cartpole(policy_kwargs={"optimizer_kwargs": {"weight_decay": 1e-4}}),
-        lambda: cartpole(policy=StableMlpPolicy, policy_kwargs={"optimizer_kwargs": {"weight_decay": 1e-4}}),
-    ),
-    "frames_skipped_twice": (
-        lambda: PPO("CnnPolicy", make_atari_env("ALE/Pong-v5", 1, seed=0), seed=0),
-        lambda: PPO("CnnPolicy", make_atari_env("PongNoFrameskip-v4", 1, seed=0), seed=0),
-    ),
-    "batch_norm_with_one_env": (
-        lambda: cartpole(1, policy=StableMlpPolicy, policy_kwargs={"norm": "batch"}),
-        lambda: cartpole(1, policy=StableMlpPolicy, policy_kwargs={"norm": "layer"}),
-    ),
-    "observations_normalised_twice": (
-        lambda: normalised(norm_obs=True),
-        lambda: normalised(norm_obs=False),
-    ),
-    "value_clipping_against_rewards": (
-        lambda: cartpole(clip_range_vf=0.2).learn(256),
-        lambda: cartpole(clip_range_vf=20.0).learn(256),
-    ),
-    "large_rewards": (
-        lambda: PPO("MlpPolicy", make_vec_env(lambda: Scaled(gym.make("CartPole-v1")), 2, 0), n_steps=64, seed=0).learn(
-            256
-        ),
-        lambda: cartpole().learn(256),
-    ),
-}
-
-
-@pytest.mark.parametrize("trap", TRAPS)
-def test_each_trap_of_the_configuration_is_named_where_it_is_and_only_there(trap: str) -> None:
-    bad, good = (make() for make in TRAPS[trap])
-    found = {finding.name: finding for finding in diagnose(bad, observations_of(bad)).findings}
-    assert trap in found
-    assert found[trap].severity == "warning"
-    assert found[trap].evidence
-    assert found[trap].remedy
-    assert trap not in names(diagnose(good, observations_of(good)))
-
-
-def test_images_that_are_scaled_already_are_seen_from_the_observations() -> None:
-    model = PPO("CnnPolicy", make_pong(), seed=0)
-    observations = observations_of(model)
-    assert "images_scaled_twice" in names(diagnose(model, (observations > 100).astype(np.uint8)))
-    assert "images_scaled_twice" not in names(diagnose(model, observations))
-
-
-def test_a_model_without_an_env_is_diagnosed() -> None:
-    model = cartpole()
-    observations = observations_of(model)
-    model.env = None
-    assert diagnose(model, observations).verdict == "early training"
-
-
-def test_the_action_space_of_one_choice_is_no_collapse() -> None:
-    class Only(gym.Env[Any, Any]):
-        observation_space, action_space = spaces.Box(-1, 1, (3,)), spaces.Discrete(1)
-
-        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-            super().reset(seed=seed)
-            return self.observation_space.sample(), {}
-
-        def step(self, action: Any) -> Any:
-            return self.observation_space.sample(), 0.0, False, False, {}
-
-    model = PPO("MlpPolicy", Only(), n_steps=32, batch_size=32, seed=0).learn(32)
-    assert diagnose(model, observations_of(model)).verdict == "early training"

@@ -1,12 +1,7 @@
-"""``sb3-stable-ppo doctor``: every algorithm's zips, the right exit status, and zips from strangers."""
+"""``sb3-stable-ppo doctor``: the right verdict and exit status, and mistakes in one sentence."""
 
-import io
 import json
 import math
-import os
-import pickle
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,83 +12,11 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
+from helpers.doctor import CONTINUOUS, doctor
 from helpers.envs import make_cartpole, make_pong
 from sb3_stable_ppo import LinearLR, StablePongPolicy, StablePPO
-from sb3_stable_ppo.cli.app import main
-from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.doctor.saved_models import known_algorithms, load_model
-from sb3_stable_ppo.doctor.untrusted_zip import model_file, read_weights
+from sb3_stable_ppo.doctor.saved_models import known_algorithms
 from sb3_stable_ppo.doctor.weights import diagnose_weights
-from sb3_stable_ppo.runs.folder import RunWriter
-
-CONTINUOUS = ("SAC", "TD3", "DDPG", "TQC", "CrossQ")
-
-
-@pytest.fixture
-def cartpole_zip(tmp_path: Path) -> Path:
-    PPO("MlpPolicy", make_cartpole(), n_steps=32, batch_size=32, seed=0).save(tmp_path / "model.zip")
-    return tmp_path / "model.zip"
-
-
-def doctor(*args: Any) -> int:
-    return main(["doctor", *map(str, args)])
-
-
-# -- loading -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", known_algorithms())
-def test_the_algorithm_of_a_zip_is_found_out(name: str, tmp_path: Path) -> None:
-    policy = "MlpLstmPolicy" if "Recurrent" in name else "MlpPolicy"
-    model = known_algorithms()[name](policy, "Pendulum-v1" if name in CONTINUOUS else "CartPole-v1", seed=0)
-    model.save(tmp_path / "model.zip")
-    loaded = load_model(tmp_path / "model.zip")
-    assert type(loaded).__name__ == ("TD3" if name == "DDPG" else name)
-    assert load_model(tmp_path / "model.zip", name).policy.state_dict().keys() == model.policy.state_dict().keys()
-
-
-def test_a_model_of_stock_ppo_with_our_policy_is_ppos(tmp_path: Path) -> None:
-    PPO(StablePongPolicy, make_pong(1)).save(tmp_path / "model.zip")
-    assert type(load_model(tmp_path / "model.zip")) is PPO
-
-
-ZOO_NAMES = {"a2c": "A2C", "ddpg": "DDPG", "td3": "TD3", "ppo": "PPO", "ppo_lstm": "RecurrentPPO", "trpo": "TRPO"}
-ZOO_NAMES |= {
-    "stable_ppo": "StablePPO",
-    "stable_ppo_mask": "StableMaskablePPO",
-    "stable_ppo_lstm": "StableRecurrentPPO",
-}
-
-
-def test_the_suffix_may_be_left_out_as_in_sb3(cartpole_zip: Path) -> None:
-    bare = cartpole_zip.with_suffix("")
-    assert model_file(bare) == model_file(cartpole_zip) == cartpole_zip
-    assert read_weights(bare)[0].keys() == read_weights(cartpole_zip)[0].keys()
-
-
-def test_our_algorithms_are_known_before_anything_has_imported_them() -> None:
-    code = "from sb3_stable_ppo.doctor.saved_models import known_algorithms; print(*known_algorithms())"
-    known = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {"PPO", "MaskablePPO", "StablePPO", "StableMaskablePPO", "StableRecurrentPPO"} < set(known)
-
-
-@pytest.mark.parametrize("algo", ZOO_NAMES)
-def test_the_run_that_a_zip_lies_in_names_its_algorithm(algo: str, tmp_path: Path) -> None:
-    name = ZOO_NAMES[algo]
-    policy = "MlpLstmPolicy" if "Recurrent" in name else "MlpPolicy"
-    env = "Pendulum-v1" if name in CONTINUOUS else "CartPole-v1"
-    known_algorithms()[name](policy, env, seed=0).save(tmp_path / "model.zip")
-    RunWriter(tmp_path).describe(algo=algo)
-    assert type(load_model(tmp_path / "model.zip")) is known_algorithms()[name]
-
-
-def test_a_run_of_another_algorithm_or_a_broken_run_json_does_not_mislead(cartpole_zip: Path) -> None:
-    for content in ('{"algo": "dqn"}', '{"algo": "ppo_lstm"}', '{"algo": ["ppo"]}', '{"algo": "mine"}', "{ broken"):
-        (cartpole_zip.parent / "run.json").write_text(content)
-        assert type(load_model(cartpole_zip)) is PPO, content
-
-
-# -- verdicts and exit status ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["PPO", "DQN", "SAC", "MaskablePPO", "RecurrentPPO", "StablePPO"])
@@ -209,9 +132,6 @@ def test_weights_that_exploded_and_norms_without_statistics_are_seen_in_the_weig
     assert diagnose_weights(constant, {}).verdict == "collapsed activations"
 
 
-# -- mistakes ----------------------------------------------------------------------------------------------------------
-
-
 def test_a_mistake_is_one_sentence_and_status_2(
     cartpole_zip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,89 +173,3 @@ def test_a_mistake_is_one_sentence_and_status_2(
         assert complaint in " ".join(shown.err.split()), args
         assert shown.err.count("error:") == 1
         assert not shown.out
-
-
-# -- zips of strangers -------------------------------------------------------------------------------------------------
-
-
-class Hostile:
-    """Unpickling it leaves a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.path}",)
-
-
-def rewritten(source: Path, target: Path, **files: bytes) -> Path:
-    """A copy of a zip with other contents of some of its files."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
-        for info in old.infolist():
-            new.writestr(info.filename, files.get(info.filename.replace(".pth", ""), old.read(info)))
-    return target
-
-
-def test_nothing_in_a_hostile_zip_is_executed(cartpole_zip: Path, tmp_path: Path) -> None:
-    mark, buffer = tmp_path / "executed", io.BytesIO()
-    th.save({"weight": Hostile(mark)}, buffer)
-    serialized = {":type:": "x", ":serialized:": __import__("base64").b64encode(pickle.dumps(Hostile(mark))).decode()}
-    data = json.dumps({"policy_class": serialized, "num_timesteps": 5}).encode()
-    for name, zip_file in {
-        "weights": rewritten(cartpole_zip, tmp_path / "a.zip", policy=buffer.getvalue()),
-        "pickle": rewritten(cartpole_zip, tmp_path / "b.zip", policy=pickle.dumps(Hostile(mark))),
-    }.items():
-        with pytest.raises(UsageError, match="its weights are not tensors alone"):
-            read_weights(zip_file)
-        assert doctor(zip_file, "--weights-only") == 2, name
-        assert doctor(zip_file) == 2, "without an env nothing else is looked at"
-    harmless = rewritten(cartpole_zip, tmp_path / "c.zip", data=data)
-    assert doctor(harmless, "--weights-only") == 0
-    assert read_weights(harmless)[1] == {"num_timesteps": 5}
-    assert not mark.exists()
-    load = f"from stable_baselines3 import PPO; PPO.load({str(harmless)!r})"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", load], check=False, capture_output=True)
-    assert mark.exists(), "the zip would have done it"
-
-
-def test_a_zip_that_grows_a_thousandfold_is_not_unpacked(cartpole_zip: Path, tmp_path: Path) -> None:
-    bomb = rewritten(cartpole_zip, tmp_path / "bomb.zip", data=b"[" * 50_000_000)
-    with pytest.raises(UsageError, match=r"data would take 50,000,000 bytes from [\d,]+: not unpacked"):
-        read_weights(bomb)
-    inner = io.BytesIO()
-    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", b"0" * 50_000_000)
-    with pytest.raises(UsageError, match="not unpacked"):
-        read_weights(rewritten(cartpole_zip, tmp_path / "nested.zip", policy=inner.getvalue()))
-    deep = rewritten(cartpole_zip, tmp_path / "deep.zip", data=b"[" * 5_000 + os.urandom(200).hex().encode())
-    with pytest.raises(UsageError, match="its data is no JSON"):
-        read_weights(deep)
-    with pytest.raises(UsageError, match="its data is no JSON object"):
-        read_weights(rewritten(cartpole_zip, tmp_path / "list.zip", data=b"[1, 2]"))
-
-
-@pytest.mark.parametrize(
-    "weights",
-    [
-        [1, 2],
-        {},
-        {"weight": 3},
-        {"weight": th.zeros(1).expand(10**13)},
-        {"weight": th.zeros(3, 3).to_sparse()},
-        {"weight": th.zeros(3, device="meta")},
-        {"\x1b[2J": th.zeros(3)},
-    ],
-)
-def test_weights_that_are_no_tensors_by_name_are_refused(weights: Any, cartpole_zip: Path, tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    th.save(weights, buffer)
-    with pytest.raises(UsageError, match="its weights are not plain tensors by name"):
-        read_weights(rewritten(cartpole_zip, tmp_path / "a.zip", policy=buffer.getvalue()))
-
-
-def test_a_reader_that_has_had_enough_is_no_error(cartpole_zip: Path) -> None:
-    command = f"{sys.executable} -m sb3_stable_ppo doctor {cartpole_zip} --json | head -c 1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stdout == "{"
-    assert "Traceback" not in done.stderr
-    assert "BrokenPipe" not in done.stderr
