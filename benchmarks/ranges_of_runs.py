@@ -12,8 +12,9 @@ import numpy as np
 
 from command import markdown
 from record import finished
+from sb3_stable_ppo.common.layer_names import ACTOR, CONV, CRITIC, layer_kind
 from sb3_stable_ppo.health import healthy_ranges as package
-from sb3_stable_ppo.health.healthy_ranges import ACTOR, CONV, CRITIC, IMAGES, VECTORS, layer_kind
+from sb3_stable_ppo.health.healthy_ranges import IMAGES, VECTORS
 
 NAME = "healthy_ranges"
 FILE = Path(package.__file__).with_name(package.FILE)

@@ -9,16 +9,14 @@ from collections.abc import Sequence
 
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_stable_ppo.common.layer_names import ACTOR, CONV, layer_kind
 from sb3_stable_ppo.health.figures import Figures
 from sb3_stable_ppo.health.healthy_ranges import (
-    ACTOR,
-    CONV,
     IMAGES,
     RANKED_ROWS,
     STOCK,
     VECTORS,
     has_ranges,
-    layer_kind,
     network_of,
     ranges_of,
 )

@@ -15,14 +15,13 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 
-from sb3_stable_ppo.common.layer_names import is_critic_layer
+from sb3_stable_ppo.common.layer_names import CONV
 from sb3_stable_ppo.policies.mixin import StablePolicyMixin
 
 FILE = "healthy_ranges.json"
 STOCK = "stock"
 """SB3's own network, beside the norms of ours."""
 IMAGES, VECTORS = "images", "vectors"
-CONV, ACTOR, CRITIC = "conv", "actor", "critic"
 RANKED_ROWS = 512
 """Observations that ranks were measured on, where a rollout had so many: on fewer of them, ranks are lower."""
 
@@ -47,19 +46,6 @@ def ranges_of(observations: str, network: str | None) -> dict[str, Any]:
     return found
 
 
-def layer_kind(layer: str) -> str:
-    """
-    >>> [layer_kind(name) for name in ("conv1", "vf.conv2", "fc1", "pi.fc1", "vf.fc1")]
-    ['conv', 'conv', 'actor', 'actor', 'critic']
-
-    :param layer: its name, as probes give it
-    :return: ``conv``, or of a hidden layer ``actor`` (of the actor alone, or shared) or ``critic``
-    """
-    if layer.rpartition(".")[2].startswith("conv"):
-        return CONV
-    return CRITIC if is_critic_layer(layer) else ACTOR
-
-
 def has_ranges(policy: BasePolicy) -> bool:
     """Whether networks of its kind were measured: PPO's, A2C's, TRPO's and MaskablePPO's, not DQN's, SAC's or LSTMs."""
     is_recurrent = isinstance(policy, RecurrentActorCriticPolicy)
@@ -72,7 +58,7 @@ def network_of(policy: BasePolicy, observations: str, kind: str) -> str | None:
 
     :param policy: any of SB3 or sb3-contrib
     :param observations: ``images`` or ``vectors``
-    :param kind: of the layer, see :func:`layer_kind`
+    :param kind: of the layer, see :func:`~sb3_stable_ppo.common.layer_names.layer_kind`
     :return: a norm; ``stock``; or None for a network that nobody has measured, as one with a user's own extractor
     """
     if not has_ranges(policy):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from sb3_stable_ppo.common.layer_names import is_critic_layer
+from sb3_stable_ppo.common.layer_names import ACTOR, CONV, CRITIC, is_conv_layer, is_critic_layer, layer_kind
 from sb3_stable_ppo.health.thresholds import DARK
 from sb3_stable_ppo.report.check import NO, OPEN, YES, Check, last_tenth
 from sb3_stable_ppo.runs.data import RunData
@@ -18,24 +18,24 @@ from sb3_stable_ppo.snapshots.timeline import Timeline
 
 SUSTAINED = 0.5
 """Share of its first live units that a layer has to keep."""
-CONV, HIDDEN, CRITIC = "a convolution", "a hidden layer that the actor uses", "a layer of the critic alone"
 DARK_MEANS = {
-    CONV: "the layers behind it see hardly anything of the observation, and cannot learn from what they do not see",
-    HIDDEN: "the actions hardly depend on the observation any more",
-    CRITIC: "the critic gives all states nearly the same value. By itself that is no collapse: a critic has nothing to "
-    "tell before rewards differ",
+    CONV: "Where a convolution is dark, the layers behind it see hardly anything of the observation, and cannot learn "
+    "from what they do not see.",
+    ACTOR: "Where a hidden layer that the actor uses is dark, the actions hardly depend on the observation any more.",
+    CRITIC: "Where a layer of the critic alone is dark, the critic gives all states nearly the same value. By itself "
+    "that is no collapse: a critic has nothing to tell before rewards differ.",
 }
 """What it means that a layer of that kind has hardly any live units."""
 
 
 def dark_means(layers: Iterable[str]) -> list[str]:
     """
-    What it means where layers are dark, a sentence for each kind among them.
+    What it means where layers are dark, once for each kind among them.
 
     :param layers: their names, as probes give them
     """
-    kinds = {CRITIC if is_critic_layer(layer) else CONV if "conv" in layer else HIDDEN for layer in layers}
-    return [f"Where {kind} is dark, {meaning}." for kind, meaning in DARK_MEANS.items() if kind in kinds]
+    kinds = {CRITIC if is_critic_layer(layer) else layer_kind(layer) for layer in layers}
+    return [meaning for kind, meaning in DARK_MEANS.items() if kind in kinds]
 
 
 def activity_checks(run: RunData, timeline: Timeline) -> list[Check]:
@@ -49,7 +49,9 @@ def activity_checks(run: RunData, timeline: Timeline) -> list[Check]:
     shares = live_shares(run.health)
     layers = {layer: series for layer, series in shares.items() if not is_critic_layer(layer)}
     critics = {layer: series for layer, series in shares.items() if is_critic_layer(layer)}
-    convolutions = {layer: series for layer, series in layers.items() if "conv" in layer or layer in timeline.layers}
+    convolutions = {
+        layer: series for layer, series in layers.items() if is_conv_layer(layer) or layer in timeline.layers
+    }
     hidden = {layer: series for layer, series in layers.items() if layer not in convolutions}
     every = "Activity sustained in every "
     if not layers and timeline.active:  # one loud channel may outshine a layer's others in its pictures

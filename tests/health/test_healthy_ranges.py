@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from helpers.processes import ROOT
-from sb3_stable_ppo.health.healthy_ranges import ACTOR, CONV, CRITIC, STOCK, healthy_ranges, ranges_of
+from sb3_stable_ppo.common.layer_names import ACTOR, CONV, CRITIC
+from sb3_stable_ppo.health.healthy_ranges import STOCK, healthy_ranges, ranges_of
 from sb3_stable_ppo.policies.blocks import NORMS
 
 BENCHMARKS = ROOT / "benchmarks"

@@ -4,7 +4,8 @@ import pytest
 
 from helpers.report_data import NO_TIMELINE, run_of
 from helpers.run_folders import layer
-from sb3_stable_ppo.report.activity import CONV, CRITIC, DARK_MEANS, HIDDEN, dark_means
+from sb3_stable_ppo.common.layer_names import ACTOR, CONV, CRITIC
+from sb3_stable_ppo.report.activity import DARK_MEANS, dark_means
 from sb3_stable_ppo.report.checks import checks_of
 
 
@@ -56,13 +57,13 @@ def test_a_network_without_convolutions_has_one_check_which_tells_of_the_critic(
 
 def test_what_a_lost_layer_means_is_said_by_its_kind() -> None:
     convs, hidden = checks_of(run_of(health=lines(conv1=0, pi_fc1=0, vf_fc1=0)), NO_TIMELINE)[:2]
-    assert convs.meaning == f"Where {CONV} is dark, {DARK_MEANS[CONV]}."
-    assert hidden.meaning == " ".join(f"Where {kind} is dark, {DARK_MEANS[kind]}." for kind in (HIDDEN, CRITIC))
+    assert convs.meaning == DARK_MEANS[CONV]
+    assert hidden.meaning == f"{DARK_MEANS[ACTOR]} {DARK_MEANS[CRITIC]}"
     assert not any(check.meaning for check in checks_of(run_of(health=lines(conv1=64, pi_fc1=64)), NO_TIMELINE))
 
 
 def test_the_kinds_are_told_apart_by_the_layers_names() -> None:
     assert len(dark_means(["camera.conv1", "fc1", "vf.conv1"])) == 3
-    assert dark_means(["pi.fc1", "fc2", "pi.fc2"]) == [f"Where {HIDDEN} is dark, {DARK_MEANS[HIDDEN]}."]
-    assert dark_means(["critic.fc1"]) == [f"Where {CRITIC} is dark, {DARK_MEANS[CRITIC]}."]
+    assert dark_means(["pi.fc1", "fc2", "pi.fc2"]) == [DARK_MEANS[ACTOR]]
+    assert dark_means(["critic.fc1"]) == [DARK_MEANS[CRITIC]]
     assert dark_means([]) == []
