@@ -71,9 +71,9 @@ class LastHealthy:
                     model.save(partial, exclude=["get_parameters"])
                 partial.replace(path)
             except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
-                return f"The model as it was at step {step:,} could not be saved ({described(error, 200)})."
+                return f"The last healthy model, from before that (step {step:,}), could not be saved ({described(error, 200)})."
             finally:
                 with suppress(OSError):
                     partial.unlink(missing_ok=True)
             self._saved_step = step
-        return f"The model as it was at step {step:,} is in {path}."
+        return f"The last healthy model, from before that (step {step:,}), is in {path}."
