@@ -61,6 +61,7 @@ class LastHealthy:
         path = self.folder / "last_healthy.zip"
         attributes, parameters = self._state
         step = attributes["num_timesteps"]
+        named = f"The last healthy model, from before that (step {step:,}),"
         if step != self._saved_step:
             partial = path.with_name(f".{path.stem}.{os.getpid()}.part.zip")
             try:
@@ -71,9 +72,9 @@ class LastHealthy:
                     model.save(partial, exclude=["get_parameters"])
                 partial.replace(path)
             except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
-                return f"The last healthy model, from before that (step {step:,}), could not be saved ({described(error, 200)})."
+                return f"{named} could not be saved ({described(error, 200)})."
             finally:
                 with suppress(OSError):
                     partial.unlink(missing_ok=True)
             self._saved_step = step
-        return f"The last healthy model, from before that (step {step:,}), is in {path}."
+        return f"{named} is in {path}."

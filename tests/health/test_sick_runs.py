@@ -62,7 +62,7 @@ def test_a_run_that_goes_on_remembers_its_alarms_and_a_new_one_does_not(tmp_path
 @pytest.mark.parametrize("on_alarm", ["stop", "raise", "function"])
 def test_an_alarm_stops_or_raises_or_calls(on_alarm: str, has_folder: bool, tmp_path: Path) -> None:
     folder = tmp_path if has_folder else None
-    model_kept = "The last healthy model, from before that" if has_folder else "not kept, as there is no folder to save it in"
+    model_kept = "The last healthy model," if has_folder else "not kept, as there is no folder to save it in"
     heard: list[Any] = []
     action: Any = (
         (lambda event, model: heard.append((event.name, model.num_timesteps))) if on_alarm == "function" else on_alarm
