@@ -19,7 +19,7 @@ def test_a_network_that_breaks_is_said_with_its_layer_and_its_last_healthy_model
     callbacks = [Break("features_extractor.cnn.conv2", 128, -10.0), HealthCallback(folder=tmp_path, budget=None)]
     with pytest.warns(UserWarning, match="HealthCallback: 100% of the units of conv2 are linear") as warned:
         model = pong_model(guards=None).learn(64 * 5, callback=callbacks)
-    assert any(f"step 64 is in {tmp_path / 'last_healthy.zip'}" in str(warning.message) for warning in warned)
+    assert any(f"(step 64), is in {tmp_path / 'last_healthy.zip'}" in str(warning.message) for warning in warned)
     kept = StablePPO.load(tmp_path / "last_healthy.zip")
     assert kept.num_timesteps == 64
     assert_same_weights(kept, pong_model(guards=None).learn(64))
