@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from sb3_stable_ppo.common.layer_names import ACTOR, CONV, CRITIC, is_conv_layer, is_critic_layer, layer_kind
+from sb3_stable_ppo.health.alarms import RULES
 from sb3_stable_ppo.health.thresholds import DARK
 from sb3_stable_ppo.report.check import NO, OPEN, YES, Check, last_tenth
 from sb3_stable_ppo.runs.data import RunData
@@ -18,6 +19,11 @@ from sb3_stable_ppo.snapshots.timeline import Timeline
 
 SUSTAINED = 0.5
 """Share of its first live units that a layer has to keep."""
+NEARLY_DARK = next(round(1 - rule.clear_at, 6) for rule in RULES if rule.name == "inactive_layer")
+"""With no larger share of live units than this, a layer does not clear the alarm of an inactive one."""
+FIRST = 3
+"""What a layer had at first is the median of so many measurements: a hidden LeakyReLU layer often loses most of its
+live units in the first updates and learns well, since the others are linear and pass a gradient."""
 DARK_MEANS = {
     CONV: "Where a convolution is dark, the layers behind it see hardly anything of the observation, and cannot learn "
     "from what they do not see.",
@@ -46,7 +52,7 @@ def activity_checks(run: RunData, timeline: Timeline) -> list[Check]:
     :param run: to judge
     :param timeline: of its snapshots; it is what tells of activity where there is no HealthCallback
     """
-    shares = live_shares(run.health)
+    shares = {layer: series for layer, series in live_shares(run.health).items() if len(series.steps)}
     layers = {layer: series for layer, series in shares.items() if not is_critic_layer(layer)}
     critics = {layer: series for layer, series in shares.items() if is_critic_layer(layer)}
     convolutions = {
@@ -55,7 +61,7 @@ def activity_checks(run: RunData, timeline: Timeline) -> list[Check]:
     hidden = {layer: series for layer, series in layers.items() if layer not in convolutions}
     every = "Activity sustained in every "
     if not layers and timeline.active:  # one loud channel may outshine a layer's others in its pictures
-        return [_check(f"{every}conv layer", timeline.active, {}, "active in the snapshots", 0.0)]
+        return [_check(f"{every}conv layer", timeline.active, {}, "active in the snapshots", (0.0, 0.0))]
     if convolutions:
         behind = [_check(f"{every}hidden layer", hidden, critics)] if hidden or critics else []
         return [_check(f"{every}conv layer", convolutions, {}), *behind]
@@ -65,34 +71,59 @@ def activity_checks(run: RunData, timeline: Timeline) -> list[Check]:
 
 
 def _check(
-    name: str, judged: Mapping[str, Series], critics: Mapping[str, Series], what: str = "live", least: float = DARK
+    name: str,
+    judged: Mapping[str, Series],
+    critics: Mapping[str, Series],
+    what: str = "live",
+    bounds: tuple[float, float] = (DARK, NEARLY_DARK),
 ) -> Check:
-    texts = {layer: _told(layer, series) for layer, series in {**judged, **critics}.items()}
-    since = {layer: _lost_since(series, least) for layer, series in {**judged, **critics}.items()}
-    text = f"Units {what}, at first and at the end: {', '.join(texts.values())}."
+    dark, nearly = bounds
+    every = {**judged, **critics}
+    since = {layer: _lost_since(series, dark) for layer, series in every.items()}
+    told = ", ".join(_told(layer, series) for layer, series in every.items())
+    text = f"Units {what}, at first ({_when(next(iter(every.values())))}) and at the end: {told}."
     lost = [layer for layer in judged if since[layer] is not None]
     flat = [layer for layer in critics if since[layer] is not None]
+    low = [layer for layer in judged if layer not in lost and _is_low(judged[layer], nearly)]
     for what_is_lost, found in (("Lost", lost), ("Lost, but of the critic alone and not judged", flat)):
         if found:
             text += f" {what_is_lost}: {', '.join(f'{layer}{since[layer]}' for layer in found)}."
-    return Check(name, NO if lost else YES if judged else OPEN, text, " ".join(dark_means([*lost, *flat])))
+    if low:
+        text += f" Close to dark, and below what it was at first: {', '.join(low)}."
+    state = NO if lost else YES if judged and not low else OPEN
+    return Check(name, state, text, " ".join(dark_means([*lost, *flat])))
+
+
+def _when(series: Series) -> str:
+    """Which steps "at first" means."""
+    steps = series.steps[:FIRST]
+    return f"median of steps {steps[0]:,.0f} to {steps[-1]:,.0f}" if len(steps) > 1 else f"step {steps[0]:,.0f}"
 
 
 def _told(layer: str, series: Series) -> str:
+    """With the very first measurement, where a fall within the first ones would go unseen."""
     first, last = _ends(series)
-    return f"{layer} {first:.0%} → {last:.0%}"
+    newborn = series.values[0]
+    fallen = f" ({newborn:.0%} at step {series.steps[0]:,.0f})" if SUSTAINED * newborn > first else ""
+    return f"{layer} {first:.0%} → {last:.0%}{fallen}"
 
 
 def _ends(series: Series) -> tuple[float, float]:
     """The share of live units at first and at the end; a share that is not a number is none."""
     values = np.nan_to_num(series.values)
-    return float(np.median(values[:3])), float(np.median(last_tenth(values)))
+    return float(np.median(values[:FIRST])), float(np.median(last_tenth(values)))
 
 
-def _lost_since(series: Series, least: float) -> str | None:
+def _is_low(series: Series, nearly: float) -> bool:
+    first, last = _ends(series)
+    return last <= nearly and last < first
+
+
+def _lost_since(series: Series, dark: float) -> str | None:
     """`` since step N`` where a layer has lost its activity, empty if that step is unknown; None where it has not."""
     first, last = _ends(series)
-    if last >= SUSTAINED * first and last >= least:
+    if last >= SUSTAINED * first and last > dark:
         return None
-    below = series.steps[~(np.nan_to_num(series.values) >= max(SUSTAINED * first, least))]
+    shares = np.nan_to_num(series.values)
+    below = series.steps[(shares < SUSTAINED * first) | (shares <= dark)]
     return f" since step {below[0]:,.0f}" if len(below) else ""

@@ -8,11 +8,11 @@ import warnings
 
 import numpy as np
 
-from sb3_stable_ppo.health.thresholds import BALANCED, ONE_ACTION
+from sb3_stable_ppo.report.actions import actions_check
 from sb3_stable_ppo.report.activity import activity_checks
-from sb3_stable_ppo.report.check import NO, OPEN, YES, Check, last_tenth
+from sb3_stable_ppo.report.check import NO, OPEN, YES, Check
 from sb3_stable_ppo.runs.data import RunData
-from sb3_stable_ppo.runs.series import EVALUATION, RETURN, Floats, Series, health_series
+from sb3_stable_ppo.runs.series import EVALUATION, RETURN, Floats, Series
 from sb3_stable_ppo.snapshots.timeline import Timeline
 
 ENOUGH = 20
@@ -48,7 +48,7 @@ def checks_of(run: RunData, timeline: Timeline) -> list[Check]:
     :param run: to judge
     :param timeline: of its snapshots; it is what tells of activity where there is no HealthCallback
     """
-    return [*activity_checks(run, timeline), _learning(run), _spikes(run), _actions(run)]
+    return [*activity_checks(run, timeline), _learning(run), _spikes(run), actions_check(run)]
 
 
 def _learning(run: RunData) -> Check:
@@ -144,19 +144,3 @@ def _bound(finite: Floats, metric: str) -> float:
         early = finite[FIRST_UPDATES : max(len(finite) // 10, 2 * FIRST_UPDATES)]
         return HUGE_GROWTH * max(float(np.median(np.abs(early))), FLOORS[metric])
     return float("inf")
-
-
-def _actions(run: RunData) -> Check:
-    name = "Balanced action distribution"
-    balance = health_series(run.health, "policy", "action_balance")
-    if len(balance.values):
-        share = float(np.median(last_tenth(balance.values)))
-        state = YES if share >= BALANCED else NO if not share > ONE_ACTION else OPEN
-        return Check(name, state, f"Entropy of the actions over states: {share:.0%} of its maximum at the end.")
-    if "train/std" in run.curves:
-        std = run.curves["train/std"].values
-        return Check(name, OPEN, f"Continuous actions: standard deviation {std[0]:.3g} → {std[-1]:.3g}.")
-    if "train/entropy_loss" in run.curves:
-        entropy = -run.curves["train/entropy_loss"].values
-        return Check(name, OPEN, f"Not measured over states; entropy {entropy[0]:.3g} → {entropy[-1]:.3g} nats.")
-    return Check(name, OPEN, "Nothing on record tells of the actions.")

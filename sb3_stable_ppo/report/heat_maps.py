@@ -16,6 +16,7 @@ from sb3_stable_ppo.runs.data import RunData
 from sb3_stable_ppo.runs.series import Floats, Series, health_series, live_shares
 
 MAX_COLUMNS = 300
+BRIGHT_IS_GOOD = "Bright is good and dark is bad in each map: many live units, few dormant ones, a high rank."
 
 
 def health_maps(run: RunData, span: Span | None = None) -> list[tuple[str, go.Figure]]:

@@ -110,22 +110,28 @@
     return JSON.parse(await unpacked("charts"));
   };
 
-  // -- the charts: drawn when they are scrolled into view, in the colours of the page --------------------------------------
+  // -- the charts: drawn when they are scrolled into view or printed, in the colours of the page --------------------------
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const theme = () => ({
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("--text"), size: 12 },
     "xaxis.gridcolor": colour("--line"), "yaxis.gridcolor": colour("--line"),
     "xaxis.zerolinecolor": colour("--line"), "yaxis.zerolinecolor": colour("--line"),
   });
-  let charts = null; // loaded once, when the first of them comes into view
+  const plots = [...document.querySelectorAll(".plot")];
+  const waiting = new Set(plots); // not drawn yet
+  let charts = null;
+  const missing = (error) => {
+    document.getElementById("no-charts").hidden = false;
+    console.warn("no chart:", error);
+  };
   const draw = async (element) => {
+    if (!waiting.delete(element)) return;
     try {
-      const chart = (await (charts ||= loadCharts()))[element.dataset.chart];
-      await Plotly.newPlot(element, chart.data, chart.layout, { responsive: true, displaylogo: false });
+      const chart = charts[element.dataset.chart];
+      await Plotly.newPlot(element, chart.data, chart.layout, { responsive: true, displayModeBar: false });
       await Plotly.relayout(element, theme());
     } catch (error) {
-      document.getElementById("no-charts").hidden = false;
-      console.warn("no chart:", error);
+      missing(error);
     }
   };
   const watcher = new IntersectionObserver((entries) => {
@@ -133,7 +139,16 @@
       if (entry.isIntersecting) { watcher.unobserve(entry.target); draw(entry.target); }
     }
   }, { rootMargin: "300px" });
-  document.querySelectorAll(".plot").forEach((element) => watcher.observe(element));
+  const start = async () => {
+    try {
+      charts = await loadCharts();
+    } catch (error) {
+      return missing(error);
+    }
+    plots.forEach((element) => watcher.observe(element));
+    addEventListener("beforeprint", () => plots.forEach(draw));
+  };
+  if (plots.length) setTimeout(start); // before any chart is in view, since printing waits for nothing
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     document.querySelectorAll(".js-plotly-plot").forEach((element) => Plotly.relayout(element, theme()));
   });

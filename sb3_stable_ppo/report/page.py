@@ -27,7 +27,7 @@ from sb3_stable_ppo.report.charts import comparison_charts, curve_charts
 from sb3_stable_ppo.report.checks import checks_of
 from sb3_stable_ppo.report.comparison import Group, grouped
 from sb3_stable_ppo.report.figures import COLOURS
-from sb3_stable_ppo.report.heat_maps import health_maps
+from sb3_stable_ppo.report.heat_maps import BRIGHT_IS_GOOD, health_maps
 from sb3_stable_ppo.report.marks import marks_of
 from sb3_stable_ppo.report.packing import packed, packed_plotly
 from sb3_stable_ppo.report.summary import HEADS, Row, summary_of
@@ -113,7 +113,7 @@ def _sections(
     facts = " ".join(f"{what}: {values}." for what, values in told if values)
     sections = [{"heading": "Curves", "kind": "charts", "facts": facts, "charts": _numbered(curves, charts)}]
     for index, (heading, figures) in enumerate(maps):
-        meanings = "" if index else " ".join(dark_means(layers))
+        meanings = "" if index else " ".join([BRIGHT_IS_GOOD, *dark_means(layers)])
         sections.append({"heading": heading, "kind": "maps", "facts": meanings, "charts": _numbered(figures, charts)})
     return [section for section in sections if section["charts"] or (section["kind"] == "charts" and section["facts"])]
 

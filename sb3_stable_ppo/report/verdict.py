@@ -16,6 +16,7 @@ from sb3_stable_ppo.health.thresholds import (
     VERDICT_OF,
     verdict_of_alarm,
 )
+from sb3_stable_ppo.report.actions import constant_policy_of
 from sb3_stable_ppo.report.activity import SUSTAINED
 from sb3_stable_ppo.report.check import NO, OPEN, YES
 from sb3_stable_ppo.runs.data import RunData
@@ -68,6 +69,9 @@ def verdict_of(run: RunData, timeline: Timeline) -> Verdict:
     ]
     if dark:
         return Verdict("collapsed activations", f"{', '.join(dark)}: dark in the last snapshot.")
+    constant = constant_policy_of(run.health)
+    if constant is not None and constant.state == NO:
+        return Verdict(VERDICT_OF["constant_policy"], f"The policy does the same in every state: {constant.evidence}.")
     if run.status == "failed":
         return Verdict("failed", str(run.facts.get("error") or "The run ended with an error."))
     if run.health:

@@ -8,12 +8,15 @@ import os
 import socket
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.runs.folder import RunReader, check_format
 from sb3_stable_ppo.runs.logs import (
+    PROGRESS,
+    TENSORBOARD,
     read_arguments,
     read_evaluations,
     read_monitors,
@@ -63,12 +66,13 @@ class RunData(NamedTuple):
         return int(max([*ends, told if isinstance(told, int) else 0]))
 
 
-def read_run(folder: str | Path) -> RunData:
+def read_run(folder: str | Path, below: bool = True) -> RunData:
     """
     Read a run, however far it came and whatever wrote it: ``progress.csv``, failing that TensorBoard's logs, failing
     that monitor files; ``evaluations.npz``, ``health.jsonl``, ``run.json``, snapshots.
 
     :param folder: the run's
+    :param below: whether TensorBoard's logs may lie one folder below, as SB3's ``tensorboard_log`` has them
     :raises UsageError: if there is nothing in it that could be shown, or it has a newer format
     """
     folder = Path(folder)
@@ -77,7 +81,7 @@ def read_run(folder: str | Path) -> RunData:
     notes: list[str] = []
     reader = RunReader(folder)
     curves: dict[str, Series] = {}
-    for read in (read_progress, read_tensorboard, read_monitors):
+    for read in (read_progress, partial(read_tensorboard, below=below), read_monitors):
         if curves:
             break
         curves = _attempt(read, folder, notes)
@@ -89,7 +93,7 @@ def read_run(folder: str | Path) -> RunData:
     settings = _attempt(read_settings, folder, notes)
     run = RunData(folder.resolve().name, folder, facts, settings, curves, [*map(_sound, reader.health())], notes)
     if not (run.curves or run.health or reader.snapshot_steps() or run.facts):
-        runs = sorted({str(path.parent.relative_to(folder)) for path in folder.rglob("run.json")})[:5]
+        runs = _runs_below(folder)
         inside = f" Folders in it that hold runs: {', '.join(runs)}." if runs else ""
         raise UsageError(
             f"{folder} is no run folder: nothing in it that is or has a progress.csv with a line, a TensorBoard log, "
@@ -100,6 +104,14 @@ def read_run(folder: str | Path) -> RunData:
     if not run.health:
         notes.append("No health: HealthCallback was not on, or has not measured yet.")
     return run
+
+
+def _runs_below(folder: Path, shown: int = 5) -> list[str]:
+    """The outermost folders in it, at any depth, that somebody may have meant."""
+    files = ("run.json", PROGRESS, TENSORBOARD)
+    found = {path.parent for name in files for path in folder.rglob(name)} - {folder}
+    outermost = [each for each in sorted(found) if found.isdisjoint(each.parents)]
+    return [str(each.relative_to(folder)) for each in outermost[:shown]]
 
 
 def _attempt(read: Callable[[Path], Mapping[str, Any]], folder: Path, notes: list[str]) -> dict[str, Any]:

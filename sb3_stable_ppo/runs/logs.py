@@ -18,6 +18,8 @@ from sb3_stable_ppo.runs.series import EVALUATION, RETURN, STEP, Series, series
 ATARI_FRAMES = 4
 SMOOTH = 100
 """SB3's ``ep_rew_mean`` is the mean of so many episodes; so is ours of monitor files."""
+PROGRESS, TENSORBOARD = "progress.csv", "events.out.tfevents.*"
+"""The files of SB3's two loggers."""
 OLD_TAGS = {
     "guards/unit_loss": "guards/lost_unit_fraction",
     "guards/silenced": "guards/newly_inactive_fraction",
@@ -37,7 +39,7 @@ def with_current_tags(curves: Mapping[str, Series]) -> dict[str, Series]:
 
 def read_progress(folder: Path) -> dict[str, Series]:
     """SB3's ``progress.csv``; empty where there is none."""
-    path = folder / "progress.csv"
+    path = folder / PROGRESS
     if not path.is_file():
         return {}
     rows = []
@@ -50,13 +52,17 @@ def read_progress(folder: Path) -> dict[str, Series]:
     return curves_of(rows)
 
 
-def read_tensorboard(folder: Path) -> dict[str, Series]:
+def read_tensorboard(folder: Path, below: bool = True) -> dict[str, Series]:
     """
-    The scalars of TensorBoard's logs.
+    The scalars of TensorBoard's logs, which lie in the folder or in one of its own (SB3's ``PPO_1``). Logs farther
+    below are those of other runs.
 
+    :param folder: the run's
+    :param below: whether to look into the folder's own folders
     :raises UsageError: if the folder holds the logs of several runs
     """
-    logs = sorted({path.parent for path in folder.rglob("events.out.tfevents.*")})
+    patterns = [TENSORBOARD, *([f"*/{TENSORBOARD}"] if below else [])]
+    logs = sorted({path.parent for pattern in patterns for path in folder.glob(pattern)})
     if not logs:
         return {}
     try:

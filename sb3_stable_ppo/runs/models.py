@@ -44,7 +44,8 @@ def model_of_run(folder: Path) -> tuple[Path, str | None]:
 
 def run_of_model(path: Path) -> Path:
     """
-    The run folder that a model lies in: its own folder, or that around a folder of checkpoints.
+    The run folder that a model lies in: its own folder, or that around a folder of checkpoints. A run that lies below
+    the model's folder is not the model's.
 
     :param path: the model's zip
     :raises UsageError: if it lies in none
@@ -53,7 +54,7 @@ def run_of_model(path: Path) -> Path:
     if (around / "run.json").is_file() and not (path.parent / "run.json").is_file():
         return around
     try:
-        read_run(path.parent)
+        read_run(path.parent, below=False)
     except UsageError:
         raise UsageError(
             f"{path} is a model that lies in no run folder, and a report is of a run. `sb3-stable-ppo doctor {path}` "

@@ -2,10 +2,12 @@
 
 import pytest
 
-from helpers.report_data import NO_TIMELINE, run_of
+from helpers.report_data import NO_TIMELINE, check, run_of
 from helpers.run_folders import layer
 from sb3_stable_ppo.common.layer_names import ACTOR, CONV, CRITIC
+from sb3_stable_ppo.health.alarms import RULES
 from sb3_stable_ppo.report.activity import DARK_MEANS, dark_means
+from sb3_stable_ppo.report.check import Check
 from sb3_stable_ppo.report.checks import checks_of
 
 
@@ -67,3 +69,39 @@ def test_the_kinds_are_told_apart_by_the_layers_names() -> None:
     assert dark_means(["pi.fc1", "fc2", "pi.fc2"]) == [DARK_MEANS[ACTOR]]
     assert dark_means(["critic.fc1"]) == [DARK_MEANS[CRITIC]]
     assert dark_means([]) == []
+
+
+def activity_of(*live: int) -> Check:
+    """The check of a run whose one hidden layer has so many live units of 100."""
+    return check(run_of(health=[{"layers": {"pi.fc1": layer(count, 100)}} for count in live]), "Activity")
+
+
+@pytest.mark.parametrize(
+    ("live", "state"),
+    [
+        ((12, 12, 12, 10), "no"),  # the doctor's threshold itself
+        ((12, 12, 12, 11), "open"),  # above it, but no alarm of it would clear
+        ((30, 30, 30, 20), "open"),
+        ((30, 30, 30, 21), "yes"),
+        ((11, 11, 11, 18), "yes"),
+        ((11, 11, 11, 11), "yes"),
+        ((54, 11, 9, 17, 14), "yes"),  # a healthy run of Pong
+    ],
+)
+def test_a_layer_that_sinks_to_the_edge_of_the_dark_is_no_yes(live: tuple[int, ...], state: str) -> None:
+    assert activity_of(*live).state == state
+
+
+def test_a_layer_is_lost_where_doctor_and_alarm_call_it_inactive() -> None:
+    figures = layer(10, 100)
+    (rule,) = [rule for rule in RULES if rule.name == "inactive_layer"]
+    assert rule.is_beyond(round(figures["fault_fraction"], 6), rule.raise_at)
+    assert activity_of(10).state == "no"
+
+
+def test_a_fall_within_the_first_measurements_is_told_with_its_step() -> None:
+    assert activity_of(54, 11, 9, 17, 14).text == (
+        "Units live, at first (median of steps 1,000 to 3,000) and at the end: pi.fc1 11% → 14% (54% at step 1,000)."
+    )
+    assert activity_of(40).text == "Units live, at first (step 1,000) and at the end: pi.fc1 40% → 40%."
+    assert activity_of(12, 12, 12, 11).text.endswith(" Close to dark, and below what it was at first: pi.fc1.")

@@ -9,8 +9,9 @@ from helpers.report_data import event, run_of
 from helpers.run_folders import health_line, layer, write_run
 from sb3_stable_ppo.report.charts import curve_charts
 from sb3_stable_ppo.report.figures import thinned
-from sb3_stable_ppo.report.heat_maps import health_maps
+from sb3_stable_ppo.report.heat_maps import BRIGHT_IS_GOOD, health_maps
 from sb3_stable_ppo.report.marks import COUNTED, MAX_MARKS, marks_of
+from sb3_stable_ppo.report.page import render
 from sb3_stable_ppo.runs.data import read_run
 from sb3_stable_ppo.runs.series import Series
 
@@ -61,6 +62,14 @@ def test_heat_maps_have_a_row_for_each_layer_in_the_order_in_which_they_run(tmp_
     assert list(live.y) == ["conv1", "conv2", "conv3"]
     assert (np.asarray(live.z)[:, 20:] == 0).all()
     assert (np.asarray(live.z)[:, :20] > 0.85).all()
+
+
+def test_the_bright_end_of_each_heat_map_is_the_good_one(tmp_path: Path) -> None:
+    maps = dict(health_maps(read_run(write_run(tmp_path / "run", rollouts=5))))
+    scales = {title: figure.data[0] for title, figure in maps.items()}
+    assert {scale.colorscale[-1][1] for scale in scales.values()} == {"#fde725"}  # Viridis ends in yellow
+    assert [bool(scale.reversescale) for scale in scales.values()] == ["Dormant" in title for title in scales]
+    assert BRIGHT_IS_GOOD in render([read_run(tmp_path / "run")])
 
 
 def test_a_heat_map_of_many_lines_shows_the_worst_of_each_stretch() -> None:

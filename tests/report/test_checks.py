@@ -5,6 +5,7 @@ import pytest
 
 from helpers.report_data import check, run_of
 from helpers.run_folders import health_line, layer
+from sb3_stable_ppo.health.thresholds import CONSTANT_POLICY
 from sb3_stable_ppo.report.check import Check
 from sb3_stable_ppo.report.checks import spikes_in
 
@@ -88,6 +89,42 @@ def test_a_critic_of_its_own_is_no_matter_of_activity() -> None:
 def test_actions_are_balanced_by_their_entropy_over_states(balance: float | None, state: str) -> None:
     lines = [health_line(policy={"action_balance": balance}) for _ in range(5)]
     assert check(run_of(health=lines), "action").state == state
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "state"),
+    [
+        (1e-5, 0.0, "no"),
+        (1e-5, 0.9 * CONSTANT_POLICY, "no"),
+        (2 * CONSTANT_POLICY, 0.3 * CONSTANT_POLICY, "open"),  # a newborn one, on the frames of a short rollout
+        (0.0, 0.0, "open"),
+        (1e-5, CONSTANT_POLICY, "yes"),
+        (None, None, "yes"),
+    ],
+)
+def test_actions_are_not_balanced_where_the_policy_ignores_what_it_sees(
+    first: float | None, last: float | None, state: str
+) -> None:
+    lines = [health_line(policy={"action_balance": 1.0, "policy_variance": value}) for value in (first, *[last] * 4)]
+    found = check(run_of(health=lines), "action")
+    assert found.state == state
+    assert ("balanced because it ignores what it sees" in found.text) == (state != "yes")
+
+
+def test_one_action_stays_a_fault_whatever_the_policy_sees() -> None:
+    lines = [health_line(policy={"action_balance": 0.0, "policy_variance": 0.0})]
+    assert check(run_of(health=lines), "action").state == "no"
+
+
+def test_continuous_actions_that_are_the_same_in_every_state_are_a_fault() -> None:
+    lines = [health_line(policy={"policy_variance": value}) for value in (0.5, 0.0)]
+    run = run_of({"train/std": [1.0, 0.5]}, lines)
+    assert check(run, "action") == Check(
+        "Balanced action distribution",
+        "no",
+        "Continuous actions: standard deviation 1 → 0.5; the policy ignores what it sees: its variance over states has "
+        "fallen from 5.0e-01 to 0.0e+00.",
+    )
 
 
 def test_a_clip_fraction_is_judged_only_where_the_clip_range_is_not_annealed_away() -> None:

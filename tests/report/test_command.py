@@ -12,7 +12,7 @@ from PIL import Image
 from stable_baselines3 import PPO
 
 from helpers.envs import make_cartpole
-from helpers.run_folders import health_line, write_progress, write_run
+from helpers.run_folders import health_line, write_progress, write_run, write_tensorboard
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.runs.folder import RunWriter
 
@@ -83,6 +83,17 @@ def test_the_same_run_by_two_names_is_one(tmp_path: Path, capsys: pytest.Capture
     folder = write_run(tmp_path / "run", rollouts=5)
     assert main(["report", str(folder), f"{folder}/../run"]) == 0
     assert capsys.readouterr().out.strip() == str(folder / "report.html")
+
+
+def test_a_model_above_other_runs_is_a_mistake_and_leaves_no_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "repo" / "run", rollouts=5)
+    write_tensorboard(tmp_path / "repo" / "logs" / "rescue" / "PPO_1")
+    (tmp_path / "my_pong.zip").touch()
+    assert main(["report", str(tmp_path / "my_pong.zip"), str(run), "-o", str(tmp_path / "page.html")]) == 2
+    assert "is a model that lies in no run folder" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_watching_a_run_that_is_over_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,25 @@ def test_a_browser_that_cannot_unpack_the_charts_says_so_and_shows_the_rest(brow
     assert not Opened(browser, dying).page.locator("#no-charts").is_visible()
 
 
+def test_nothing_covers_a_chart_and_hovering_still_tells(browser: Browser, dying: Path) -> None:
+    opened = Opened(browser, dying, width=1280)
+    opened.scroll_through()
+    chart = opened.page.locator(".plot").first
+    chart.hover()
+    opened.until("document.querySelector('.plot .hoverlayer .hovertext') !== null")
+    assert opened.page.locator(".modebar-btn").count() == 0
+
+
+def test_all_charts_are_on_paper_without_scrolling(browser: Browser, dying: Path) -> None:
+    opened = Opened(browser, dying)
+    opened.until("document.querySelector('.js-plotly-plot') !== null")
+    opened.page.wait_for_timeout(500)
+    empty = "[...document.querySelectorAll('.plot')].filter((plot) => !plot.querySelector('.trace, .hm')).length"
+    assert opened.page.evaluate(empty) > 5
+    assert opened.page.evaluate(f"dispatchEvent(new Event('beforeprint')), {empty}") == 0, "printing waits for nothing"
+    assert opened.said == []
+
+
 def test_all_time_axes_show_the_run_and_no_more(browser: Browser, tmp_path: Path) -> None:
     steps = np.arange(1000, 101_000, 1000)
     write_progress(tmp_path / "run", {"time/total_timesteps": steps, "train/approx_kl": np.sqrt(steps) / 1e5})

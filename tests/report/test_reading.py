@@ -13,7 +13,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
 from helpers.envs import make_cartpole
-from helpers.run_folders import write_run
+from helpers.run_folders import write_run, write_tensorboard
+from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.report.page import render
 from sb3_stable_ppo.runs.data import read_run
 from sb3_stable_ppo.runs.folder import RunWriter
@@ -39,6 +40,21 @@ def test_without_a_progress_csv_tensorboards_logs_are_read(tmp_path: Path) -> No
     run = read_run(tmp_path)
     assert run.curves["train/clip_fraction"].steps.tolist() == [128.0, 192.0]
     assert run.curves["train/learning_rate"].values == pytest.approx([3e-4, 3e-4])
+
+
+@pytest.mark.parametrize("place", ["", "PPO_1"])
+def test_tensorboards_logs_lie_in_the_folder_or_one_below(place: str, tmp_path: Path) -> None:
+    write_tensorboard(tmp_path / place)
+    assert read_run(tmp_path).curves["train/loss"].steps.tolist() == [1.0, 2.0]
+
+
+def test_a_run_two_folders_below_is_named_and_not_taken_for_the_folders(tmp_path: Path) -> None:
+    write_tensorboard(tmp_path / "logs" / "rescue" / "PPO_1")
+    write_run(tmp_path / "logs" / "ppo" / "Pong_1", rollouts=2)
+    write_tensorboard(tmp_path / "logs" / "ppo" / "Pong_1" / "tensorboard")
+    told = "is no run folder.* Folders in it that hold runs: logs/ppo/Pong_1, logs/rescue/PPO_1\\.$"
+    with pytest.raises(UsageError, match=told):
+        read_run(tmp_path)
 
 
 def test_without_any_log_the_monitor_files_are_read_in_the_order_of_their_episodes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from helpers.report_data import NO_TIMELINE, active_timeline, event, run_of
 from helpers.run_folders import health_line, layer
+from sb3_stable_ppo.health.thresholds import VERDICT_OF
 from sb3_stable_ppo.report.checks import checks_of
 from sb3_stable_ppo.report.verdict import Verdict, verdict_of
 from sb3_stable_ppo.runs.data import read_run
@@ -56,6 +57,16 @@ def test_inactive_leaky_layers_are_a_linear_network() -> None:
     layers = {"conv2": layer(0, 64, fault="linear")}
     run = run_of(health=[health_line(layers=layers, events=[event("inactive_layer")])])
     assert verdict_of(run, NO_TIMELINE).word == "linear network"
+
+
+def test_a_policy_that_ignores_the_state_has_collapsed_as_the_doctor_has_it() -> None:
+    alive, constant = (health_line(policy={"action_balance": 1.0, "policy_variance": value}) for value in (1e-5, 0.0))
+    told = "The policy does the same in every state: its variance over states has fallen from 1.0e-05 to 0.0e+00."
+    verdict = verdict_of(run_of(health=[alive, constant]), NO_TIMELINE)
+    assert verdict == Verdict(VERDICT_OF["constant_policy"], told)
+    alarmed = {**constant, "events": [event("inactive_layer")]}
+    assert verdict_of(run_of(health=[alive, alarmed]), NO_TIMELINE).word == "collapsed activations"
+    assert verdict_of(run_of(health=[constant, constant]), NO_TIMELINE).word == "early training"  # it may be newborn
 
 
 def test_without_health_the_log_and_the_snapshots_tell() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.run_folders import write_tensorboard
 from sb3_stable_ppo import UsageError
 from sb3_stable_ppo.runs.models import model_of_run, run_of_model
 
@@ -83,3 +84,16 @@ def test_a_model_outside_of_runs_is_for_the_doctor(tmp_path: Path) -> None:
     make_run(tmp_path, "model.zip", env=None)
     with pytest.raises(UsageError, match=r"lies in no run folder.*`sb3-stable-ppo doctor .*model\.zip` examines"):
         run_of_model(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize("below", ["logs/ppo/Pong_1", "PPO_1"])
+def test_a_run_below_a_models_folder_is_not_the_models(below: str, tmp_path: Path) -> None:
+    write_tensorboard(tmp_path / below)
+    make_run(tmp_path, "model.zip", env=None)
+    with pytest.raises(UsageError, match="is a model that lies in no run folder"):
+        run_of_model(tmp_path / "model.zip")
+
+
+def test_a_model_beside_its_runs_tensorboard_log_lies_in_that_run(tmp_path: Path) -> None:
+    write_tensorboard(tmp_path)
+    assert run_of_model(make_run(tmp_path, "model.zip", env=None) / "model.zip") == tmp_path
