@@ -27,6 +27,7 @@ SHARED = {
     "suite_settings",
     "suite_watch",
     "vector_settings",
+    "vector_tables",
     "vitals",
 }
 """Modules that benchmarks import, which measure nothing by themselves."""

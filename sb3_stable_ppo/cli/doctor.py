@@ -65,10 +65,12 @@ def run(argv: list[str]) -> int:
         raise UsageError(
             "--weights-only looks at weights alone: leave --env out, or --weights-only if you trust the file."
         )
-    from sb3_stable_ppo.doctor.examination import examine  # here, so that --help does not wait for torch
+    from sb3_stable_ppo.cli.doctor_next import what_next  # here, so that --help does not wait for torch
+    from sb3_stable_ppo.doctor.examination import examine
     from sb3_stable_ppo.envs.registry import check_env
 
     model, env = args.model, args.env
+    env_of_run = None
     if model.is_dir():
         model, env_of_run = model_of_run(model)
         env = None if args.weights_only else env or env_of_run
@@ -84,6 +86,8 @@ def run(argv: list[str]) -> int:
         print(as_json(diagnosis, subject))
     else:
         show(diagnosis, subject)
+        for line in what_next(diagnosis, args.model, env_of_run):
+            print(line)
     return 0 if diagnosis.is_healthy or diagnosis.is_open else 1
 
 

@@ -44,7 +44,9 @@ def show_figures(console: Console, figures: Figures) -> None:
 
 
 def _table(layers: Figures, ranges: Figures) -> Table:
-    columns = ("healthy", "stock") if ranges else ()
+    columns: tuple[str, ...] = ("healthy", "stock") if ranges else ()
+    if ranges.get("network") == STOCK:  # both would be the same
+        columns = ("healthy",)
     table = Table("layer", "figure", "value", *columns)
     for name, layer in layers.items():
         of_layer = ranges.get("layers", {}).get(name, {})
@@ -87,13 +89,17 @@ def _beside(ranges: Figures, part: str, name: str, form: str) -> str:
 
 def _foot(ranges: Figures) -> Iterator[str]:
     """What was looked at, and whose runs the ranges are from."""
-    yield f"Units are counted on {COUNTED_ROWS} observations, as train does; ranks on all."
+    yield (
+        f"Units are counted on {COUNTED_ROWS} observations, as train does; ranks on all. They are other observations "
+        "than the run's, so the figures differ from train's."
+    )
     if not ranges:
         return
     network = "SB3's own network" if ranges["network"] == STOCK else f"norm: {ranges['network']}"
     of_own, of_stock = (_runs(ranges["runs"][column]) for column in ("healthy", "stock"))
     yield f"healthy: {of_own}, {network}." if of_own else "healthy: no run of such a network is on record."
-    yield f"stock: {of_stock}, SB3's own network." if of_stock else "stock: no run is on record."
+    if ranges["network"] != STOCK:
+        yield f"stock: {of_stock}, SB3's own network." if of_stock else "stock: no run is on record."
     low, high = healthy_ranges()["percentiles"]
     yield f"A range holds {low}% to {high}% of what HealthCallback measured in {healthy_ranges()['of']}."
     yield "A figure outside its range is no fault by itself: the verdict has thresholds of its own."

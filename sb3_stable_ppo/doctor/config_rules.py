@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from sb3_stable_ppo.doctor.findings import Finding
+from sb3_stable_ppo.doctor.unusual_settings import unusual_settings
 from sb3_stable_ppo.metrics.layers import BatchNorm
 from sb3_stable_ppo.policies.input_norm import RunningInputNorm
 from sb3_stable_ppo.policies.value_norm import NormalizedValue
@@ -219,6 +220,7 @@ def _is_normalised(model: BaseAlgorithm) -> bool:
 
 
 RULES: tuple[Callable[[Any], Told], ...] = (
+    unusual_settings,
     _negative_learning_rate,
     _vanishing_learning_rate,
     _one_sample_minibatch,

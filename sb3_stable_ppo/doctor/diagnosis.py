@@ -5,7 +5,7 @@ one sees it, and what helps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,8 @@ def diagnose(model: BaseAlgorithm | BasePolicy, observations: Any, history: Iter
     figures["healthy_ranges"] = compare(policy, figures)
     steps = None if isinstance(model, BasePolicy) else model.num_timesteps
     past = [line for line in history if steps is None or line["step"] <= steps]
-    inside = [*_layers(figures, probe), *_features(figures, probe)]
+    describe = _described_once(probe)
+    inside = [*_layers(figures, probe, describe), *_features(figures, describe)]
     findings += [*inside, *_past(past), *_acting(figures, steps, policy.action_space, inside)]
     if not (isinstance(model, BasePolicy) or any(found.severity == "critical" for found in findings)):
         findings += _early(model, past)
@@ -92,7 +93,20 @@ def _checked(observations: Any, policy: BasePolicy) -> Any:
     return arrays if isinstance(space, spaces.Dict) else arrays["observation"]
 
 
-def _layers(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
+def _described_once(probe: ActivationProbe) -> Callable[[str], str]:
+    """Words for a layer: with its place in the policy when it is first named, afterwards by its name."""
+    told: set[str] = set()
+
+    def describe(layer: str) -> str:
+        if layer in told:
+            return layer
+        told.add(layer)
+        return probe.describe(layer)
+
+    return describe
+
+
+def _layers(figures: Figures, probe: ActivationProbe, describe: Callable[[str], str]) -> Iterable[Finding]:
     """The first layer of each fault, in the order in which layers run; the others are counted."""
     if not figures["layers"]:
         evidence = "No layer with an activation was found: nothing is known of the network's inside."
@@ -100,6 +114,7 @@ def _layers(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
     elif probe.unread and hasattr(probe.policy, "mlp_extractor"):  # elsewhere the outputs are among them
         evidence = f"Not read, since no activation module stands behind: {', '.join(probe.unread)}."
         yield finding("unread_layers", "note", len(probe.unread), None, evidence, "Use modules, not functions.")
+    dead_share: dict[str, float] = {}
     for fault, remedy in REMEDIES.items():
         found = [name for name, layer in figures["layers"].items() if layer["fault"] == fault]
         sick = [name for name in found if not figures["layers"][name]["fault_fraction"] < INACTIVE_LAYER]
@@ -107,12 +122,14 @@ def _layers(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
         if sick:
             share = figures["layers"][sick[0]]["fault_fraction"]
             others = f" So are most in {', '.join(sick[1:])}." if sick[1:] else ""
-            evidence = f"{share:.0%} of the units of {probe.describe(sick[0])} are {fault}.{others}"
+            evidence = f"{share:.0%} of the units of {describe(sick[0])} are {fault}.{others}"
+            if fault == "dead":
+                dead_share[sick[0]] = share
             yield _of_layer(sick[0], f"{fault}_units", share, INACTIVE_LAYER, evidence, remedy)
     dormant = {name: layer["dormant_fraction"] for name, layer in figures["layers"].items()}
     first = _first([name for name, share in dormant.items() if not share < DORMANT_LAYER])
-    if first is not None:
-        evidence = f"{dormant[first]:.0%} of the units of {probe.describe(first)} are dormant (tau 0.025)."
+    if first is not None and not dead_share.get(first, -1.0) >= dormant[first]:  # dead units are dormant
+        evidence = f"{dormant[first]:.0%} of the units of {describe(first)} are dormant (tau 0.025)."
         yield _of_layer(first, "dormant_units", dormant[first], DORMANT_LAYER, evidence, REMEDIES["dead"])
 
 
@@ -129,7 +146,7 @@ def _of_layer(layer: str, name: str, value: float, threshold: float, evidence: s
     return finding(name, "critical", value, threshold, evidence, remedy)
 
 
-def _features(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
+def _features(figures: Figures, describe: Callable[[str], str]) -> Iterable[Finding]:
     features = figures["features"]
     if (
         features
@@ -138,7 +155,7 @@ def _features(figures: Figures, probe: ActivationProbe) -> Iterable[Finding]:
         and features["srank"] <= min(LOW_RANK, features["width"] - 1)
     ):
         evidence = (
-            f"The features of {probe.describe(features['layer'])} have an srank of {features['srank']} of "
+            f"The features of {describe(features['layer'])} have an srank of {features['srank']} of "
             f"{features['width']} on {features['rows']} observations: all look alike to it."
         )
         yield finding("low_rank", "critical", features["srank"], LOW_RANK, evidence, REMEDIES["dead"])
@@ -161,7 +178,10 @@ def _acting(
         else:  # greedy in values that have hardly been learnt yet, DQN chooses so too
             yield finding("one_action", "warning", balance, ONE_ACTION, evidence, "Train on, then look again.")
     elif variance < CONSTANT_POLICY and steps != 0:
-        evidence = f"The policy does the same in every state: its variance over states is {variance:.1e}."
+        does = "does the same in every state"
+        if entropy is not None and not entropy < BALANCED:
+            does = "draws its actions at random, with the same odds in every state"
+        evidence = f"The policy {does}: its variance over states is {variance:.1e}."
         if entropy is not None:
             evidence += f" Its entropy is {entropy:.0%} of its maximum."
         remedy = LOW_ENTROPY if entropy is None or entropy < BALANCED else IGNORES_THE_STATE

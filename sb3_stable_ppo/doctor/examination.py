@@ -90,11 +90,20 @@ def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv
                 env = VecNormalize.load(str(statistics), env)
                 env.training = False
                 break
-        check_for_correct_spaces(env, space, model.action_space)
+        _check_spaces(env, model)
     except Exception as error:
         told = described(error).rstrip(".")
-        raise UsageError(f"--env {env_id}: {told}. --weights-only examines the weights without an env.") from error
+        end = "" if told.endswith("?") else "."
+        raise UsageError(f"--env {env_id}: {told}{end} --weights-only examines the weights without an env.") from error
     return env
+
+
+def _check_spaces(env: VecEnv, model: BaseAlgorithm) -> None:
+    """:raises ValueError: if the spaces differ, asking what is most likely"""
+    try:
+        check_for_correct_spaces(env, model.observation_space, model.action_space)
+    except ValueError as error:
+        raise ValueError(f"{error}. Was the model trained in this env?") from error
 
 
 def collect(model: BaseAlgorithm, env: VecEnv, rows: int) -> Any:

@@ -4,13 +4,15 @@ What helps, by what is wrong: the same advice whether a fault was seen in the we
 
 from __future__ import annotations
 
+START_AGAIN = (
+    "Start again with a lower learning rate (or fewer epochs) and StablePPO, which undoes updates that darken a layer."
+)
 REMEDIES = {
-    "dead": "Lower the learning rate or the number of epochs, use StablePPO (it undoes such updates) or a policy with "
-    "norms (StableCnnPolicy). Dead units do not recover by themselves: go on from an earlier checkpoint, or put the "
-    "callback ReGraMa(), which makes them anew, into the list of callbacks.",
-    "linear": "Put a norm before the activation (norm: layer) or lower the learning rate; StablePPO undoes updates "
-    "that turn a layer linear.",
-    "saturated": "Lower the learning rate, normalise the observations (VecNormalize), or use norm: layer.",
+    "dead": f"{START_AGAIN} Dead units do not recover by themselves. A policy with norms (StableCnnPolicy) dies less "
+    "easily. If you cannot start again: go on from an earlier checkpoint, or put the callback ReGraMa(), which makes "
+    "dead units anew, into the list of callbacks.",
+    "linear": f"{START_AGAIN} A norm before the activation (norm: layer) helps too.",
+    "saturated": f"{START_AGAIN} Normalised observations (VecNormalize) or norm: layer help too.",
 }
 """By what most units of a layer are."""
 LOW_ENTROPY = (

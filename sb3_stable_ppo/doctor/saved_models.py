@@ -126,7 +126,13 @@ def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
             warnings.simplefilter("ignore")
             data, _, _ = load_from_zip_file(path, device="cpu")
         data = data or {}
-        cls = names[algo] if algo else algorithm_by_its_run(path, data) or algorithm_of(data)
+        found = algorithm_by_its_run(path, data) or algorithm_of(data)
+        cls = names[algo] if algo else found
+        if algo and found and _kinship(names[algo], data["policy_class"]) <= len(BasePolicy.__mro__):
+            raise UsageError(
+                f"{path} is a model of {found.__name__}, not of {names[algo].__name__}: leave --algo out, the zip "
+                "tells its algorithm."
+            )
         if cls is None:
             raise UsageError(
                 f"{path}: its algorithm cannot be told; name it with --algo, one of {', '.join(known)}. (A "

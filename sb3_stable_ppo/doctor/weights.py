@@ -43,8 +43,8 @@ def diagnose_weights(tensors: Mapping[str, th.Tensor], facts: Mapping[str, Any])
                 "note",
                 None,
                 None,
-                "The weights by themselves show no fault. Most faults show only in what the network does with "
-                "observations.",
+                "Without an env nobody can tell whether the network lives. The weights alone were looked at, and a "
+                "dead network can have weights that look like any others.",
                 "Name the env with --env: the model then plays, and its layers and its policy are looked at.",
             )
         )

@@ -57,7 +57,35 @@ def test_the_first_dead_layer_is_named_with_its_place_and_what_lies_behind_it_is
         "100% of the units of conv2 (ReLU at features_extractor.cnn.3, behind Conv2d at features_extractor.cnn.2) are"
     )
     assert "low_rank" in names(diagnosis)
+    assert finding.remedy.startswith("Start again with a lower learning rate (or fewer epochs) and StablePPO")
     assert str(diagnosis).startswith("collapsed activations: 100% of the units of conv2")
+
+
+def test_units_that_are_dead_are_not_told_once_more_as_dormant_but_those_of_another_layer_are() -> None:
+    model = PPO("CnnPolicy", make_pong(), seed=0)
+    fill(model.policy.features_extractor.cnn[2], -1.0)
+    observations = observations_of(model)
+    dormant = {
+        name: layer["dormant_fraction"] for name, layer in diagnose(model, observations).figures["layers"].items()
+    }
+    assert dormant["conv2"] == 1.0
+    assert "dormant_units" not in names(diagnose(model, observations))
+    fill(model.policy.features_extractor.cnn[0], 0.0)
+    with th.no_grad():
+        model.policy.features_extractor.cnn[0].bias[0] = 10.0  # one unit lives, the others are dormant and not dead
+        model.policy.features_extractor.cnn[0].bias[1:] = 1e-3
+    found = {finding.name: finding for finding in diagnose(model, observations).findings}
+    assert found["dead_units"].evidence.startswith("100% of the units of conv2 (")
+    assert found["dormant_units"].evidence.startswith("97% of the units of conv1 (")
+
+
+def test_the_place_of_a_layer_is_told_once() -> None:
+    model = PPO("CnnPolicy", make_pong(), seed=0)
+    fill(model.policy.features_extractor.linear[0], -1.0)
+    found = {finding.name: finding for finding in diagnose(model, observations_of(model)).findings}
+    place = "(ReLU at features_extractor.linear.1, behind Linear at features_extractor.linear.0)"
+    assert found["dead_units"].evidence == f"100% of the units of fc1 {place} are dead."
+    assert found["low_rank"].evidence.startswith("The features of fc1 have an srank of 0 of 512")
 
 
 def test_leaky_units_that_are_never_positive_make_a_linear_network_which_no_count_of_zeros_sees() -> None:

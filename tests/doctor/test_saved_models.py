@@ -163,6 +163,12 @@ def test_a_mistake_is_one_sentence_and_status_2(
         ((tmp_path / "other.zip", *env), "other.zip"),
         ((class_of_nobody, *env), "its algorithm cannot be told; name it with --algo"),
         ((cartpole_zip, "--env", "Pendulum-v1"), "Observation spaces do not match"),
+        ((cartpole_zip, "--env", "Pendulum-v1"), "Was the model trained in this env? --weights-only examines"),
+        *(
+            ((cartpole_zip, "--env", name), f"Unknown env '{name}' (did you mean PongNoFrameskip-v4?)")
+            for name in ("Pong", "pong", "Pong-v5", "ALE/Pong-v6", "PongDeterministic-v4", "Pongg-v4")
+        ),
+        ((cartpole_zip, *env, "--algo", "dqn"), "model.zip is a model of PPO, not of DQN: leave --algo out"),
         ((cartpole_zip, "--env", "CartPole-v11"), "Unknown env 'CartPole-v11' (did you mean CartPole-v1?)"),
         ((cartpole_zip, *env, "--algo", "PPPO"), "Unknown algorithm 'PPPO' (did you mean PPO?): choose one of A2C"),
         ((cartpole_zip, *env, "--weights-only"), "--weights-only looks at weights alone"),

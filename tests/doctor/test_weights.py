@@ -49,7 +49,7 @@ def test_a_first_layer_that_its_bias_has_killed_is_seen_without_an_env(
         (finding,) = diagnosis["findings"]
         assert (finding["name"], finding["value"]) == ("dead_units", 1.0)
         assert finding["evidence"].startswith("100% of the units of features_extractor.cnn.0 are dead")
-        assert "StablePPO" in finding["remedy"]
+        assert finding["remedy"].startswith("Start again with a lower learning rate (or fewer epochs) and StablePPO")
 
 
 def test_a_policy_that_ignores_the_state_because_a_layer_is_dead_gets_the_layers_remedy() -> None:
@@ -59,6 +59,9 @@ def test_a_policy_that_ignores_the_state_because_a_layer_is_dead_gets_the_layers
     found = {finding.name: finding for finding in diagnose(model, images).findings}
     assert {"dead_units", "constant_policy"} <= found.keys()
     assert found["constant_policy"].remedy == found["dead_units"].remedy
+    assert found["constant_policy"].evidence.startswith(
+        "The policy draws its actions at random, with the same odds in every state: its variance over states is 0.0e+00"
+    )
     assert "Its entropy is 100% of its maximum" in found["constant_policy"].evidence
     assert [name for name, finding in found.items() if "ent_coef" in finding.remedy] == []
 
@@ -73,6 +76,8 @@ def test_ent_coef_is_advised_only_where_the_entropy_is_low() -> None:
         model.policy.action_net.bias.data[0] = logit
         finding = diagnose(model, observations).findings[0]
         remedies[finding.name, logit] = "Raise ent_coef" in finding.remedy
+        is_random = "draws its actions at random" in finding.evidence
+        assert is_random == (logit == 0.0)
     assert remedies == {("constant_policy", 0.0): False, ("constant_policy", 2.5): True, ("one_action", 50.0): True}
 
 
