@@ -28,6 +28,7 @@ from ranges_of_runs import ranges_table, runs_table as healthy_runs_table
 from sb3_stable_ppo.health.healthy_ranges import IMAGES, VECTORS
 from suite import GAME, MARK, mean_return, runs_of, table
 from suite_settings import CONTROLS, SHIPPED_NAME
+from vector_tables import final, mean_over_run, networks_table
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -163,6 +164,8 @@ def tables() -> dict[str, str]:
         "healthy-runs": healthy_runs_table(),
         "healthy-images": ranges_table(IMAGES),
         "healthy-vectors": ranges_table(VECTORS),
+        "vectors-over-runs": networks_table(mean_over_run),
+        "vectors-final": networks_table(final),
     }
 
 

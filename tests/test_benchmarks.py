@@ -136,6 +136,8 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
         "pong-runs",
         "pong-shipped-runs",
         "readme",
+        "vectors-final",
+        "vectors-over-runs",
     ]
 
 
