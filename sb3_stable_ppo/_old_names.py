@@ -80,7 +80,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "seeds": ("zoo.seeds",),
     "speed": ("fast.execution", "fast.config", "fast.compiling"),
     "storages": ("studies.storage",),
-    "studies": ("studies.study",),
+    "studies": ("studies.study", "studies.worker_names"),
     "study_page": ("studies.page",),
     "threads": ("fast.threads",),
     "trial_runs": ("tuning.trial", "tuning.managers"),

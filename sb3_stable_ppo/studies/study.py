@@ -10,18 +10,12 @@ from __future__ import annotations
 
 import copy
 import datetime
-import hashlib
 import json
-import os
-import socket
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, fail_stale_trials
 from optuna.study import Study, StudyDirection
@@ -29,13 +23,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.studies.storage import FIRST, HEARTBEAT, MISSED, requeue
+from sb3_stable_ppo.studies.worker_names import is_gone, own_name
 
 WORKER, SURPLUS = "worker", "surplus"
-CLOCK = 60.0
-"""
-Seconds by which two readings of a process' start may differ, because the machine's clock was set. A later process with
-the same number began at least this much later.
-"""
 MAX_FAILURES = 5
 """After so many trials in a row that fail with an error, the others would fail too."""
 PRUNERS = ("median", "halving", "none")
@@ -211,40 +201,6 @@ def claim(trial: Trial, goal: int) -> None:
         trial.set_user_attr(SURPLUS, True)
         raise SurplusTrial
     trial.set_user_attr(WORKER, own_name())
-
-
-def own_name() -> str:
-    """The name of this process, which no other process has or will have."""
-    return f"{machine()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def machine() -> str:
-    """
-    The name of this machine. On Linux it tells clones, restarts and containers apart, in which the same number of a
-    process stands for another process.
-    """
-    known = []
-    with suppress(OSError):
-        known.append(Path("/proc/sys/kernel/random/boot_id").read_text())
-        known.append(str(Path("/proc/self/ns/pid").readlink()))
-    return f"{socket.gethostname()}-{hashlib.sha256(''.join(known).encode()).hexdigest()[:8]}"
-
-
-def is_gone(worker: str) -> bool:
-    """
-    Whether a worker was a process of this machine, and has ended. Of other machines' workers nothing is known: False.
-
-    :param worker: a name of :func:`own_name`
-    """
-    place, pid, began = worker.rsplit(":", 2)
-    if place != machine():
-        return False
-    try:
-        process = psutil.Process(int(pid))
-        same = abs(process.create_time() - float(began)) < CLOCK
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:

@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.studies.storage import FIRST, open_storage
-from sb3_stable_ppo.studies.study import WORKER, effective_trials, open_study, own_name, running
+from sb3_stable_ppo.studies.study import WORKER, effective_trials, open_study, running
+from sb3_stable_ppo.studies.worker_names import own_name
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -27,12 +27,11 @@ from sb3_stable_ppo.studies.study import (
     claim,
     effective_trials,
     goal_of,
-    is_gone,
     n_remaining,
     open_study,
-    own_name,
     requeue_dead_trials,
 )
+from sb3_stable_ppo.studies.worker_names import is_gone, own_name
 
 
 def test_a_goal_counts_what_is_done_and_makes_up_for_what_failed(tmp_path: Path) -> None:
