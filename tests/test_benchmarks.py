@@ -266,6 +266,7 @@ def tables(text: str) -> list[list[str]]:
 TABLES = [
     ("bf16_learning", "fast_path.md", 1),
     ("calibration", "batchnorm.md", 2),
+    ("checkpoint_cost", "reliability.md", 1),
     ("eight_envs", "fast_path.md", 0),
     ("emulator_threads", "fast_path.md", 1),
     ("env_parity", "fast_path.md", 0),
@@ -279,6 +280,7 @@ TABLES = [
     ("overhead", "guards.md", 1),
     ("pong_stress", "guards.md", 1),
     ("report_cost", "report.md", 1),
+    ("restarting", "reliability.md", 3),
     ("seeded_resets", "reliability.md", 1),
     ("soak", "reliability.md", 1),
     ("storage_traffic", "tuning.md", 1),
