@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
+from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch.distributions import Bernoulli, Categorical
 
 from helpers.envs import make_cartpole
+from helpers.guard_callback import When
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo import CollapseError, StablePPO, StableRecurrentPPO
 from sb3_stable_ppo.metrics.kl import mean_kl
@@ -26,19 +27,6 @@ SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed":
 def weights(model: Any) -> dict[str, th.Tensor]:
     """A copy."""
     return {name: value.clone() for name, value in model.policy.state_dict().items()}
-
-
-class At(BaseCallback):
-    """Does something at one step, in the middle of a rollout."""
-
-    def __init__(self, step: int, what: Any) -> None:
-        super().__init__()
-        self.step, self.what = step, what
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps == self.step:
-            self.what(self.model)
-        return True
 
 
 class Broken(gym.Env[np.ndarray, int]):
@@ -74,7 +62,7 @@ def test_a_callback_may_save_the_normaliser_in_the_middle_of_a_rollout(tmp_path:
 def test_a_copy_made_in_the_middle_of_a_rollout_trains_on_its_own_data() -> None:
     copies: list[Any] = []
     StablePPO("MlpPolicy", make_cartpole(), **SMALL).learn(
-        128, callback=At(90, lambda model: copies.append(copy.deepcopy(model)))
+        128, callback=When(90, lambda model: copies.append(copy.deepcopy(model)))
     )
     (twin,) = copies
     before = weights(twin)
