@@ -61,6 +61,17 @@ def test_ranks_are_compared_with_their_peak_and_norms_with_the_first_five() -> N
     ]
 
 
+def test_ranks_of_observations_of_few_numbers_raise_no_alarm() -> None:
+    def raised(inputs: int) -> list[str]:
+        alarms, found = Alarms(), []
+        for step, srank in enumerate([100, *[10] * 3, *[1] * 3]):
+            found += alarms.update(step, {"features": {"layer": "fc1", "srank": srank, "norm": 2, "inputs": inputs}})
+        return [event.name for event in found]
+
+    assert raised(4) == []
+    assert raised(8) == ["falling_rank", "low_rank"]
+
+
 def test_alarms_leave_the_figures_as_they_are_and_return_the_comparisons_beside_them() -> None:
     alarms = Alarms()
     alarms.update(0, {"features": {"layer": "fc1", "srank": 100, "norm": 2.0}})
