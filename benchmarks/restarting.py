@@ -101,13 +101,15 @@ def table() -> str:
         stock, again, ours, ours_again = (np.array(row["seconds"][kind]) for kind in KINDS)
         to_stock = compared(np.stack([ours + ours_again, stock + again], axis=1))
         to_itself = compared(np.stack([again, stock], axis=1))
-        lines.append([cell["what"], cell["env"], cell["n_envs"], len(stock), to_stock, to_itself])
-    heads = ["", "env", "envs", "rounds", "RestartingVecEnv to SubprocVecEnv", "SubprocVecEnv to itself"]
+        processor = row["machine"].partition(" with ")[0].removesuffix(" Processor")
+        lines.append([cell["what"], cell["env"], cell["n_envs"], processor, len(stock), to_stock, to_itself])
+    heads = ["", "env", "envs", "processor", "rounds", "RestartingVecEnv to SubprocVecEnv", "SubprocVecEnv to itself"]
     return markdown(heads, lines)
 
 
 def options() -> argparse.ArgumentParser:
     parser = benchmark_parser(__doc__)
+    parser.add_argument("--what", nargs="+", default=list(ROUNDS), choices=list(ROUNDS))
     add_cell_flag(parser)
     return parser
 
@@ -117,7 +119,7 @@ def main() -> None:
     if args.cell:
         print(json.dumps(time_envs(**args.cell)))
         return
-    cells = [SMOKE] if args.smoke else CELLS
+    cells = [SMOKE] if args.smoke else [cell for cell in CELLS if cell["what"] in args.what]
     run_missing(NAME, cells if not args.table else (), lambda cell: in_a_process(__file__, cell))
     print(table())
 
