@@ -1,7 +1,8 @@
 """
 Loss of plasticity where it is known to come: PPO on one task after another, with and without interventions.
 
-    python benchmarks/continual.py --envs CartPole-v1 --variants PPO L2Init --seeds 0 1 2   # about 25 minutes a run
+    python benchmarks/continual.py --variants PPO L2Init --seeds 0 1 2                          # half an hour a run
+    python benchmarks/continual.py --variants PPO L2Init --seeds 0 1 2 --tasks 5 --rollouts 30   # 3 minutes a run
     python benchmarks/continual.py --table
 
 The setting of C-CHAIN (https://arxiv.org/abs/2506.00592, github.com/bluecontra/C-CHAIN), which has it from TRAC: ten
@@ -21,9 +22,9 @@ import argparse
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -35,6 +36,7 @@ from torch import nn
 
 import sb3_stable_ppo as ours
 from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes
+from intervals import shown
 from record import finished
 from sb3_stable_ppo.common.errors import one_line
 from sb3_stable_ppo.common.tensors import is_broken_distribution
@@ -46,7 +48,8 @@ from vitals import guard_counts
 
 NAME = "continual"
 TASKS, ROLLOUTS, N_STEPS = 10, 200, 800
-SHIFT, REWARD_SCALE, LONGEST = 2.0, 20.0, 400
+SCREENING = {"tasks": 5, "rollouts": 30}
+SHIFT, REWARD_SCALE, LONGEST, SLOPE = 2.0, 20.0, 400, 0.1
 NUMBERS: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": 32, "n_epochs": 5, "ent_coef": 0.01}
 ADVANTAGES: dict[str, dict[str, Any]] = {
     "minibatch": {},
@@ -57,28 +60,45 @@ CHOICES: dict[str, Any] = {"learning_rate": 0.001, "advantages": "rollout", "ada
 """What C-CHAIN's code has."""
 BEFORE: dict[str, Any] = {"learning_rate": 0.01, "advantages": "minibatch"}
 """What a line that does not say it was made with."""
-VARIANTS: dict[str, tuple[type[PPO], Callable[[], list[BaseCallback]]]] = {
-    "PPO": (PPO, list),
-    "StablePPO": (ours.StablePPO, list),
-    "L2Init": (PPO, lambda: [ours.L2Init()]),
-    "ShrinkPerturb": (PPO, lambda: [ours.ShrinkPerturb()]),
-    "WeightClip": (PPO, lambda: [ours.WeightClip()]),
-    "SpectralCap": (PPO, lambda: [ours.SpectralCap()]),
-    "AdamReset": (PPO, lambda: [ours.AdamReset()]),
-    "ChurnReduction": (PPO, lambda: [ours.ChurnReduction()]),
-    "FeatureRegularization": (PPO, lambda: [ours.FeatureRegularization()]),
-    "ReDo": (PPO, lambda: [ours.ReDo()]),
-    "ReGraMa": (PPO, lambda: [ours.ReGraMa()]),
-    "ContinualBackprop": (PPO, lambda: [ours.ContinualBackprop()]),
+
+
+class Variant(NamedTuple):
+    """
+    :param callbacks: makes the interventions
+    :param algorithm: PPO or StablePPO
+    :param policy: SB3's ``MlpPolicy``, or ours: LayerNorm and LeakyReLU(0.1), of the same widths
+    """
+
+    callbacks: Callable[[], list[BaseCallback]] = list
+    algorithm: type[PPO] = PPO
+    policy: str = "MlpPolicy"
+
+
+VARIANTS: dict[str, Variant] = {
+    "PPO": Variant(),
+    "StablePPO": Variant(algorithm=ours.StablePPO),
+    "StableMlpPolicy": Variant(policy="StableMlpPolicy"),
+    "StablePPO, StableMlpPolicy": Variant(algorithm=ours.StablePPO, policy="StableMlpPolicy"),
+    "StableMlpPolicy, WeightProjection": Variant(lambda: [ours.WeightProjection()], policy="StableMlpPolicy"),
+    "L2Init": Variant(lambda: [ours.L2Init()]),
+    "ShrinkPerturb": Variant(lambda: [ours.ShrinkPerturb()]),
+    "WeightClip": Variant(lambda: [ours.WeightClip()]),
+    "SpectralCap": Variant(lambda: [ours.SpectralCap()]),
+    "AdamReset": Variant(lambda: [ours.AdamReset()]),
+    "ChurnReduction": Variant(lambda: [ours.ChurnReduction()]),
+    "FeatureRegularization": Variant(lambda: [ours.FeatureRegularization()]),
+    "ReDo": Variant(lambda: [ours.ReDo()]),
+    "ReGraMa": Variant(lambda: [ours.ReGraMa()]),
+    "ContinualBackprop": Variant(lambda: [ours.ContinualBackprop()]),
 }
 SMOKE: dict[str, Any] = {"env": "CartPole-v1", "variant": "L2Init", "seed": 0, **CHOICES, "tasks": 2, "rollouts": 1}
 
 
 class Leaky(nn.LeakyReLU):
-    """LeakyReLU(0.1), by a class without arguments, as SB3's ``activation_fn`` wants it."""
+    """LeakyReLU, by a class without arguments, as SB3's ``activation_fn`` wants it."""
 
     def __init__(self) -> None:
-        super().__init__(0.1)
+        super().__init__(SLOPE)
 
 
 class Shifted(gym.Wrapper[Any, Any, Any, Any]):
@@ -144,9 +164,9 @@ def run(
     game = gym.make(env, max_episode_steps=LONGEST)
     shifts = np.random.default_rng(seed).normal(0, SHIFT, (tasks, *(game.observation_space.shape or ())))
     shifts[0] = 0
-    algorithm, callbacks = VARIANTS[variant]
-    adam = {"eps": adam_eps}
-    network = {"net_arch": [256] * 3, "activation_fn": Leaky, "ortho_init": False, "optimizer_kwargs": adam}
+    callbacks, algorithm, policy = VARIANTS[variant]
+    own = {"activation_fn": Leaky, "ortho_init": False} if policy == "MlpPolicy" else {"negative_slope": SLOPE}
+    network = {"net_arch": [256] * 3, "optimizer_kwargs": {"eps": adam_eps}, **own}
     numbers = {
         **NUMBERS,
         **ADVANTAGES[advantages],
@@ -154,7 +174,7 @@ def run(
         "max_grad_norm": 1e9 if max_grad_norm is None else max_grad_norm,
     }
     shifted = Shifted(Monitor(game), shifts, task_steps)
-    model = algorithm("MlpPolicy", shifted, policy_kwargs=network, seed=seed, **numbers)
+    model = algorithm(getattr(ours, policy, policy), shifted, policy_kwargs=network, seed=seed, **numbers)
     episodes, broken, start = Episodes(), "", time.perf_counter()
     try:
         model.learn(tasks * task_steps, callback=[episodes, *callbacks()])
@@ -178,32 +198,42 @@ def run(
 
 
 def settings_of(cell: dict[str, Any]) -> tuple[Any, ...]:
-    """The choices that a run was made with, in the order of ``CHOICES``."""
-    return tuple({**CHOICES, **({} if "learning_rate" in cell else BEFORE), **cell}[name] for name in CHOICES)
+    """What a run was made with beside variant and seed: env, tasks, rollouts of each, and the choices."""
+    given = {**CHOICES, "tasks": TASKS, "rollouts": ROLLOUTS, **({} if "learning_rate" in cell else BEFORE), **cell}
+    return tuple(given[name] for name in ("env", "tasks", "rollouts", *CHOICES))
 
 
 def table() -> str:
-    """A row for each env, settings and variant: the mean return of the tasks, over the seeds, and what broke."""
-    rows, lines = [row for row in finished(NAME) if not {"tasks", "rollouts"} & set(row["cell"])], []
-    for env, settings in dict.fromkeys((row["cell"]["env"], settings_of(row["cell"])) for row in rows):
-        alike = [row for row in rows if (row["cell"]["env"], settings_of(row["cell"])) == (env, settings)]
-        for variant in VARIANTS:
-            own = [row for row in alike if row["cell"]["variant"] == variant]
-            if not own:
-                continue
-            means = [mean(ret for ret in row["returns"] if ret is not None) for row in own]
-            late = [
-                f"{mean(found):.0f}"
-                if (found := [row["late_returns"][task] for row in own if row["late_returns"][task] is not None])
-                else "-"
-                for task in (0, 2, 4, 9)
-            ]
-            scores = f"{mean(means):.0f} ({min(means):.0f} to {max(means):.0f})"
+    """A table for each env, size and settings that there are runs of."""
+    rows = finished(NAME)
+    return "\n\n".join(table_of(settings, rows) for settings in dict.fromkeys(settings_of(row["cell"]) for row in rows))
+
+
+def screening_table() -> str:
+    """The table of the short runs, in which all variants were tried."""
+    return table_of(("CartPole-v1", *SCREENING.values(), *CHOICES.values()), finished(NAME))
+
+
+def table_of(settings: tuple[Any, ...], rows: Sequence[dict[str, Any]]) -> str:
+    """
+    A row for each variant: the mean return in the first task, where nothing is lost yet, in all later ones, in the
+    second half of the last, and what broke.
+
+    :param settings: of the runs, as :func:`settings_of` tells
+    :param rows: all runs
+    """
+    lines = []
+    for variant in VARIANTS:
+        own = [row for row in rows if row["cell"]["variant"] == variant and settings_of(row["cell"]) == settings]
+        if own:
+            first = [row["returns"][0] or 0.0 for row in own]
+            later = [mean(ret or 0.0 for ret in row["returns"][1:]) for row in own]
+            last = [row["late_returns"][-1] or 0.0 for row in own]
             broken = sum("broken" in row for row in own)
-            lines.append([env, ", ".join(map(str, settings)), variant, len(own), scores, *late, broken])
-    tasks = [f"task {number}" for number in (1, 3, 5, 10)]
-    heads = ["", ", ".join(CHOICES), "", "seeds", "mean return (lowest to highest seed)", *tasks, "broken"]
-    return markdown(heads, lines)
+            lines.append([variant, len(own), *(shown(values) for values in (first, later, last)), broken])
+    env, tasks, rollouts, *_ = settings
+    heads = [f"{env.partition('-')[0]}, {tasks} tasks of {rollouts} rollouts", "seeds", "first task", "later tasks"]
+    return markdown([*heads, "second half of the last", "broken"], lines)
 
 
 def options() -> argparse.ArgumentParser:
@@ -215,8 +245,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--advantages", default=CHOICES["advantages"], choices=list(ADVANTAGES), help="normalised over")
     parser.add_argument("--adam-eps", type=float, default=CHOICES["adam_eps"])
     parser.add_argument("--max-grad-norm", type=float, help="of all gradients together; without it none is clipped")
-    parser.add_argument("--tasks", type=int, default=TASKS, help="fewer for a trial, which no table shows")
-    parser.add_argument("--rollouts", type=int, default=ROLLOUTS, help="of each task; fewer for a trial")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="fewer for a screening")
+    parser.add_argument("--rollouts", type=int, default=ROLLOUTS, help="of each task; fewer for a screening")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     add_cell_flag(parser)
     return parser

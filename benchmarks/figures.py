@@ -5,8 +5,7 @@ Every table and plot of learning in docs/, from the lines that suite.py has reco
     python benchmarks/figures.py --check   # changes nothing; exit status 1 if a page says something else
     python benchmarks/figures.py --table   # prints them
 
-Over seeds stands the interquartile mean with a 95% interval by stratified bootstrap (rliable,
-https://arxiv.org/abs/2108.13264); below three seeds the mean, and no interval.
+Over seeds stands the interquartile mean with its interval (intervals.py); below three seeds the mean, and no interval.
 """
 
 from __future__ import annotations
@@ -14,27 +13,27 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rliable import library, metrics
 
 from command import benchmark_parser, markdown, parsed
+from intervals import interval, shown
 from make_pong import table as make_pong_table
 from million_steps import million_steps_table
 from ranges_of_runs import ranges_table, runs_table as healthy_runs_table
 from sb3_stable_ppo.health.healthy_ranges import IMAGES, VECTORS
 from suite import GAME, MARK, mean_return, runs_of, table
 from suite_settings import CONTROLS, SHIPPED_NAME
-from vector_tables import final, mean_over_run, networks_table
+from vector_tables import final, mean_over_run, networks_table, scores_table
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 SEARCHED, UNSEEN = range(1, 11), range(11, 16)
 """Seeds of the search, and those that no search has touched."""
-REPETITIONS, LEAST_SEEDS, POINTS, GAMES = 2000, 3, 60, 30
+POINTS, GAMES = 60, 30
 Row = Mapping[str, Any]
 
 
@@ -89,35 +88,6 @@ def by_settings(page: Page) -> dict[str, list[Row]]:
     return found
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """
-    >>> interval([1.0, 2.0])
-    (1.5, 1.5, 1.5)
-
-    :param values: one of each seed
-    :return: middle, and the ends of its interval
-    """
-    scores = np.asarray(values, float)[:, None]
-    if len(scores) < LEAST_SEEDS:
-        return (float(scores.mean()),) * 3
-    state = np.random.get_state()  # noqa: NPY002  # rliable draws from the global generator, whatever it is given
-    np.random.seed(0)  # noqa: NPY002
-    try:
-        points, bounds = library.get_interval_estimates(
-            {"": scores}, lambda sample: np.array([metrics.aggregate_iqm(sample)]), reps=REPETITIONS
-        )
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
-    low, high = bounds[""][:, 0]
-    return float(points[""][0]), float(low), float(high)
-
-
-def shown(values: Sequence[float]) -> str:
-    """In a table's cell."""
-    middle, low, high = interval(values)
-    return f"{middle:.1f}" if low == high else f"{middle:.1f} ({low:.1f} to {high:.1f})"
-
-
 def return_at(row: Row, step: float, last: int = 100) -> float:
     """Mean return of the last episodes; before the first has ended, that of the first."""
     value = mean_return(row["games"], step, last)
@@ -164,6 +134,7 @@ def tables() -> dict[str, str]:
         "healthy-runs": healthy_runs_table(),
         "healthy-images": ranges_table(IMAGES),
         "healthy-vectors": ranges_table(VECTORS),
+        "vectors-scores": scores_table(),
         "vectors-over-runs": networks_table(mean_over_run),
         "vectors-final": networks_table(final),
     }

@@ -1,0 +1,71 @@
+"""The suite trains what its settings say, and records it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers.benchmarks import load
+from helpers.processes import ROOT
+
+
+@pytest.mark.slow
+def test_every_settings_of_the_suite_makes_a_model() -> None:
+    suite = load("suite")
+    for name, settings in suite["SETTINGS"].items():
+        if settings.bins and not name.endswith((", stock", "MlpPolicy", "layer leaky_relu", "silu, input")):
+            continue  # the other networks differ in words alone
+        model = suite["build"](settings, 0)
+        model.env.close()
+        assert model.n_envs == settings.n_envs, name
+
+
+@pytest.mark.usefixtures("results")
+def test_a_run_on_vectors_is_recorded_as_a_curve_and_a_final_score() -> None:
+    suite = load("suite")
+    found = suite["run"]("Pendulum-v1, zoo, layer leaky_relu, input", 0, 4096)
+    assert "games" not in found
+    assert [step for step, _, _ in found["curve"]] == sorted({step for step, _, _ in found["curve"]})
+    assert sum(count for *_, count in found["curve"]) == 20  # four envs, episodes of 200 steps
+    assert -2000 < found["final"] < 0
+
+
+@pytest.mark.usefixtures("results")
+def test_a_run_of_the_suite_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = load("suite")
+    name, steps = "Pendulum-v1, zoo, layer leaky_relu", 8192
+    unbroken = suite["run"](name, 0, steps)
+    monkeypatch.setenv(suite["CHECKPOINTS"], str(tmp_path))
+    model, watch = suite["build"](suite["SETTINGS"][name], 0), suite["Watch"](0, checks=False)
+    suite["learn"](model, steps // 2, [watch], suite["checkpoint_folder"](name, 0, steps))
+    gone_on = suite["run"](name, 0, steps)
+    assert gone_on.pop("resumed_at") == [steps // 2]
+    assert gone_on["minutes"] > 0
+    assert {**gone_on, "minutes": 0} == {**unbroken, "minutes": 0}
+
+
+def test_every_network_of_the_vector_settings_has_another_name_and_other_options() -> None:
+    found = load("vector_settings")
+    networks = list(found["networks"]())
+    assert len({name for name, _ in networks}) == len({repr(sorted(options.items())) for _, options in networks}) == 32
+    assert len(found["SETTINGS"]) == 8 * 2 * (2 + 32)
+    hopper = found["SETTINGS"]["Hopper-v5, zoo, layer leaky_relu"]
+    assert hopper.policy_kwargs["net_arch"] == {"pi": [256, 256], "vf": [256, 256]}
+    assert "activation_fn" not in hopper.policy_kwargs
+    assert found["SETTINGS"]["Hopper-v5, zoo, stock"].policy_kwargs["ortho_init"] is False
+
+
+def test_what_the_suite_calls_shipped_is_what_the_configuration_has() -> None:
+    from sb3_stable_ppo.schedules.learning_rate import make_schedule
+    from sb3_stable_ppo.zoo.hyperparams import with_numbers
+
+    shipped = load("suite_settings")["SHIPPED"]
+    entries = with_numbers(yaml.safe_load((ROOT / "zoo_configs/stable_ppo.yml").read_text()))
+    entry = entries["PongNoFrameskip-v4"]
+    assert repr(make_schedule(**entry["learning_rate"])) == repr(shipped.options["learning_rate"])
+    for name in ("n_steps", "batch_size", "n_epochs", "clip_range", "ent_coef", "vf_coef", "rollout_buffer_kwargs"):
+        assert entry[name] == shipped.options[name], name
+    assert (entry["n_envs"], entry["policy"]) == (shipped.n_envs, shipped.policy)
+    assert {**entry["policy_kwargs"], "compile": "auto"} == shipped.policy_kwargs
