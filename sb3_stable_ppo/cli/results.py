@@ -1,36 +1,107 @@
 """
-What ``train`` tells of a run when it has ended: a table of the layers, and the report.
+What ``train`` tells of a run when it has ended: the verdict, the return, the layers, the report, and what to type next.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.report.write import missing, write_report
-from sb3_stable_ppo.runs.data import read_run
+from sb3_stable_ppo.runs.data import RunData, read_run
 from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.series import EVALUATION, finite
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sb3_stable_ppo.health.figures import Figures
 
 
 def print_results(folder: Path) -> None:
     """
-    Where a run's results are, and how its layers fared.
+    Where a run's results are, the verdict on it, its return, and how its layers fared.
 
     :param folder: the run folder; nothing is printed if there is none
     """
     if not folder.is_dir():
         return
     from rich.console import Console
+    from rich.markup import escape
+
+    from sb3_stable_ppo.report.verdict import verdict_of
+    from sb3_stable_ppo.snapshots.timeline import timeline_of
+
+    reader, console = RunReader(folder), Console(highlight=False)
+    status = reader.facts.get("status", "unknown")
+    console.print(f"\nResults ({status}): [bold]{escape(str(folder))}[/bold]", soft_wrap=True)
+    try:
+        run = read_run(folder)
+    except UsageError:  # it has ended before anything was measured
+        return
+    verdict = verdict_of(run, timeline_of(reader))
+    console.print(f"Verdict: [bold]{verdict.word}[/bold]. {escape(verdict.text)}", soft_wrap=True)
+    for line in returns_told(run):
+        console.print(line, soft_wrap=True)
+    if run.health:
+        console.print(_layers_table(run.health[0], run.health[-1]))
+
+
+def returns_told(run: RunData) -> Iterator[str]:
+    """
+    :param run: that has ended
+    :return: a line on the return in training, and one on that of evaluations, as far as there are any
+    """
+    rollout = run.health[-1].get("rollout") if run.health else None
+    if rollout:
+        episodes = "episode" if rollout["episodes"] == 1 else f"{rollout['episodes']} episodes"
+        yield f"Return: {rollout['ep_rew_mean']:,.1f}, the mean of the last {episodes} of training."
+    evaluations = finite(run.curves.get(EVALUATION))
+    if evaluations is not None:
+        best = int(evaluations.values.argmax())
+        yield (
+            f"Evaluations: {evaluations.values[-1]:,.1f} at step {evaluations.steps[-1]:,.0f}; the best "
+            f"{evaluations.values[best]:,.1f} at step {evaluations.steps[best]:,.0f} (best_model.zip)."
+        )
+
+
+def print_next(folder: Path) -> None:
+    """
+    The commands that look further into a run.
+
+    :param folder: the run folder; nothing is printed if it has no model
+    """
+    commands = list(next_commands(folder))
+    if commands:
+        width = max(len(command) for command, _ in commands)
+        print("Next:", *(f"  {command:{width}}  # {words}" for command, words in commands), sep="\n")
+
+
+def next_commands(folder: Path) -> Iterator[tuple[str, str]]:
+    """
+    :param folder: the run folder
+    :return: each command, and what it is for
+    """
+    facts = RunReader(folder).facts if folder.is_dir() else {}
+    env, algorithm = str(facts.get("env")), facts.get("algo")
+    number = folder.name.rpartition("_")[2]
+    if not (folder / f"{env.replace('/', '-')}.zip").is_file() or not number.isdecimal():
+        return
+    run, logs = (shlex.quote(str(path)) for path in (folder, folder.parent.parent))
+    yield f"{PROGRAM} report {run}", "the run as a page; with other runs, compared"
+    yield f"{PROGRAM} doctor {run}", "its layers beside healthy ranges"
+    algo = "" if algorithm == "stable_ppo" else f" --algo {algorithm}"
+    yield f"{PROGRAM} enjoy{algo} --env {env} -f {logs} --exp-id {number}", "watch it play"
+
+
+def _layers_table(first: Figures, last: Figures) -> Table:
     from rich.table import Table
 
-    reader = RunReader(folder)
-    console = Console()
-    console.print(f"\nResults ({reader.facts.get('status', 'unknown')}): [bold]{folder}[/bold]")
-    health = list(reader.health())
-    if not health:
-        return
-    first, last = health[0], health[-1]
     table = Table(title="Live units per layer (a positive output on some of 64 observations)")
     table.add_column("layer")
     table.add_column("units", justify="right")
@@ -39,7 +110,7 @@ def print_results(folder: Path) -> None:
     for layer, figures in last["layers"].items():
         before = first["layers"].get(layer, figures)
         table.add_row(layer, *(str(int(n)) for n in (figures["units"], before["live"], figures["live"])))
-    console.print(table)
+    return table
 
 
 def leave_report(folder: Path) -> None:

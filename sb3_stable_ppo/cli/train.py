@@ -24,7 +24,7 @@ from sb3_stable_ppo.cli.arguments import (
     worker_options,
 )
 from sb3_stable_ppo.cli.determinism import add_determinism_arguments, check_determinism_of
-from sb3_stable_ppo.cli.results import leave_report, print_results
+from sb3_stable_ppo.cli.results import leave_report, print_next, print_results
 from sb3_stable_ppo.cli.resuming import GoesOn, add_checkpoint_arguments, has_ended, how_it_goes_on
 from sb3_stable_ppo.cli.zoo_flags import stored
 from sb3_stable_ppo.common.errors import UsageError, described
@@ -160,6 +160,7 @@ def run(argv: list[str]) -> int:
         print_results(finished)
         if not own.no_report:
             leave_report(finished)
+        print_next(finished)
         return 0
     return _train(args, flags, own, kept(argv), goes_on)
 
@@ -241,5 +242,6 @@ def _train(
                 print_results(Path(manager.save_path))
                 if not own.no_report:
                     leave_report(Path(manager.save_path))
+                print_next(Path(manager.save_path))
     ended_by = next((manager.interrupted_by for manager in managers if manager.interrupted_by), None)
     return 0 if ended_by is None else 128 + ended_by
