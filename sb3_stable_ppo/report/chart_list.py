@@ -21,6 +21,7 @@ class Chart(NamedTuple):
     :param is_setting: whether a run sets these figures rather than measures them: where they never change they are a
         fact, and no chart
     :param trivial: the value at which such a figure is not even a fact
+    :param rounding: how far from it a figure still is that value
     """
 
     title: str
@@ -28,6 +29,7 @@ class Chart(NamedTuple):
     sign: int = 1
     is_setting: bool = False
     trivial: float | None = None
+    rounding: float = 0.0
 
     @property
     def noun(self) -> str:
@@ -45,7 +47,16 @@ class Chart(NamedTuple):
         :param found: this chart's curves, of one run or of several
         """
         known = [_finite(series) for series in found]
-        return any(len(values) > 1 for values in known) and not (self.is_setting and all(map(_is_constant, known)))
+        is_settled = self.is_setting and all(_is_constant(values) or self.is_trivial(values) for values in known)
+        return any(len(values) > 1 for values in known) and not is_settled
+
+    def is_trivial(self, values: Floats) -> bool:
+        """
+        Whether all are not even a fact.
+
+        :param values: of the figure
+        """
+        return self.trivial is not None and bool((abs(values - self.trivial) <= self.rounding).all())
 
 
 CHARTS = (
@@ -75,10 +86,11 @@ CHARTS = (
     Chart("Learning rate", {"train/learning_rate": "learning rate"}, is_setting=True),
     Chart("Learning-rate scale", {"guards/lr_scale": "what the guards leave of it"}, is_setting=True, trivial=1.0),
     Chart(
-        "Error of the first ratio (BatchNorm)",
+        "Error of the first ratio",
         {"norm/first_ratio_error": "largest |ratio - 1|"},
         is_setting=True,
         trivial=0.0,
+        rounding=1e-4,
     ),
 )
 
@@ -94,7 +106,7 @@ def constants_of(run: RunData) -> str:
     for chart in CHARTS:
         for series in list(chart.found_in(run).values())[:1] if chart.is_setting else []:
             values = _finite(series)
-            if len(values) and _is_constant(values) and values[0] != chart.trivial:
+            if len(values) and _is_constant(values) and not chart.is_trivial(values):
                 told.append(f"{chart.noun} {values[0]:.4g}")
     return ", ".join(told)
 

@@ -8,11 +8,12 @@ import warnings
 
 import numpy as np
 
+from sb3_stable_ppo.health.thresholds import EXPLAINED_VARIANCE
 from sb3_stable_ppo.report.actions import actions_check
 from sb3_stable_ppo.report.activity import activity_checks
 from sb3_stable_ppo.report.check import NO, OPEN, YES, Check
 from sb3_stable_ppo.runs.data import RunData
-from sb3_stable_ppo.runs.series import EVALUATION, RETURN, Floats, Series
+from sb3_stable_ppo.runs.series import EVALUATION, EXPLAINED, RETURN, Floats, Series
 from sb3_stable_ppo.snapshots.timeline import Timeline
 
 ENOUGH = 20
@@ -88,7 +89,7 @@ def _spikes(run: RunData) -> Check:
     name = "Metrics without spikes"
     curves = {metric: _judged(run, metric) for metric in FLOORS if metric in run.curves}
     n_rows = max((len(curve.values) for curve in curves.values()), default=0)
-    found = {metric: bad for metric, curve in curves.items() if (bad := spikes_in(curve.values, metric))}
+    found = {metric: bad for metric in curves if (bad := _unexplained(run, metric, curves[metric]))}
     if not n_rows:
         return Check(name, OPEN, "No metrics of updates on record.")
     if not found:
@@ -101,6 +102,22 @@ def _spikes(run: RunData) -> Check:
     text += f", the largest {curve.values[at]:.3g} at step {curve.steps[at]:,.0f}."
     broken = any(not np.isfinite(curves[metric].values).all() for metric in found)
     return Check(name, NO if broken or len(found[worst]) > max(FEW * len(curve.values), 1) else YES, text)
+
+
+def _unexplained(run: RunData, metric: str, curve: Series) -> list[int]:
+    """
+    The spikes of a curve. While the critic explains the returns, a larger loss of its own comes from returns that
+    differ more, as where a pole that never fell has fallen.
+    """
+    spikes, explained = spikes_in(curve.values, metric), run.curves.get(EXPLAINED)
+    if metric not in ("train/value_loss", "train/loss") or explained is None or not len(explained.values):
+        return spikes
+    at_spikes = np.interp(curve.steps[spikes], *explained)
+    return [
+        row
+        for row, share in zip(spikes, at_spikes, strict=True)
+        if not (share >= EXPLAINED_VARIANCE and np.isfinite(curve.values[row]))
+    ]
 
 
 def _judged(run: RunData, metric: str) -> Series:

@@ -29,7 +29,10 @@ def health_maps(run: RunData, span: Span | None = None) -> list[tuple[str, go.Fi
     live = live_shares(run.health)
     dormant = {name: health_series(run.health, "layers", name, "dormant_fraction") for name in live}
     sranks = {name: health_series(run.health, "layers", name, "srank") for name in live}
-    ranks = {name: Series(s.steps, s.values / max(s.values.max(), 1)) for name, s in sranks.items() if len(s.values)}
+    # of a single measurement each layer has its highest, which tells nothing
+    ranks = {
+        name: Series(s.steps, s.values / max(s.values.max(), 1)) for name, s in sranks.items() if len(s.values) > 1
+    }
     span = span or span_of([run])
     end = max(run.steps, span.start + 1)
     maps = [

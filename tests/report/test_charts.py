@@ -72,6 +72,15 @@ def test_the_bright_end_of_each_heat_map_is_the_good_one(tmp_path: Path) -> None
     assert BRIGHT_IS_GOOD in render([read_run(tmp_path / "run")])
 
 
+def test_ranks_that_were_measured_once_have_no_heat_map() -> None:
+    def maps(count: int) -> list[str]:
+        lines = [{"layers": {"conv1": layer(32, 32, **({"srank": 5} if n < count else {}))}} for n in range(10)]
+        return [title for title, _ in health_maps(run_of(health=lines))]
+
+    assert maps(1) == ["Live units", "Dormant units (tau 0.025)"]
+    assert len(maps(2)) == 3
+
+
 def test_a_heat_map_of_many_lines_shows_the_worst_of_each_stretch() -> None:
     lines = [{"layers": {"conv1": layer(0 if n == 1234 else 32, 32)}} for n in range(3000)]
     z = np.asarray(dict(health_maps(run_of(health=lines)))["Live units"].data[0].z)

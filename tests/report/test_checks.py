@@ -137,6 +137,19 @@ def test_a_clip_fraction_is_judged_only_where_the_clip_range_is_not_annealed_awa
     assert check(run_of({"train/clip_fraction": list(fractions)}), "spikes").state == "no"
 
 
+@pytest.mark.parametrize("metric", ["train/value_loss", "train/loss"])
+def test_a_value_loss_that_jumps_while_the_critic_explains_the_returns_is_no_spike(metric: str) -> None:
+    losses = [0.1] * 200
+    losses[60:70] = [14.0] * 10
+    for explained, state in ((0.9, "yes"), (0.2, "no")):
+        curves = {metric: losses, "train/explained_variance": [0.9] * 60 + [explained] * 10 + [0.9] * 130}
+        assert check(run_of(curves), "spikes").state == state
+    assert check(run_of({metric: losses}), "spikes").state == "no"
+    losses[60] = np.inf
+    curves = {metric: losses, "train/explained_variance": [0.9] * 200}
+    assert check(run_of(curves), "spikes").state == "no"
+
+
 def test_spikes_in_more_than_one_update_of_a_hundred_are_too_many() -> None:
     few, many = [*CALM, 0.9, *CALM], [*CALM, 0.9, *CALM[:40], 0.8, *CALM[40:60], 0.7, *CALM]
     assert check(run_of({"train/approx_kl": few}), "spikes") == Check(

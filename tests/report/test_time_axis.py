@@ -38,7 +38,9 @@ def test_cells_of_few_measurements_begin_at_0_and_end_with_the_run(
     steps: list[int], edges: list[int], tmp_path: Path
 ) -> None:
     maps = health_maps(measured_at(tmp_path, steps))
-    assert len(maps) == 3
+    assert len(maps) == (
+        3 if len(steps) > 1 else 2
+    )  # ranks are shares of the layer's highest: of one they tell nothing
     for title, figure in maps:
         (cells,) = figure.data
         assert list(cells.x) == edges, title
