@@ -18,6 +18,8 @@ from sb3_stable_ppo.studies.worker_names import own_name
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
+PACKAGES = ("--gym-packages", "helpers.callbacks")
+"""Flags by which a study finds the callbacks that its trials name."""
 PARAMS: dict[str, Any] = {
     "learning_rate": 2e-3,
     "schedule": "step",
