@@ -67,11 +67,13 @@ class Variant(NamedTuple):
     :param callbacks: makes the interventions
     :param algorithm: PPO or StablePPO
     :param policy: SB3's ``MlpPolicy``, or ours: LayerNorm and LeakyReLU(0.1), of the same widths
+    :param options: further ones of the policy
     """
 
     callbacks: Callable[[], list[BaseCallback]] = list
     algorithm: type[PPO] = PPO
     policy: str = "MlpPolicy"
+    options: dict[str, Any] = {}
 
 
 VARIANTS: dict[str, Variant] = {
@@ -80,6 +82,7 @@ VARIANTS: dict[str, Variant] = {
     "StableMlpPolicy": Variant(policy="StableMlpPolicy"),
     "StablePPO, StableMlpPolicy": Variant(algorithm=ours.StablePPO, policy="StableMlpPolicy"),
     "StableMlpPolicy, WeightProjection": Variant(lambda: [ours.WeightProjection()], policy="StableMlpPolicy"),
+    "StableMlpPolicy, norm_input": Variant(policy="StableMlpPolicy", options={"norm_input": "running"}),
     "L2Init": Variant(lambda: [ours.L2Init()]),
     "ShrinkPerturb": Variant(lambda: [ours.ShrinkPerturb()]),
     "WeightClip": Variant(lambda: [ours.WeightClip()]),
@@ -164,9 +167,9 @@ def run(
     game = gym.make(env, max_episode_steps=LONGEST)
     shifts = np.random.default_rng(seed).normal(0, SHIFT, (tasks, *(game.observation_space.shape or ())))
     shifts[0] = 0
-    callbacks, algorithm, policy = VARIANTS[variant]
+    callbacks, algorithm, policy, options = VARIANTS[variant]
     own = {"activation_fn": Leaky, "ortho_init": False} if policy == "MlpPolicy" else {"negative_slope": SLOPE}
-    network = {"net_arch": [256] * 3, "optimizer_kwargs": {"eps": adam_eps}, **own}
+    network = {"net_arch": [256] * 3, "optimizer_kwargs": {"eps": adam_eps}, **own, **options}
     numbers = {
         **NUMBERS,
         **ADVANTAGES[advantages],
