@@ -22,8 +22,9 @@ import argparse
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -73,7 +74,7 @@ class Variant(NamedTuple):
     callbacks: Callable[[], list[BaseCallback]] = list
     algorithm: type[PPO] = PPO
     policy: str = "MlpPolicy"
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 VARIANTS: dict[str, Variant] = {

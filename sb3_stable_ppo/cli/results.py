@@ -60,7 +60,9 @@ def returns_told(run: RunData) -> Iterator[str]:
     rollout = run.health[-1].get("rollout") if run.health else None
     if rollout:
         episodes = "episode" if rollout["episodes"] == 1 else f"{rollout['episodes']} episodes"
-        yield f"Return: {rollout['ep_rew_mean']:,.1f}, the mean of the last {episodes} of training."
+        mean = rollout["ep_rew_mean"]  # health.jsonl has null for NaN
+        told = "not finite" if mean is None else f"{mean:,.1f}"
+        yield f"Return: {told}, the mean of the last {episodes} of training."
     evaluations = finite(run.curves.get(EVALUATION))
     if evaluations is not None:
         best = int(evaluations.values.argmax())

@@ -18,7 +18,7 @@ def layers(live: int) -> dict[str, Any]:
     return {"pi.fc1": {"units": 64, "live": live, "dormant_fraction": 0.0, "fault": "dead", "fault_fraction": 0.0}}
 
 
-def line(step: int, live: int, mean: float, events: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
+def line(step: int, live: int, mean: float | None, events: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
     rollout = {"ep_rew_mean": mean, "ep_rew_std": 1.0, "episodes": 100}
     return {"step": step, "layers": layers(live), "nonfinite": None, "rollout": rollout, "events": list(events)}
 
@@ -58,6 +58,11 @@ def test_the_verdict_of_a_run_that_died_is_its_alarm(folder: Path, capsys: pytes
     event = {"name": "inactive_layer", "raised": True, "step": 900, "where": "pi.fc1", "text": "97% are [dead]"}
     write(folder, line(100, 60, 20.0), line(1000, 2, 9.0, (event,)))
     assert "Verdict: collapsed activations. 97% are [dead]." in printed(folder, capsys)
+
+
+def test_a_mean_that_is_no_number_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, line(100, 60, 20.0), line(1000, 50, None))
+    assert "Return: not finite, the mean of the last 100 episodes of training." in printed(folder, capsys)
 
 
 def test_a_run_without_measurements_has_its_status_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
