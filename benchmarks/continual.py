@@ -77,6 +77,12 @@ class Variant(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
+def watched(*interventions: BaseCallback) -> list[BaseCallback]:
+    """Interventions that wait for an alarm, behind the callback that raises it."""
+    return [ours.HealthCallback(budget=None, every_updates=1), *interventions]
+
+
+ALARM = {"on_alarm": "one_action"}
 VARIANTS: dict[str, Variant] = {
     "PPO": Variant(),
     "StablePPO": Variant(algorithm=ours.StablePPO),
@@ -86,6 +92,10 @@ VARIANTS: dict[str, Variant] = {
     "StableMlpPolicy, norm_input": Variant(policy="StableMlpPolicy", options={"norm_input": "running"}),
     "L2Init": Variant(lambda: [ours.L2Init()]),
     "ShrinkPerturb": Variant(lambda: [ours.ShrinkPerturb()]),
+    "ShrinkPerturb at one_action": Variant(lambda: watched(ours.ShrinkPerturb(when=ALARM))),
+    "a fresh network at one_action": Variant(
+        lambda: watched(ours.ShrinkPerturb(0.0, 1.0, when=ALARM), ours.AdamReset("full", when=ALARM))
+    ),
     "WeightClip": Variant(lambda: [ours.WeightClip()]),
     "SpectralCap": Variant(lambda: [ours.SpectralCap()]),
     "AdamReset": Variant(lambda: [ours.AdamReset()]),
