@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch as th
 import yaml
 
 from helpers.benchmarks import load
 from helpers.processes import ROOT
+from sb3_stable_ppo import LRSchedulerCallback, StablePPO
 
 
 @pytest.mark.slow
@@ -44,6 +47,29 @@ def test_a_run_of_the_suite_goes_on_from_its_checkpoint(tmp_path: Path, monkeypa
     assert gone_on.pop("resumed_at") == [steps // 2]
     assert gone_on["minutes"] > 0
     assert {**gone_on, "minutes": 0} == {**unbroken, "minutes": 0}
+
+
+@pytest.mark.slow(seconds=20)
+def test_without_a_choice_by_the_clock_pongs_runs_with_and_without_guards_are_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    suite = load("suite")
+
+    def trained(name: str) -> dict[str, th.Tensor]:
+        settings = suite["SETTINGS"][name]
+        monkeypatch.setitem(
+            suite["SETTINGS"], name, replace(settings, policy_kwargs={**settings.policy_kwargs, "compile": False})
+        )
+        model = suite["build"](suite["SETTINGS"][name], 11)
+        callbacks = [] if isinstance(model, StablePPO) else [LRSchedulerCallback()]
+        parameters = dict(model.learn(3 * 1024, callbacks).policy.named_parameters())
+        model.env.close()
+        return parameters
+
+    guarded, stock = trained(load("suite_settings")["SHIPPED_NAME"]), trained("shipped, PPO")
+    assert guarded.keys() == stock.keys()
+    for name, parameter in guarded.items():
+        assert th.equal(parameter, stock[name]), name
 
 
 def test_every_network_of_the_vector_settings_has_another_name_and_other_options() -> None:
