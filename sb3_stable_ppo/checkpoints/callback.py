@@ -21,7 +21,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 import sb3_stable_ppo
 from sb3_stable_ppo.checkpoints.callback_state import callback_states, set_callback_states, stateful_callbacks
 from sb3_stable_ppo.checkpoints.env_state import env_state
-from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS, clear_partial, prune, writing
+from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS, NOT_WRITTEN, clear_partial, prune, set_aside_later, writing
 from sb3_stable_ppo.checkpoints.logs import save_logs, set_pending
 from sb3_stable_ppo.checkpoints.model_state import (
     has_replay_buffer,
@@ -85,6 +85,10 @@ class RunCheckpoint(RunCallback):
         if every is None and every_minutes is None:
             every_minutes = DEFAULT_MINUTES
         self.every_minutes = None if every_minutes is None else number(every_minutes, "every_minutes")
+        if self.every_minutes == 0:
+            raise ValueError(
+                "every_minutes=0 would write at every update: give every=1 for that, or leave RunCheckpoint out."
+            )
         self.keep = whole_number(keep, "keep", 1)
         self.replay_buffer = replay_buffer
         self.announce: Callable[[Sequence[str]], None] = warn_of_problems
@@ -123,17 +127,18 @@ class RunCheckpoint(RunCallback):
         self._root = None if self.writer.folder is None else Path(self.writer.folder) / CHECKPOINTS
         if self._root is not None:
             clear_partial(self._root)
+            if self._goes_on is None:
+                set_aside_later(self._root, self.num_timesteps)
         self._saved_at, self._saved_time = self.num_timesteps, time.monotonic()
         self._finished_rollouts, self._is_between = -1, True
         self._others = stateful_callbacks(self.locals.get("callback"))
-        is_new = self._goes_on is None
-        if self._goes_on is not None:
+        if self._goes_on is None:
+            self.announce(self._problems())
+        else:
             if "action_noise" in vars(self.model):
                 vars(self.model)["action_noise"] = self._goes_on["model"]["action_noise"]  # learn() has reset its own
             if self._goes_on["is_end"]:
                 self._continue()
-        if is_new:
-            self.announce(self._problems())
 
     def _on_rollout_start(self) -> None:
         self._finished_rollouts += 1
@@ -171,7 +176,7 @@ class RunCheckpoint(RunCallback):
             with writing(self._root, step, facts) as folder:
                 facts.update(self._write(folder, is_end))
             prune(self._root, self.keep)
-        except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+        except NOT_WRITTEN as error:
             warnings.warn(
                 f"The checkpoint at step {step:,} could not be written ({described(error, 200)}). Training goes on; "
                 "the next is tried when it is due.",
@@ -184,7 +189,7 @@ class RunCheckpoint(RunCallback):
     def _check(self) -> None:
         name = type(self.model).__name__
         if not isinstance(self.model, (OnPolicyAlgorithm, OffPolicyAlgorithm)):
-            raise ValueError(f"RunCheckpoint serves on-policy and off-policy algorithms, and {name} is neither.")
+            raise ValueError(f"RunCheckpoint serves on- and off-policy algorithms; {name} is neither: leave it out.")
         if isinstance(self.parent, EventCallback):
             raise ValueError(
                 f"RunCheckpoint writes nothing within {type(self.parent).__name__}, which tells it of steps alone. "

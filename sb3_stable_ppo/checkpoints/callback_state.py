@@ -132,7 +132,11 @@ def callback_states(callbacks: list[BaseCallback]) -> tuple[list[dict[str, Any]]
                 problems.append(f"{attribute} of {name} cannot be saved ({problem})")
         state: dict[str, Any] = {"class": name, "attributes": attributes}
         if _has_state_dict(callback):
-            state["own"] = callback.state_dict()  # type: ignore[attr-defined]
+            own, problem = _own_state(callback)
+            if problem is None:
+                state["own"] = own
+            else:
+                problems.append(f"the state_dict() of {name} cannot be saved ({problem})")
         elif not _is_wholly_known(callback):
             problems.append(
                 f"what {name} remembers is not saved, as it has no state_dict() and load_state_dict(), by which a "
@@ -212,6 +216,15 @@ def _is_wholly_known(callback: BaseCallback) -> bool:
 
 def _has_state_dict(callback: BaseCallback) -> bool:
     return hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict")
+
+
+def _own_state(callback: Any) -> tuple[Any, str | None]:
+    """:return: what its ``state_dict()`` gives, and why it cannot be saved, in words, or None"""
+    try:
+        own = callback.state_dict()
+    except Exception as error:  # a user's code
+        return None, described(error, 100)
+    return own, _unpicklable(own)
 
 
 def _get(owner: Any, attribute: str) -> Any:

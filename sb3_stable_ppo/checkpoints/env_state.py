@@ -21,8 +21,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from sb3_stable_ppo.checkpoints.foreign import BY_NAME, is_code, is_inert, kind_of
 from sb3_stable_ppo.common.errors import UsageError, described
 
-STRUCTURE = frozenset({"venv", "env", "envs", "class_attributes", "spec", "_cached_spec"})
-"""Attributes that say how the layers hang together; the new env has its own."""
+STRUCTURE = frozenset({"venv", "env", "envs", "class_attributes", "spec", "_cached_spec", "step_wait"})
+"""Attributes that say how the layers hang together, and the guards' check of a rollout; the new env has its own."""
 
 OUTSIDE = frozenset({"asyncio", "concurrent", "multiprocessing", "socket", "subprocess"})
 """Packages of objects whose state is in another process."""

@@ -20,7 +20,9 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, NamedTuple
 
 from sb3_stable_ppo.common.errors import UsageError, described
@@ -29,6 +31,9 @@ from sb3_stable_ppo.common.files import json_ready
 FORMAT = 1
 """The version of this format. Raise it where an older package could not read what is written."""
 CHECKPOINTS, MANIFEST = "checkpoints", "manifest.json"
+NOT_WRITTEN = (OSError, RuntimeError, PicklingError, TypeError, AttributeError)
+"""What keeps a checkpoint from being written: torch tells of a full disk by a RuntimeError, and what cannot be pickled
+raises any of the last three."""
 
 
 class Checkpoint(NamedTuple):
@@ -109,6 +114,35 @@ def clear_partial(root: Path) -> None:
     """
     for folder in root.glob(".*.part"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def set_aside_later(root: Path, step: int) -> None:
+    """
+    Give checkpoints of later steps other names, ``<step>.1`` or the next that is free, with a warning. They are of
+    another branch, which :func:`prune` and :func:`newest_checkpoint` would take for the end of this one.
+
+    :param root: the folder of all checkpoints
+    :param step: environment steps so far, of a run that was not resumed
+    """
+    names = []
+    for folder in reversed(_folders(root)):
+        if int(folder.name) > step:
+            number = next(each for each in count(1) if not (root / f"{folder.name}.{each}").exists())
+            try:
+                names.append(folder.rename(root / f"{folder.name}.{number}").name)
+            except OSError as error:
+                warnings.warn(
+                    f"{folder} is of another run than this one, which begins at step {step:,}, and cannot be renamed "
+                    f"({described(error, 200)}). Move it away, or resume() will go on from it.",
+                    stacklevel=2,
+                )
+    if names:
+        warnings.warn(
+            f"{root} has checkpoints of later steps than {step:,}, at which this run begins. They are of another run, "
+            f"and resume() would go on from them, so they have new names: {', '.join(names)}. Remove what you do not "
+            "need. To go on from one of them, give it its old name back and call resume().",
+            stacklevel=2,
+        )
 
 
 def newest_checkpoint(run_folder: Path) -> Checkpoint:

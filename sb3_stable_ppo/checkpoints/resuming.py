@@ -159,7 +159,10 @@ def _callbacks(callback: Any, folder: Path, facts: dict[str, Any]) -> tuple[list
         for found in callbacks_within(each):
             if isinstance(found, RunCheckpoint):
                 return callbacks, found
-    added = RunCheckpoint(folder=folder, **facts["run_checkpoint"])
+    settings = dict(facts["run_checkpoint"])
+    if settings.get("every_minutes") == 0:  # which an earlier version took, and wrote at every update
+        settings.update(every=1, every_minutes=None)
+    added = RunCheckpoint(folder=folder, **settings)
     return [*callbacks, added], added
 
 

@@ -48,13 +48,15 @@ def first_nonfinite(tensors: Mapping[str, th.Tensor]) -> str | None:
 
 
 def all_finite(tensors: list[th.Tensor]) -> bool:
-    """Whether all values of all tensors are finite: one look at the sum of their sums, a closer one if that is not."""
-    if not tensors:
-        return True
-    if tensors[0].is_cpu:  # where nobody waits for a number, Python adds faster than torch
-        total = sum([tensor.sum().item() for tensor in tensors])
-    else:
-        total = th.stack([tensor.sum(dtype=th.float32) for tensor in tensors]).sum().item()
+    """
+    Whether all values of all tensors are finite: one look at the sum of their sums, a closer one if that is not. Each
+    device has a sum of its own (Adam keeps its count of steps on the CPU, wherever the weights are).
+    """
+    # On the CPU, where nobody waits for a number, Python adds faster than torch
+    total = sum([tensor.sum().item() for tensor in tensors if tensor.is_cpu])
+    for device in {tensor.device for tensor in tensors if not tensor.is_cpu}:
+        sums = [tensor.sum(dtype=th.float32) for tensor in tensors if tensor.device == device]
+        total += th.stack(sums).sum().item()
     return math.isfinite(total) or all(bool(th.isfinite(tensor).all()) for tensor in tensors)
 
 

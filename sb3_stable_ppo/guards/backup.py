@@ -1,5 +1,5 @@
 """
-Undoing an update: a copy of what an update changes, and a reading of the policy before and after it.
+A copy of what an update changes, by which it is undone.
 """
 
 from __future__ import annotations

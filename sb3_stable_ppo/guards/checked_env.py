@@ -80,7 +80,7 @@ class CheckedVecEnv(VecEnvWrapper):
         """
         What a step gave, made finite.
 
-        :param observations: of all envs; rows that are not finite are written over
+        :param observations: of all envs; the env's own arrays are not written to
         :param rewards: shape (n_envs,)
         :param dones: shape (n_envs,)
         :param infos: one dict for each env
@@ -115,9 +115,11 @@ class CheckedVecEnv(VecEnvWrapper):
         for what, counts in (("observation", self.blind_steps), ("reward", self.bad_rewards)):
             hopeless = np.flatnonzero(counts >= max(self.steps, 1))
             if hopeless.size and self.steps > 1:
+                hint = normalizer_hint(self.venv)
                 raise CollapseError(
                     f"Not one {what} of env {int(hopeless[0])} was finite in a whole rollout of {self.steps} steps."
-                    f"{normalizer_hint(self.venv)} Mend the env."
+                    f"{hint} Mend the env: find what makes NaN or infinity in it, such as a division by zero."
+                    f"{' Then load statistics from before.' if hint else ''}"
                 )
 
     def _checked_rewards(self, rewards: np.ndarray) -> np.ndarray:
@@ -132,10 +134,11 @@ class CheckedVecEnv(VecEnvWrapper):
         return rewards
 
     def _checked(self, observations: Observations, last: Observations, env: int | None = None) -> Observations:
-        fields = observations if isinstance(observations, dict) else {"observation": observations}
-        for name, array in fields.items():
-            if not np.issubdtype(array.dtype, np.floating) or seems_finite(array):
+        fields = dict(observations) if isinstance(observations, dict) else {"observation": observations}
+        for name, given in fields.items():
+            if not np.issubdtype(given.dtype, np.floating) or seems_finite(given):
                 continue
+            fields[name] = array = given.copy()  # the env may need its own, or have made it read-only
             for row in map(int, np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))):
                 bad, index = int((~np.isfinite(array[row])).sum()), row if env is None else env
                 where = f"{name} of env {index} at step {self.step_count}"
@@ -146,7 +149,7 @@ class CheckedVecEnv(VecEnvWrapper):
                 self.bad_observations[index] += 1
                 before = None if last is None else (last[name] if isinstance(last, dict) else last)[row]
                 array[row] = np.nan_to_num(array[row], nan=0, posinf=0, neginf=0) if before is None else before
-        return observations
+        return fields if isinstance(observations, dict) else fields["observation"]
 
 
 def normalizer_hint(env: VecEnv) -> str:

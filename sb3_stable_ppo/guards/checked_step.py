@@ -3,19 +3,19 @@ The check of observations and rewards put into an env from within, so that its w
 
 A wrapper around the env would be one more in the chain that SB3 walks: ``EvalCallback`` compares the wrappers of the
 training env with those of its own, and a replay buffer takes what ``VecNormalize`` was given. So the envs stay, and
-their ``step_wait`` is shadowed while a run lasts.
+their ``step_wait`` is shadowed while a run lasts, or a rollout of :class:`StablePPO`, below ``VecNormalize`` alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from sb3_stable_ppo.common.patching import patched
-from sb3_stable_ppo.guards.checked_env import CheckedVecEnv, WarnOnce
+from sb3_stable_ppo.guards.checked_env import CURE as CURE_OF_STABLE_PPO, CheckedVecEnv, WarnOnce
 from sb3_stable_ppo.guards.one_learn import OneLearn
 
 CURE = "set GuardCallback(on_nonfinite_obs='repeat_last')"
@@ -32,14 +32,21 @@ class CheckedStep:
     :param learn: the call of ``learn()`` that it is for; the first step after it takes the check away
     :param warn_once: takes a kind of event and a sentence about it, for the user
     :param at_error: is called before an error leaves the step
+    :param cure: how a user lets the last observation be repeated, for the error
     """
 
     def __init__(
-        self, venv: VecEnv, rule: str, learn: OneLearn, warn_once: WarnOnce, at_error: Callable[[], None]
+        self,
+        venv: VecEnv,
+        rule: str,
+        learn: OneLearn,
+        warn_once: WarnOnce,
+        at_error: Callable[[], None],
+        cure: str = CURE,
     ) -> None:
         self.venv, self.rule, self.learn, self.at_error = venv, rule, learn, at_error
         self.step_wait = venv.step_wait
-        self.checked = CheckedVecEnv(venv, self._note, CURE)
+        self.checked = CheckedVecEnv(venv, self._note, cure)
         self._warn_once, self._is_new = warn_once, False
         self._told = (0, 0)
         self._undo = ExitStack()
@@ -105,11 +112,36 @@ def places_of(env: VecEnv) -> list[VecEnv]:
 
     :param env: with whatever wrappers
     """
-    chain = [env]
-    while isinstance(chain[-1], VecEnvWrapper):
-        chain.append(chain[-1].venv)
+    chain = _chain(env)
     below = [wrapper.venv for wrapper in chain if isinstance(wrapper, VecNormalize)]
     return [each for each in reversed(chain) if each in (env, chain[-1], *below)]
+
+
+@contextmanager
+def checked_below(
+    env: VecEnv, rule: str, step: int, learn: OneLearn, warn_once: WarnOnce
+) -> Iterator[list[CheckedVecEnv]]:
+    """
+    A context in which what each ``VecNormalize`` is given is checked, for a rollout.
+
+    :param env: with whatever wrappers
+    :param rule: ``raise`` or ``repeat_last``
+    :param step: timesteps so far
+    :param learn: the call of ``learn()`` that it is for
+    :param warn_once: takes a kind of event and a sentence about it, for the user
+    :return: the checks, with what they counted
+    :raises CollapseError: with rule ``raise``
+    """
+    remove_leftovers(env)
+    checks = []
+    with ExitStack() as stack:
+        for normalizer in _chain(env):
+            if isinstance(normalizer, VecNormalize):
+                check = CheckedStep(normalizer.venv, rule, learn, warn_once, stack.close, CURE_OF_STABLE_PPO)
+                stack.callback(check.remove)
+                check.begin(step, getattr(normalizer, "old_obs", None))  # which it has from its first reset on
+                checks.append(check.checked)
+        yield checks
 
 
 def remove_leftovers(env: VecEnv) -> None:
@@ -122,3 +154,11 @@ def remove_leftovers(env: VecEnv) -> None:
         left = place.__dict__.get("step_wait")
         if isinstance(left, CheckedStep):
             left.remove()
+
+
+def _chain(env: VecEnv) -> list[VecEnv]:
+    """An env with its wrappers, the outermost first."""
+    chain = [env]
+    while isinstance(chain[-1], VecEnvWrapper):
+        chain.append(chain[-1].venv)
+    return chain

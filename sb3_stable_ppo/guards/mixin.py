@@ -22,8 +22,10 @@ from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken
 from sb3_stable_ppo.guards.arithmetic import lost_unit_fraction, newly_inactive_fraction, next_scale
 from sb3_stable_ppo.guards.backup import Backup
 from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
+from sb3_stable_ppo.guards.checked_step import checked_below
 from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
 from sb3_stable_ppo.guards.model_format import FORMAT, check_format
+from sb3_stable_ppo.guards.one_learn import OneLearn
 from sb3_stable_ppo.guards.reading import Reading, draw_probe_batch, dump_minibatch, read, row_mask
 from sb3_stable_ppo.guards.statistics import move_statistics
 from sb3_stable_ppo.guards.update import GuardedUpdate
@@ -31,6 +33,8 @@ from sb3_stable_ppo.metrics.kl import mean_kl
 from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule
+
+BROKEN_OUTPUTS = "the weights are finite, and what the policy puts out is not"
 
 
 class GuardMixin(OnPolicyAlgorithm):
@@ -77,17 +81,25 @@ class GuardMixin(OnPolicyAlgorithm):
     # -- while collecting ----------------------------------------------------------------------------------------------
 
     def collect_rollouts(self, env: Any, *args: Any, **kwargs: Any) -> bool:
-        """SB3's, on an env whose observations and rewards are checked: one bad reward would poison GAE's whole past."""
+        """
+        SB3's, on an env whose observations and rewards are checked, below ``VecNormalize`` too: one bad reward would
+        poison GAE's whole past.
+        """
         guards = GuardConfig.of(self.guards)
         if guards is None:
             return super().collect_rollouts(env, *args, **kwargs)
         if self._checked_env is None or self._checked_env.venv is not env:
             self._checked_env = CheckedVecEnv(env, self._warn_once)
-        checked = self._checked_env
-        self._last_obs = checked.begin(guards.on_nonfinite_obs, self.num_timesteps, self._last_obs)
-        goes_on = super().collect_rollouts(checked, *args, **kwargs)
+        checked, rule, step = self._checked_env, guards.on_nonfinite_obs, self.num_timesteps
+        self._last_obs = checked.begin(rule, step, self._last_obs)
+        with checked_below(env, rule, step, OneLearn(self), self._warn_once) as below:
+            goes_on = super().collect_rollouts(checked, *args, **kwargs)
         if goes_on:
-            checked.end()
+            for each in (checked, *below):
+                each.end()
+        for each in below:
+            checked.bad_rewards += each.bad_rewards
+            checked.bad_observations += each.bad_observations
         return goes_on
 
     # -- while updating ------------------------------------------------------------------------------------------------
@@ -129,6 +141,7 @@ class GuardMixin(OnPolicyAlgorithm):
         else:
             self._backup.take()
         backup, n_updates = self._backup, self._n_updates
+        after: Reading | None = None
 
         def put_back() -> None:
             backup.restore()
@@ -146,9 +159,12 @@ class GuardMixin(OnPolicyAlgorithm):
                     update = GuardedUpdate(self, guards, self._warn_once)
                     problem = self._attempt(update, backup)
                 if problem is None:
-                    after = read(self.policy, probe, rows, self.action_space)
-                    kl = mean_kl(before.distributions, after.distributions, row_mask(rows))
-                    problem = self._judge(guards, before, after, kl)
+                    after = self._read_if_finite(rows, probe)
+                    if after is None:
+                        problem = BROKEN_OUTPUTS
+                    else:
+                        kl = mean_kl(before.distributions, after.distributions, row_mask(rows))
+                        problem = self._judge(guards, before, after, kl)
                 if problem is None:
                     break
                 put_back()
@@ -158,7 +174,7 @@ class GuardMixin(OnPolicyAlgorithm):
         except BaseException:  # Ctrl-C, or a bug: whoever saves the model now gets the weights from before the update
             put_back()
             raise
-        if problem is None:
+        if problem is None and after is not None:
             self._move_statistics(guards, rows, probe, after)
             if self._scale_moves:
                 self._lr_scale = next_scale(self._lr_scale, kl)
@@ -195,12 +211,22 @@ class GuardMixin(OnPolicyAlgorithm):
         meant = {name for name in state if name not in weights and not all_finite([backup.tensors[name]])}
         return first_nonfinite({name: tensor for name, tensor in state.items() if name not in meant})
 
+    def _read_if_finite(self, rows: Any, probe: ActivationProbe) -> Reading | None:
+        """The policy's reading; None if its outputs are not finite, as those of finite weights can be that are huge."""
+        try:
+            return read(self.policy, probe, rows, self.action_space)
+        except ValueError as error:
+            if not is_broken_distribution(error):
+                raise
+            self._error = error
+            return None
+
     def _move_statistics(self, guards: GuardConfig, rows: Any, probe: ActivationProbe, after: Reading) -> None:
         """What our policies do by themselves before the next rollout, done now: measured, and bounded."""
 
         def kl_now() -> float:
-            moved = read(self.policy, probe, rows, self.action_space)
-            return mean_kl(after.distributions, moved.distributions, row_mask(rows))
+            moved = self._read_if_finite(rows, probe)
+            return math.inf if moved is None else mean_kl(after.distributions, moved.distributions, row_mask(rows))
 
         kl = move_statistics(self.policy, kl_now, guards.max_statistics_kl)
         if kl is not None:

@@ -11,7 +11,7 @@ finite.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -23,11 +23,10 @@ import torch as th
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite
 from sb3_stable_ppo.guards.arithmetic import finite_or_zero, guard_log_prob, normalize_advantages
+from sb3_stable_ppo.guards.checked_env import WarnOnce
 from sb3_stable_ppo.guards.config import GuardConfig
 from sb3_stable_ppo.guards.reading import row_mask
 from sb3_stable_ppo.metrics.kl import approx_kl, first_ratio_error
-
-WarnOnce = Callable[[str, str], None]
 
 # An error, not a warning: train() would not only be unguarded, but also leave the advantages as they are, since its
 # own normalisation is switched off

@@ -16,6 +16,7 @@ from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.schedules.counting import CountingSchedule
+from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR
 from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, StepLR, approx_kl_of, counting_schedule, make_schedule
 
 
@@ -113,4 +114,10 @@ class LRSchedulerCallback(BaseCallback):
             return
         if self.model._n_updates != self._n_updates:
             self._n_updates = self.model._n_updates
-            self.schedule.advance(self.model.num_timesteps, approx_kl_of(self.model))
+            kl = approx_kl_of(self.model)
+            if kl is None and isinstance(self.schedule, KLAdaptiveLR):
+                raise RuntimeError(
+                    "KLAdaptiveLR follows the KL of the updates, but this algorithm logs no train/approx_kl. PPO, "
+                    "MaskablePPO and RecurrentPPO do; choose another schedule here."
+                )
+            self.schedule.advance(self.model.num_timesteps, kl)

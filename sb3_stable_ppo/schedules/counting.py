@@ -150,7 +150,7 @@ class CountingSchedule:
         Count one update. Called once after each ``train()``.
 
         :param num_timesteps: the model's environment steps so far
-        :param kl: the update's ``train/approx_kl``; None where the algorithm logs none
+        :param kl: the update's ``train/approx_kl``; None where it logged none
         """
         self.count = self.count + 1 if self.unit == "updates" else num_timesteps
 

@@ -75,15 +75,10 @@ class KLAdaptiveLR(CountingSchedule):
         Count one update, and follow its KL.
 
         :param num_timesteps: the model's environment steps so far
-        :param kl: the update's; NaN counts as too large
-        :raises RuntimeError: if there is none
+        :param kl: the update's; NaN counts as too large. None, of an update that broke off before SB3 logged it,
+            leaves the rate as it is
         """
-        if kl is None:
-            raise RuntimeError(
-                "KLAdaptiveLR follows the KL of the updates, but this algorithm logs no train/approx_kl. PPO, "
-                "MaskablePPO and RecurrentPPO do; choose another schedule here."
-            )
-        if self.count >= self.warmup:
+        if kl is not None and self.count >= self.warmup:
             if not kl <= 2 * self.target:
                 self.lower(self.factor)
             elif kl < self.target / 2:

@@ -228,5 +228,10 @@ def counting_schedule(learning_rate: Any) -> CountingSchedule | None:
 
 def approx_kl_of(model: BaseAlgorithm) -> float | None:
     """The KL that a model's last update logged, the mean over its last epoch; None where it logs none."""
-    kl = model.logger.name_to_value.get("train/approx_kl")
+    kl = logged_kl(model)
     return None if kl is None else float(kl)
+
+
+def logged_kl(model: BaseAlgorithm) -> Any:
+    """The same as the object that was logged, which is another one after each update."""
+    return model.logger.name_to_value.get("train/approx_kl")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_stable_ppo.schedules.learning_rate import approx_kl_of, counting_schedule, read_learning_rate
+from sb3_stable_ppo.schedules.learning_rate import approx_kl_of, counting_schedule, logged_kl, read_learning_rate
 
 
 class CountsUpdates(OnPolicyAlgorithm):
@@ -45,7 +45,9 @@ class CountsUpdates(OnPolicyAlgorithm):
         return total_timesteps, callback
 
     def train(self) -> None:
+        # An update that the guards drop may have logged no KL; then the one that is there is of an update before
+        before = logged_kl(self)
         super().train()
         schedule = counting_schedule(self.learning_rate)
         if schedule is not None:
-            schedule.advance(self.num_timesteps, approx_kl_of(self))
+            schedule.advance(self.num_timesteps, None if logged_kl(self) is before else approx_kl_of(self))

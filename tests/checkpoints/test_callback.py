@@ -85,10 +85,12 @@ def test_it_says_what_it_cannot_serve(tmp_path: Path) -> None:
         ppo().learn(32, callback=RunCheckpoint())
     with pytest.raises(ValueError, match="within EveryNTimesteps"):
         ppo().learn(64, callback=EveryNTimesteps(32, RunCheckpoint(folder=tmp_path)))
-    with pytest.raises(ValueError, match="ARS is neither"):
+    with pytest.raises(ValueError, match="ARS is neither: leave it out"):
         ARS("MlpPolicy", "CartPole-v1", n_delta=2).learn(100, callback=RunCheckpoint(folder=tmp_path))
     with pytest.raises(ValueError, match="keep must be a whole number of at least 1"):
         RunCheckpoint(keep=0)
+    with pytest.raises(ValueError, match="every_minutes=0 would write at every update: give every=1 for that, or"):
+        RunCheckpoint(every_minutes=0)
 
 
 def test_what_is_not_saved_is_said_at_the_start_and_in_the_manifest(tmp_path: Path) -> None:
@@ -155,6 +157,39 @@ def test_a_run_can_be_resumed_again_and_again(tmp_path: Path) -> None:
     resumed = resume(tmp_path / "broken", setup.env(), [Killer()])
     assert_same_weights(unbroken, resumed)
     assert steps(tmp_path / "broken") == [384, 448, 512]
+
+
+def test_an_earlier_model_that_is_trained_in_the_same_folder_has_checkpoints_of_its_own(tmp_path: Path) -> None:
+    env = make_vec_env("CartPole-v1")
+    model = ppo(env).learn(64)
+    model.save(tmp_path / "early")
+    model.learn(320, reset_num_timesteps=False, callback=RunCheckpoint(every=64, folder=tmp_path))
+    assert steps(tmp_path) == [256, 320, 384]
+    branch = PPO.load(tmp_path / "early", env=env)
+    with pytest.warns(UserWarning, match=r"later steps than 64.*: 000000000256\.1, 000000000320\.1, 000000000384\.1"):
+        branch.learn(128, reset_num_timesteps=False, callback=RunCheckpoint(every=32, folder=tmp_path))
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == [f"000000000{name}" for name in ("128", "160", "192", "256.1", "320.1", "384.1")]
+    assert_same_weights(branch, resume(tmp_path, env))
+
+
+def test_a_run_that_is_resumed_from_before_a_damaged_checkpoint_sets_none_aside(tmp_path: Path) -> None:
+    ppo().learn(128, callback=RunCheckpoint(every=64, folder=tmp_path))
+    (tmp_path / "checkpoints" / "000000000128" / "state.pt").unlink()
+    with pytest.warns(UserWarning, match="is damaged") as told:
+        resume(tmp_path, make_vec_env("CartPole-v1"), total_timesteps=192)
+    assert not [each for each in told if "later steps" in str(each.message)]
+    assert steps(tmp_path) == [64, 128, 192]
+
+
+def test_a_run_of_before_that_wrote_at_every_update_by_zero_minutes_goes_on_so(tmp_path: Path) -> None:
+    ppo().learn(64, callback=RunCheckpoint(every=32, folder=tmp_path))
+    path = tmp_path / "checkpoints" / "000000000064" / "manifest.json"
+    facts = json.loads(path.read_text())
+    facts["run_checkpoint"].update(every=None, every_minutes=0.0)
+    path.write_text(json.dumps(facts))
+    resume(tmp_path, make_vec_env("CartPole-v1"), total_timesteps=128)
+    assert steps(tmp_path) == [64, 96, 128]
 
 
 def test_a_run_that_has_ended_is_not_trained_further_unless_it_is_asked_for(tmp_path: Path) -> None:

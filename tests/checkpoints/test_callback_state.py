@@ -112,6 +112,22 @@ def test_those_with_a_state_dict_go_on_and_so_do_two_of_a_class(tmp_path: Path) 
     assert list(new[2]._returns)[: len(stop._returns)] == list(stop._returns) or len(new[2]._returns) == 30
 
 
+@pytest.mark.parametrize("state", [lambda: {"function": lambda: 0}, lambda: {}["missing"]])
+def test_a_state_dict_that_cannot_be_saved_is_told_and_all_else_goes_on(state: Any, tmp_path: Path) -> None:
+    class Unsaved(Counter):
+        def state_dict(self) -> dict[str, Any]:
+            found: dict[str, Any] = state()
+            return found
+
+    callbacks = [Unsaved(), counter := Counter(), RunCheckpoint(folder=tmp_path)]
+    with pytest.warns(UserWarning, match=r"not bit for bit: the state_dict\(\) of Unsaved cannot be saved \("):
+        ppo(env()).learn(128, callback=callbacks)
+    again, unsaved = Counter(), Unsaved()
+    with pytest.warns(UserWarning, match=r"from step 128, not bit for bit: the state_dict\(\) of Unsaved"):
+        resume(tmp_path, env(), [unsaved, again], total_timesteps=192)
+    assert (counter.seen, again.seen, unsaved.seen) == (64, 96, 32)
+
+
 def test_other_callbacks_than_before_are_told(tmp_path: Path) -> None:
     ppo(env()).learn(64, callback=[Counter(), RunCheckpoint(folder=tmp_path)])
     with pytest.warns(UserWarning, match="differ from those of the checkpoint: Counter is missing, Killer is new"):

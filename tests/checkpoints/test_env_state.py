@@ -10,12 +10,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics, StickyAction
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 from helpers.envs import SceneEnv
 from helpers.masked_env import StrictEnv
+from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.checkpoints.env_state import env_state, set_env_state
 
 
@@ -50,6 +52,23 @@ def assert_same_steps(first: list[Any], second: list[Any]) -> None:
 
 def wrapped(env_id: str, **options: Any) -> Any:
     return lambda seed: make_vec_env(env_id, n_envs=2, seed=seed, **options)
+
+
+def test_the_check_that_the_guards_put_into_an_env_for_a_rollout_is_no_part_of_it() -> None:
+    env, states = VecNormalize(wrapped("CartPole-v1")(0)), []
+
+    class Save(BaseCallback):
+        def _on_step(self) -> bool:
+            states.append(("step_wait" in vars(env.venv), env_state(env)))
+            return True
+
+    StablePPO("MlpPolicy", env, n_steps=4, batch_size=4, n_epochs=1).learn(8, callback=Save())
+    is_checked, state = states[0]
+    fresh = VecNormalize(wrapped("CartPole-v1")(1))
+    set_env_state(fresh, state.content)
+    assert is_checked
+    assert state.problems == []
+    assert "step_wait" not in vars(fresh.venv)
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,15 @@ def test_a_file_in_the_place_of_the_folder_ends_no_run(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"could not be written \((NotADirectory|FileExists)Error"):
         ppo().learn(64, callback=RunCheckpoint(every=64, folder=tmp_path / "taken"))
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_model_that_cannot_be_pickled_ends_no_run(tmp_path: Path) -> None:
+    model = ppo()
+    model.mine = threading.Lock()  # type: ignore[attr-defined]
+    with pytest.warns(UserWarning, match=r"at step 64 could not be written \(TypeError: cannot pickle"):
+        model.learn(64, callback=RunCheckpoint(every=64, folder=tmp_path))
+    assert model.num_timesteps == 64
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 class Failing(gym.Wrapper[Any, Any, Any, Any]):

@@ -10,7 +10,14 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_stable_ppo.checkpoints import RunCheckpoint, resume
-from sb3_stable_ppo.checkpoints.folder import FORMAT, newest_checkpoint, warn_of_other_owner, writing
+from sb3_stable_ppo.checkpoints.folder import (
+    FORMAT,
+    newest_checkpoint,
+    prune,
+    set_aside_later,
+    warn_of_other_owner,
+    writing,
+)
 from sb3_stable_ppo.common.errors import UsageError
 
 
@@ -85,6 +92,32 @@ def test_a_run_clears_what_a_killed_one_has_left_half_written(tmp_path: Path) ->
     model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1)
     model.learn(32, reset_num_timesteps=False, callback=RunCheckpoint(folder=tmp_path))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000000032"]
+
+
+def test_those_of_later_steps_that_are_set_aside_are_neither_resumed_nor_pruned(tmp_path: Path) -> None:
+    root = tmp_path / "checkpoints"
+    for _ in range(2):
+        for step in (100, 200, 300):
+            write(tmp_path, step)
+        with pytest.warns(UserWarning, match="has checkpoints of later steps than 100, at which this run begins"):
+            set_aside_later(root, 100)
+        assert newest_checkpoint(tmp_path).step == 100
+    prune(root, 1)
+    later = [f"000000000{step}.{number}" for step in (200, 300) for number in (1, 2)]
+    assert sorted(path.name for path in root.iterdir()) == ["000000000100", *later]
+    set_aside_later(root, 100)  # without a warning, as there is nothing left to do
+
+
+def test_where_they_cannot_be_set_aside_a_warning_says_what_resume_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("Read-only file system")
+
+    write(tmp_path, 200)
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.warns(UserWarning, match=r"200 is of another run .*Move it away, or resume\(\) will go on from it"):
+        set_aside_later(tmp_path / "checkpoints", 100)
 
 
 def test_another_env_or_none_is_refused(tmp_path: Path) -> None:

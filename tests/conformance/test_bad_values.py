@@ -10,12 +10,15 @@ import pytest
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from helpers.conformance import ALL, PAIRS, SMALL, Task, build, is_finite, make, policy_of
+from helpers.guard_callback import Sensor
 from helpers.guarded import Corrupt, Logged
 from sb3_stable_ppo import (
     CollapseError,
     StablePPO,
+    StableRecurrentPPO,
 )
 
 
@@ -111,6 +114,39 @@ def test_a_nonfinite_terminal_observation_is_found_too() -> None:
     model = build(StablePPO, make_vec_env(Truncated, 2, seed=0), guards=repeat).learn(32, callback=log)
     assert log.updates[0]["guards/nonfinite_rewards"] == 0
     assert is_finite(model)
+
+
+def sensor(**faults: Any) -> VecFrameStack:
+    """VecNormalize within another wrapper."""
+    return VecFrameStack(VecNormalize(DummyVecEnv([lambda: Sensor(True, **faults)])), 2)
+
+
+def assert_given_back(env: Any) -> None:
+    while env is not None:
+        assert "step_wait" not in env.__dict__
+        env = getattr(env, "venv", None)
+
+
+@pytest.mark.parametrize("algorithm", [StablePPO, StableRecurrentPPO])  # which need no masks
+def test_what_the_env_gives_is_mended_before_a_normaliser_takes_it_in(algorithm: Any) -> None:
+    """Step 30 ends an episode: its observation is the terminal one."""
+    log, env = Logged(), sensor(nan_at=(5, 30, 41), inf_at=(7, 42))
+    with pytest.warns(UserWarning, match="rewards at step 7|observation of env 0 at step 5: 1 of 3"):
+        model = build(algorithm, env, guards={"on_nonfinite_obs": "repeat_last"}).learn(48, callback=log)
+    assert [update["guards/nonfinite_observations"] for update in log.updates] == [1, 1, 1]
+    assert [update["guards/nonfinite_rewards"] for update in log.updates] == [1, 0, 1]
+    assert is_finite(model)
+    assert np.isfinite(env.venv.obs_rms.mean).all()  # type: ignore[attr-defined]
+    assert np.isfinite(env.venv.ret_rms.var)  # type: ignore[attr-defined]
+    assert_given_back(env)
+
+
+def test_a_bad_observation_below_a_normaliser_is_named_and_leaves_the_normaliser_as_it_was() -> None:
+    env = sensor(nan_at=(5,))
+    with pytest.raises(CollapseError, match=r"env 0 at step 5: 1 of 3 .* set guards=\{'on_nonfinite_obs': 'repeat_"):
+        build(StablePPO, env).learn(16)
+    assert np.isfinite(env.venv.obs_rms.mean).all()  # type: ignore[attr-defined]
+    assert_given_back(env)
 
 
 @ALL

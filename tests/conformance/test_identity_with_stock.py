@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from helpers.conformance import (
     ACTION_SPACES,
@@ -36,6 +37,20 @@ from sb3_stable_ppo.runs.folder import RunReader
 def test_healthy_training_is_bit_identical_over_action_spaces(algorithm: Any, actions: str) -> None:
     if supports(algorithm, actions):
         assert_identical(algorithm, policy_of(algorithm), lambda: make(actions))
+
+
+@ALL
+def test_healthy_training_is_bit_identical_with_a_normaliser(algorithm: Any) -> None:
+    envs: list[VecNormalize] = []
+
+    def normalised() -> VecNormalize:
+        envs.append(VecNormalize(make()))
+        return envs[-1]
+
+    assert_identical(algorithm, policy_of(algorithm), normalised)
+    stock, ours = envs
+    assert np.array_equal(stock.obs_rms.mean, ours.obs_rms.mean)  # type: ignore[union-attr]
+    assert stock.ret_rms.var == ours.ret_rms.var
 
 
 @pytest.mark.slow

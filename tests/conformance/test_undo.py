@@ -99,6 +99,15 @@ def test_a_value_error_inside_train_is_undone(algorithm: Any) -> None:
 
 
 @ALL
+def test_weights_that_are_finite_and_too_large_for_finite_outputs_are_undone(algorithm: Any) -> None:
+    model = build(algorithm, learning_rate=1e19, n_epochs=1, batch_size=32, policy_kwargs={"norm": "none"})
+    with pytest.warns(UserWarning, match="undone: the weights are finite, and what the policy puts out is not"):
+        model.learn(32)
+    assert_same_weights(model, build(algorithm, policy_kwargs={"norm": "none"}))
+    assert (model._undone_updates, model._dropped_updates) == (4, 1)
+
+
+@ALL
 def test_updates_that_keep_coming_to_nothing_end_in_a_collapse_error_with_the_minibatch(
     algorithm: Any, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,6 +160,27 @@ def test_all_finite_says_what_isfinite_says(values: list[float]) -> None:
 
 def test_all_finite_is_not_fooled_by_a_sum_that_overflows() -> None:
     assert all_finite([th.full((4,), 3e38)])
+
+
+class OnGpu(th.Tensor):
+    """On the CPU, but says that it is not, and cannot be stacked with a tensor that is."""
+
+    is_cpu, device = False, th.device("meta")  # type: ignore[assignment]
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is th.stack:
+            assert all(isinstance(each, cls) for each in args[0]), "Tensor on device cpu is not on the expected device"
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("values", [(1.0, 2.0), (math.nan, 2.0), (1.0, math.inf)])
+def test_all_finite_judges_weights_on_a_gpu_and_adams_step_on_the_cpu_by_themselves(
+    values: tuple[float, float], first: bool
+) -> None:
+    tensors = [th.full((3,), values[0]).as_subclass(OnGpu), th.tensor(values[1])]
+    assert all_finite(tensors if first else tensors[::-1]) is all(map(math.isfinite, values))
 
 
 def test_first_nonfinite_names_the_first_and_counts() -> None:

@@ -19,6 +19,7 @@ from helpers.envs import make_cartpole
 from helpers.guard_callback import When
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo import CollapseError, StablePPO, StableRecurrentPPO
+from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
 from sb3_stable_ppo.metrics.kl import mean_kl
 
 SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed": 0}
@@ -102,8 +103,8 @@ def test_a_buffer_that_is_meant_to_be_infinite_is_no_collapse() -> None:
     [
         ({"sensor": np.nan}, False, "Not one observation of env 0 was finite in a whole rollout of 32 steps. Mend"),
         ({"reward": np.nan}, False, "Not one reward of env 0 was finite in a whole rollout of 32 steps. Mend"),
-        ({"sensor": np.nan}, True, "obs_rms of VecNormalize is not finite"),
-        ({"reward": np.nan}, True, "ret_rms of VecNormalize is not finite"),
+        ({"sensor": np.nan}, True, "Not one observation of env 0 was finite in a whole rollout of 32 steps. Mend"),
+        ({"reward": np.nan}, True, "Not one reward of env 0 was finite in a whole rollout of 32 steps. Mend"),
     ],
 )
 def test_an_env_that_gives_nothing_finite_any_more_is_said_to_be_broken(
@@ -117,6 +118,36 @@ def test_an_env_that_gives_nothing_finite_any_more_is_said_to_be_broken(
         pytest.raises(CollapseError, match=complaint),
     ):
         model.learn(320)
+    if normalise:
+        assert np.isfinite(env.obs_rms.mean).all()
+        assert np.isfinite(env.ret_rms.var)
+
+
+def test_statistics_of_a_normaliser_that_are_broken_already_are_said_to_be_so() -> None:
+    env = VecNormalize(DummyVecEnv([Broken]))
+    env.obs_rms.mean[1] = np.nan  # type: ignore[union-attr]
+    model = StablePPO("MlpPolicy", env, guards={"on_nonfinite_obs": "repeat_last"}, **SMALL)
+    complaint = "obs_rms of VecNormalize is not finite.* Mend the env: .* Then load statistics from before"
+    with pytest.warns(UserWarning, match="observation of env 0"), pytest.raises(CollapseError, match=complaint):
+        model.learn(64)
+
+
+@pytest.mark.parametrize("name", [None, "left"])
+def test_the_arrays_of_an_env_are_not_written_to(name: str | None) -> None:
+    space = spaces.Box(-1, 1, (2,), np.float32)
+    venv: Any = DummyVecEnv([Broken])
+    venv.observation_space = space if name is None else spaces.Dict({name: space})
+    checked = CheckedVecEnv(venv, lambda *_: None)
+    good, bad = np.zeros((1, 2), np.float32), np.array([[np.nan, 1]], np.float32)
+    bad.flags.writeable = False
+
+    def given(array: np.ndarray) -> Any:
+        return array if name is None else {name: array}
+
+    checked.begin("repeat_last", 0, given(good))
+    observation, *_ = checked.check(given(bad), np.zeros(1), np.zeros(1, bool), [{}])
+    assert np.array_equal(observation if name is None else observation[name], good)
+    assert np.isnan(bad[0, 0])
 
 
 class TwoSensors(gym.Env[dict[str, np.ndarray], int]):

@@ -71,6 +71,23 @@ def test_a_tighter_bound_makes_the_move_smaller() -> None:
     assert bounded.logger.name_to_value["norm/commit_kl"] <= kl / 2
 
 
+def test_a_move_after_which_the_policy_puts_out_nothing_finite_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = model()
+    move = type(ours.policy).move_statistics
+
+    def spoil(policy: Any, scale: float = 1.0) -> None:
+        spoils = policy.statistics_are_due and scale > 0
+        move(policy, scale)
+        if spoils:
+            policy.running_norms[0].running_mean.fill_(th.nan)
+
+    monkeypatch.setattr(type(ours.policy), "move_statistics", spoil)
+    ours.learn(2 * 32)
+    assert dict(ours.logger.name_to_value)["norm/commit_kl"] == 0
+    assert th.isfinite(ours.policy.running_norms[0].running_mean).all()
+    assert ours._undone_updates == 0
+
+
 def test_an_update_that_is_dropped_moves_no_statistics() -> None:
     ours = model(guards={"max_kl": 1e-9, "max_retries": 0})
     with pytest.warns(UserWarning, match="An update was undone"):

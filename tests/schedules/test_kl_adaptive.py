@@ -126,6 +126,31 @@ def test_an_undone_update_halves_this_rate_and_the_guards_have_no_scale_beside_i
     assert counting_schedule(model.learning_rate).rate == pytest.approx(1e-3 / 8 * 1.5)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("algorithm", [StablePPO, StableRecurrentPPO])
+@pytest.mark.parametrize("sound_updates", [0, 1])
+def test_an_update_that_is_dropped_before_its_kl_is_known_is_counted_and_leaves_the_rate_to_the_undo(
+    algorithm: Any, sound_updates: int
+) -> None:
+    policy = "MlpLstmPolicy" if algorithm is StableRecurrentPPO else "MlpPolicy"
+    schedule = KLAdaptiveLR(1e-3, target=1e-12, factor=1.5)
+    model = algorithm(policy, make_cartpole(), learning_rate=schedule, guards={"max_retries": 0}, **SMALL)
+    step = model.policy.optimizer.step
+
+    def poison(*args: Any, **kwargs: Any) -> Any:
+        result = step(*args, **kwargs)
+        if model.num_timesteps > sound_updates * UPDATE:
+            model.policy.action_net.weight.data.fill_(float("nan"))
+        return result
+
+    model.policy.optimizer.step = poison
+    with pytest.warns(UserWarning, match=r"An update was undone: train\(\) failed"):
+        model.learn((sound_updates + 1) * UPDATE, log_interval=10)  # so long the KL of an update before is there
+    found = counting_schedule(model.learning_rate)
+    assert model._dropped_updates == 1
+    assert found.count == sound_updates + 1  # type: ignore[union-attr]
+    assert found.rate == pytest.approx(1e-3 / 1.5**sound_updates / 2)  # type: ignore[union-attr]
+
+
 def test_it_goes_by_a_name_in_yaml() -> None:
     schedule = make_schedule("kl_adaptive", initial="3e-4", target=0.02, high="1e-3")
     assert repr(schedule) == (
