@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import obs_as_tensor
@@ -34,12 +35,15 @@ from sb3_stable_ppo.health.thresholds import (
     ONE_ACTION,
 )
 from sb3_stable_ppo.probes.activations import ActivationProbe
+from sb3_stable_ppo.probes.rows import rows_of
 
 FEW_ROWS = 64
 """Fewer observations than this bound the rank of the features themselves."""
 
 
-def diagnose(model: BaseAlgorithm | BasePolicy, observations: Any, history: Iterable[Figures] = ()) -> Diagnosis:
+def diagnose(
+    model: BaseAlgorithm | BasePolicy, observations: Any, history: Iterable[Figures] = (), action_masks: Any = None
+) -> Diagnosis:
     """
     Tell whether a network lives. Nothing of it is changed, nothing sampled.
 
@@ -50,14 +54,20 @@ def diagnose(model: BaseAlgorithm | BasePolicy, observations: Any, history: Iter
     :param observations: a batch of different ones, as the env gives them: an array, or one by key; best 512 or more
     :param history: the lines of the run's ``health.jsonl`` (``RunReader(folder).health()``), which tell a network that
         is dying from one that always was as it is
-    :raises ValueError: for fewer than two observations, or ones of another shape
+    :param action_masks: of MaskablePPO, those that the env gave with the observations; None: its policy is judged as if
+        all actions were allowed
+    :raises ValueError: for fewer than two observations, ones of another shape, or masks that do not belong to them
     """
     policy = model if isinstance(model, BasePolicy) else model.policy
     batch = _checked(observations, policy)
+    if action_masks is not None and not isinstance(policy, MaskableActorCriticPolicy):
+        raise ValueError(f"action_masks are for MaskablePPO, and {type(policy).__name__} takes none: leave them out.")
+    if action_masks is not None and len(action_masks) != rows_of(batch):
+        raise ValueError(f"Give a row of action_masks for each of the {rows_of(batch)} observations.")
     findings = [] if isinstance(model, BasePolicy) else check_config(model, observations)
     probe = ActivationProbe(policy)
     try:
-        reading = inspect_policy(policy, probe, obs_as_tensor(batch, policy.device), drift=True)
+        reading = inspect_policy(policy, probe, obs_as_tensor(batch, policy.device), True, action_masks)
     except NotFinite as error:
         broken = finding("nonfinite", "critical", None, None, f"Not finite: {error}.", BROKEN)
         return conclude([*findings, broken], {"nonfinite": str(error)})

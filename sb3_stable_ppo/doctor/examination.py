@@ -5,17 +5,26 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecFrameStack,
+    VecNormalize,
+    VecTransposeImage,
+    unwrap_vec_normalize,
+)
 
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.doctor.diagnosis import diagnose
@@ -23,6 +32,8 @@ from sb3_stable_ppo.doctor.findings import Diagnosis
 from sb3_stable_ppo.doctor.saved_models import load_model
 from sb3_stable_ppo.doctor.untrusted_zip import read_weights
 from sb3_stable_ppo.doctor.weights import diagnose_weights
+from sb3_stable_ppo.envs.action_masks import InfoActionMasks
+from sb3_stable_ppo.probes.rows import concat_batches, rows_of
 from sb3_stable_ppo.runs.folder import RunReader
 
 N_ENVS = 4
@@ -52,22 +63,20 @@ def examine(
     env = make_env(env_id, model, path, seed)
     try:
         model.set_random_seed(seed)
-        observations = collect(model, env, rows)
+        observations, action_masks = collect(model, env, rows)
         model.env = env
-        diagnosis = diagnose(model, observations, RunReader(path.parent).health())
+        diagnosis = diagnose(model, observations, RunReader(path.parent).health(), action_masks)
     finally:
         env.close()
-    size = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
-    return (
-        diagnosis,
-        f"{path}: {type(model).__name__} after {model.num_timesteps:,} steps, {size} observations of {env_id}",
-    )
+    size, steps = rows_of(observations), model.num_timesteps
+    return diagnosis, f"{path}: {type(model).__name__} after {steps:,} steps, {size} observations of {env_id}"
 
 
 def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv:
     """
     The env as the model has been trained in it: Atari preprocessed where the model takes such images, frames stacked,
-    observations normalised by a ``vecnormalize.pkl`` that lies by the model.
+    observations normalised by a ``vecnormalize.pkl`` that lies by the model, before they are stacked (as by rl_zoo3) or
+    behind it, whichever its shape fits; for MaskablePPO with action masks, where the env or its ``info`` has them.
 
     :param env_id: a Gymnasium id
     :param model: which will play
@@ -80,22 +89,36 @@ def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv
         spec = gym.spec(env_id)
         atari = str(spec.entry_point).startswith("ale_py") and isinstance(space, spaces.Box) and len(space.shape) == 3
         env = (make_atari_env if atari else make_vec_env)(env_id, N_ENVS, seed)
-        if is_image_space(env.observation_space):
+        if isinstance(model, MaskablePPO) and not is_masking_supported(env) and _tells_masks(env):
+            env.close()
+            env = make_vec_env(env_id, N_ENVS, seed, wrapper_class=InfoActionMasks)
+        files = (path.parent / "vecnormalize.pkl", path.parent / env_id / "vecnormalize.pkl")
+        statistics = next((str(file) for file in files if file.is_file()), None)
+        if statistics is not None:
+            with suppress(AssertionError):  # of another shape: they may be those of stacked observations
+                env = VecNormalize.load(statistics, env)
+        if is_image_space(env.observation_space) and not is_image_space_channels_first(env.observation_space):
             env = VecTransposeImage(env)
         mine, theirs = space.shape, env.observation_space.shape
         if mine and theirs and len(mine) == len(theirs) and mine[0] > theirs[0] and mine[0] % theirs[0] == 0:
             env = VecFrameStack(env, mine[0] // theirs[0])
-        for statistics in (path.parent / "vecnormalize.pkl", path.parent / env_id / "vecnormalize.pkl"):
-            if statistics.is_file():
-                env = VecNormalize.load(str(statistics), env)
-                env.training = False
-                break
+        normalizer = unwrap_vec_normalize(env)
+        if statistics is not None and normalizer is None:
+            env = normalizer = VecNormalize.load(statistics, env)
+        if normalizer is not None:
+            normalizer.training = False
         _check_spaces(env, model)
     except Exception as error:
         told = described(error).rstrip(".")
         end = "" if told.endswith("?") else "."
         raise UsageError(f"--env {env_id}: {told}{end} --weights-only examines the weights without an env.") from error
     return env
+
+
+def _tells_masks(env: VecEnv) -> bool:
+    """Whether the infos have what ``InfoActionMasks`` makes masks of."""
+    env.reset()
+    return all("action_mask" in info for info in env.reset_infos)
 
 
 def _check_spaces(env: VecEnv, model: BaseAlgorithm) -> None:
@@ -106,26 +129,28 @@ def _check_spaces(env: VecEnv, model: BaseAlgorithm) -> None:
         raise ValueError(f"{error}. Was the model trained in this env?") from error
 
 
-def collect(model: BaseAlgorithm, env: VecEnv, rows: int) -> Any:
+def collect(model: BaseAlgorithm, env: VecEnv, rows: int) -> tuple[Any, Any]:
     """
-    Observations of a model that plays as it would while it trains, every fourth step of each env.
+    Observations of a model that plays as it would while it trains, every fourth step of each env; MaskablePPO with the
+    masks of an env that has them.
 
     :param model: which plays
     :param env: where
     :param rows: how many are wanted
-    :return: an array, or one by key, of so many rows or a few more
+    :return: an array, or one by key, of so many rows or a few more; and the action masks of these rows, or None
     """
     found: list[Any] = []
+    is_masked = isinstance(model, MaskablePPO) and is_masking_supported(env)
     observations: Any = env.reset()
     state, starts = None, np.ones(env.num_envs, dtype=bool)
     for step in range(4 * -(-rows // env.num_envs)):
+        masks: dict[str, Any] = {"action_masks": get_action_masks(env)} if is_masked else {}
         if step % 4 == 0:
-            found.append(copy.deepcopy(observations))
+            found.append((copy.deepcopy(observations), masks.get("action_masks")))
         try:
-            actions, state = model.predict(observations, state, starts)
+            actions, state = model.predict(observations, state, starts, **masks)
         except ValueError:  # the policy puts out NaN: what was seen so far is enough to say so
             break
         observations, _, starts, _ = env.step(actions)
-    if isinstance(found[0], dict):
-        return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
-    return np.concatenate(found)
+    rows_seen, masks_seen = zip(*found, strict=True)
+    return concat_batches(list(rows_seen)), concat_batches(list(masks_seen))

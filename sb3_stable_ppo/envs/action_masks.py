@@ -23,7 +23,10 @@ class InfoActionMasks(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         if not isinstance(env.action_space, gym.spaces.Discrete):
-            raise ValueError(f"InfoActionMasks is for discrete actions, not {env.action_space}.")
+            raise ValueError(
+                f"InfoActionMasks is for discrete actions, not {env.action_space}: leave it out, and give the env a "
+                "method action_masks() of its own."
+            )
         self._mask: npt.NDArray[np.bool_] | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -44,5 +47,8 @@ class InfoActionMasks(gym.Wrapper[Any, Any, Any, Any]):
 
     def _take(self, info: dict[str, Any]) -> None:
         if "action_mask" not in info:
-            raise ValueError(f"{self.env} has no action_mask in its info; its keys are {', '.join(info) or 'none'}.")
+            raise ValueError(
+                f"{self.env} has no action_mask in its info; its keys are {', '.join(info) or 'none'}. Let reset() and "
+                "step() put it there, or leave InfoActionMasks out and train without masks (PPO, StablePPO)."
+            )
         self._mask = np.asarray(info["action_mask"], dtype=bool)

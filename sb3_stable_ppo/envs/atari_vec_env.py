@@ -53,7 +53,8 @@ class AtariVecEnv(BatchVecEnv):
 
     Observations are uint8 of shape (n_envs, frame_stack, screen_size, screen_size). A finished game begins anew in the
     same step; ``terminal_observation``, ``TimeLimit.truncated`` and, at the true game over, ``episode`` with the raw
-    score are in its info, as SB3's wrappers have it. ``episode["l"]`` counts emulator frames, as SB3's does.
+    score are in its info, as SB3's wrappers have it. ``episode["l"]`` counts as SB3's does: frames for ``NoFrameskip``,
+    else steps. A no-op at the start of a game counts 1 in both.
 
     :param env_id: a Gymnasium id such as ``PongNoFrameskip-v4``
     :param n_envs: number of games
@@ -141,6 +142,9 @@ class AtariVecEnv(BatchVecEnv):
         self._n_actions = len(meanings)
         self._scores = np.zeros(self.num_envs)
         self._starts = np.zeros(self.num_envs, dtype=np.int64)
+        self._openings = np.zeros(self.num_envs, dtype=np.int64)
+        """Frames that each game's start took."""
+        self._frames_counted_as_one = 1 if spec.kwargs["frameskip"] == 1 else frame_skip
         self._observations = np.zeros((self.num_envs, *(space.shape or ())), dtype=np.uint8)
         self.seed(seed)
 
@@ -162,6 +166,7 @@ class AtariVecEnv(BatchVecEnv):
         self._observations, info = self._ale.reset(seed=within)
         self._scores[:] = 0
         self._starts = info["frame_number"] - info["episode_frame_number"]
+        self._openings[:] = info["episode_frame_number"]
         self.reset_infos = _infos(info)
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -204,8 +209,10 @@ class AtariVecEnv(BatchVecEnv):
         return self._observations, shown.astype(np.float32), dones, infos
 
     def _end_game(self, info: dict[str, Any], index: int, frames: int) -> None:
-        self._report(info, float(self._scores[index]), frames)
-        self._scores[index] = 0
+        opening = int(self._openings[index])
+        length = opening - (opening - frames) // self._frames_counted_as_one  # the last step may be cut short
+        self._report(info, float(self._scores[index]), length)
+        self._scores[index], self._openings[index] = 0, info["episode_frame_number"]
         self.reset_infos[index] = {key: info[key] for key in ("lives", "frame_number", "episode_frame_number")}
 
     def _cut(self, log: ActionLog, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:

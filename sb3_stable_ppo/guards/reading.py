@@ -17,6 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from sb3_stable_ppo.common.files import packed, write_atomically
 from sb3_stable_ppo.metrics.layers import but_units, spread
 from sb3_stable_ppo.probes.activations import ActivationProbe
+from sb3_stable_ppo.probes.outputs import parts_of
 
 
 class Reading(NamedTuple):
@@ -49,8 +50,7 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
     with probe.listening() as activations:
         policy.evaluate_actions(samples.observations, actions, **extra)  # type: ignore[operator]
     # SB3 keeps one distribution object per policy; what is in it is made anew with every evaluation
-    kept: Any = policy.action_dist
-    parts = getattr(kept, "distributions", None) or kept.distribution
+    parts = parts_of(policy.action_dist)
     mask = row_mask(samples)
     kept_rows = {
         name: tensor if mask is None else tensor[mask]
@@ -58,7 +58,7 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
         if mask is None or len(tensor) == len(mask)  # tokens first, or folded into the batch: no row of it is known
     }
     return Reading(
-        list(parts) if isinstance(parts, (list, tuple)) else [parts],
+        parts,
         {name: probe.by_unit(name, spread(tensor.float())).amax(dim=0) for name, tensor in kept_rows.items()},
         {
             name: probe.by_unit(name, tensor.amax(dim=but_units(tensor)) > 0).any(dim=0)

@@ -34,6 +34,7 @@ from sb3_stable_ppo.probes.rows import (
     recent_observations,
     rows_of,
     strided_actions,
+    strided_masks,
     strided_observations,
 )
 from sb3_stable_ppo.runs.callback import RunCallback
@@ -127,7 +128,8 @@ class HealthCallback(RunCallback):
     def _begin(self) -> None:
         self.alarms = Alarms()
         for line in self.writer.reader.health():  # of a run that goes on, else there are none
-            self.alarms.update(int(line["step"]), line)
+            if line["step"] <= self.num_timesteps:  # later ones are not of this model's past, but of a model after it
+                self.alarms.update(int(line["step"]), line)
         self.probe = ActivationProbe(self.model.policy)
         self.n_measured = self.n_rollouts = 0
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
@@ -173,7 +175,7 @@ class HealthCallback(RunCallback):
 
     def _replay_if_due(self) -> None:
         """Off-policy."""
-        if not self._on_policy and self._is_due():
+        if not self._on_policy and self._is_due() and self.model.replay_buffer.size():  # type: ignore[attr-defined]
             self._measured_at = self._now()
             thorough = self._budget.allows_thorough()
             with self._budget.clocked():
@@ -198,12 +200,13 @@ class HealthCallback(RunCallback):
 
     def _look_before_update(self, thorough: bool) -> None:
         rows, buffer = self.thorough_rows if thorough else self.rows, self.model.rollout_buffer  # type: ignore[attr-defined]
-        self._pool.append(strided_observations(buffer, rows))
+        self._pool.append((strided_observations(buffer, rows), strided_masks(buffer, rows)))
         if len(self._pool) * buffer.buffer_size * buffer.n_envs < min(self.rows, MOST_POOLED):
             return  # a rollout of few steps, such as A2C's five, tells little: it is looked at with the next ones
         self._measured_at = self._now()
-        observations, self._pool = concat_batches(self._pool), []
-        self._pending = measurement = Measurement(self._tensor(observations), thorough)
+        observations, masks = (concat_batches(list(parts)) for parts in zip(*self._pool, strict=True))
+        self._pool = []
+        self._pending = measurement = Measurement(self._tensor(observations), thorough, masks)
         if thorough:
             actions = strided_actions(buffer, rows)
             known = len(actions) == rows_of(observations)
@@ -243,9 +246,10 @@ class HealthCallback(RunCallback):
             "rollout": rollout_figures(self.model),
         }
         try:
-            seen = inspect_policy(policy, self.probe, measurement.observations, drift=measurement.thorough)
-            figures.update(health_figures(policy, self.probe, seen, measurement.thorough, self.rows))
-            if measurement.thorough:
+            rows, thorough = measurement.observations, measurement.thorough
+            seen = inspect_policy(policy, self.probe, rows, thorough, measurement.action_masks)
+            figures.update(health_figures(policy, self.probe, seen, thorough, self.rows))
+            if thorough:
                 figures.update(measurement.thorough_figures(self.model, seen, self._initial))
         except NotFinite as error:
             figures["nonfinite"] = str(error)

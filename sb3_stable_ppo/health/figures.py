@@ -60,7 +60,11 @@ class PolicyReading(NamedTuple):
 
 
 def inspect_policy(
-    policy: BasePolicy, probe: ActivationProbe, observations: Observations, drift: bool = False
+    policy: BasePolicy,
+    probe: ActivationProbe,
+    observations: Observations,
+    drift: bool = False,
+    action_masks: Any = None,
 ) -> PolicyReading:
     """
     Run every network of a policy once, in eval mode, without a trace.
@@ -69,13 +73,14 @@ def inspect_policy(
     :param probe: of that policy
     :param observations: a batch as the policy gets it, on its device, images not yet scaled
     :param drift: measure that of each BatchNorm, which takes a pass over what goes into it
+    :param action_masks: of MaskablePPO, a row for each observation; None: all actions count as allowed
     :raises NotFinite: if a weight or what the policy puts out is not a number
     """
     if not all_finite(list(policy.parameters())):
         raise NotFinite(f"weight {first_nonfinite(dict(policy.named_parameters()))}")
     with probe.listening() as activations, _drifting(policy if drift else nn.Module()) as drifts:
         try:
-            outputs = outputs_of(policy, observations)
+            outputs = outputs_of(policy, observations, action_masks)
         except ValueError as error:
             if not is_broken_distribution(error):
                 raise
@@ -115,9 +120,9 @@ def layer_figures(probe: ActivationProbe, activations: Mapping[str, th.Tensor]) 
     return figures
 
 
-def spread(activations: Mapping[str, th.Tensor], rows: int) -> dict[str, th.Tensor]:
+def evenly_chosen(activations: Mapping[str, th.Tensor], rows: int) -> dict[str, th.Tensor]:
     """
-    >>> spread({"fc1": th.arange(5.0)}, 3)
+    >>> evenly_chosen({"fc1": th.arange(5.0)}, 3)
     {'fc1': tensor([0., 2., 4.])}
 
     :param activations: by layer, shape (batch, ...)
@@ -180,7 +185,7 @@ def health_figures(
     features = feature_figures(reading.activations, thorough)
     if features:
         features["inputs"] = get_flattened_obs_dim(policy.observation_space)
-    layers = layer_figures(probe, spread(reading.activations, rows))
+    layers = layer_figures(probe, evenly_chosen(reading.activations, rows))
     for name, tensor in reading.activations.items() if thorough else ():
         is_map = tensor.dim() > 2  # of a convolution: the rank of its channels' means
         known = features["srank"] if name == features.get("layer") else None

@@ -24,10 +24,11 @@ class Measurement:
 
     :param observations: the rows, as tensors
     :param thorough: whether ranks, the update, weights and gradients are measured too
+    :param action_masks: of MaskablePPO, those of the rows
     """
 
-    def __init__(self, observations: Any, thorough: bool) -> None:
-        self.observations, self.thorough = observations, thorough
+    def __init__(self, observations: Any, thorough: bool, action_masks: Any = None) -> None:
+        self.observations, self.thorough, self.action_masks = observations, thorough, action_masks
         self.before: PolicyReading | None = None
         self.actions: th.Tensor | None = None
         self.weights: dict[str, th.Tensor] | None = None
@@ -42,7 +43,7 @@ class Measurement:
         :param actions: taken at the observations; None where they are not known
         """
         with suppress(NotFinite):  # it is found again, and said, after the update
-            self.before = inspect_policy(model.policy, probe, self.observations)
+            self.before = inspect_policy(model.policy, probe, self.observations, action_masks=self.action_masks)
         self.actions = actions
         self.weights = copied(dict(model.policy.named_parameters()))
         self.recorder = GradientRecorder(probe.all_layers)

@@ -13,14 +13,6 @@ EPS = 1e-8
 """Of C-CHAIN: added to a probability before its logarithm is taken."""
 
 
-def parts_of(distribution: Any) -> list[Distribution]:
-    """
-    :param distribution: of SB3 or sb3-contrib, which has one of torch's, or of MultiDiscrete actions several
-    """
-    found = getattr(distribution, "distributions", None) or distribution.distribution
-    return list(found) if isinstance(found, (list, tuple)) else [found]
-
-
 def policy_churn(now: list[Distribution], before: list[Distribution]) -> th.Tensor:
     """
     Of each row, summed over the parts of an action: the cross-entropy ``-sum p_before * ln(p_now + 1e-8)``, of

@@ -16,9 +16,10 @@ from sb3_stable_ppo.common.checks import number, whole_number
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.common.tensors import copied
 from sb3_stable_ppo.interventions.aside import aside, weights_in_place
-from sb3_stable_ppo.interventions.churn import parts_of, policy_churn, value_churn
+from sb3_stable_ppo.interventions.churn import policy_churn, value_churn
 from sb3_stable_ppo.interventions.minibatches import another_minibatch
 from sb3_stable_ppo.interventions.rider import GradientRider
+from sb3_stable_ppo.probes.outputs import parts_of
 
 LOSSES = ("train/policy_gradient_loss", "train/policy_loss", "train/critic_loss", "train/loss")
 """What SB3 and sb3-contrib log of the loss that the term is weighed against; the first that is there."""

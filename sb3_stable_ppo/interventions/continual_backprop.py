@@ -98,10 +98,14 @@ class ContinualBackprop(UnitIntervention):
             if len(seen) == len(layer.readers) and _has_gradients(layer):
                 self._take(layer, seen)
 
+    def after_update(self) -> None:
+        for kept in self.memory.get("layers", {}).values():
+            _move(kept, "cpu")  # a zip that is saved on a GPU can then be loaded without one
+
     def _remembered(self, layer: UnitLayer) -> dict[str, Any]:
         layers: dict[str, dict[str, Any]] = self.memory.setdefault("layers", {})
+        weight = layer.module.weight
         if layer.path not in layers:
-            weight = layer.module.weight
             layers[layer.path] = {
                 "utility": weight.new_zeros(layer.units),
                 "means": [weight.new_zeros(reader.columns.shape) for reader in layer.readers],
@@ -109,6 +113,7 @@ class ContinualBackprop(UnitIntervention):
                 "replaced": th.zeros(layer.units, dtype=th.long),
                 "due": 0.0,
             }
+        _move(layers[layer.path], weight.device)
         return layers[layer.path]
 
     def _take(self, layer: UnitLayer, seen: dict[int, tuple[th.Tensor, th.Tensor]]) -> None:
@@ -146,6 +151,11 @@ class ContinualBackprop(UnitIntervention):
                 del self._draws[next(iter(self._draws))]
             self._draws[times] = fresh_draw(self.model, times + 1)
         return self._draws[times]
+
+
+def _move(kept: dict[str, Any], device: th.device | str) -> None:
+    """The running means, to where they are needed."""
+    kept["utility"], kept["means"] = kept["utility"].to(device), [running.to(device) for running in kept["means"]]
 
 
 def _has_gradients(layer: UnitLayer) -> bool:

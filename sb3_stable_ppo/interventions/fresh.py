@@ -41,8 +41,11 @@ def fresh_weights(model: Any, seed: int) -> dict[str, th.Tensor]:
     """
     policy = model.policy
     name = type(policy).__name__
-    with th.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
-        th.manual_seed(seed)
+    devices = [policy.device] if policy.device.type == "cuda" else []
+    with th.random.fork_rng(devices):
+        th.default_generator.manual_seed(seed)  # th.manual_seed seeds all devices, whose state nobody puts back
+        for device in devices:
+            th.cuda.default_generators[device.index].manual_seed(seed)
         try:
             second = type(policy)(**{**model.policy_kwargs, **policy._get_constructor_parameters()})
         except (TypeError, ValueError) as error:

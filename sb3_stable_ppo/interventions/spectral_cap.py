@@ -59,6 +59,11 @@ class SpectralCap(WeightIntervention):
         sigma: th.Tensor = th.linalg.vector_norm(right)
         return sigma
 
+    def after_update(self) -> None:
+        vectors = self.memory.get("vectors", {})
+        for name, vector in vectors.items():
+            vectors[name] = vector.cpu()  # a zip that is saved on a GPU can then be loaded without one
+
     def figures(self) -> dict[str, float]:
         vectors = self.memory.get("vectors", {})
         sigmas = [

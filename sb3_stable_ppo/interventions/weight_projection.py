@@ -6,15 +6,13 @@ import warnings
 from typing import Any, ClassVar
 
 import torch as th
-from torch import nn
 
 from sb3_stable_ppo.common.checks import one_of
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.interventions.memory import initial_weights
+from sb3_stable_ppo.interventions.unit_graph import is_norm
 from sb3_stable_ppo.interventions.weight_space import WeightIntervention, tensors
 from sb3_stable_ppo.probes.learners import Weight
-
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
 @public
@@ -45,7 +43,7 @@ class WeightProjection(WeightIntervention):
         self.initial = one_of(initial, ("saved", "now"), "initial")
 
     def begin(self) -> None:
-        if not any(isinstance(module, NORMS) for module in self.model.policy.modules()):
+        if not any(is_norm(module) for module in self.model.policy.modules()):
             warnings.warn(
                 f"WeightProjection is made for networks with a norm behind each layer, and "
                 f"{type(self.model.policy).__name__} here has none: it changes what the network computes.",

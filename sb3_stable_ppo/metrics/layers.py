@@ -167,7 +167,7 @@ def feature_similarity(features: th.Tensor) -> float:
 
     :param features: shape (batch, ...), of two inputs at least
     """
-    rows = features.flatten(1).double()
+    rows = features.flatten(1).cpu().double()  # MPS has no float64
     units = rows / th.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(1e-12)
     count = len(units)
     return float((units.sum(dim=0).square().sum() - units.square().sum()) / (count * (count - 1)))

@@ -24,7 +24,7 @@ def policy_variance(probs: th.Tensor) -> float:
 
     :param probs: shape (states, actions)
     """
-    return float(probs.double().var(dim=0, correction=0).mean())
+    return float(_exact(probs).var(dim=0, correction=0).mean())
 
 
 def entropy_share(probs: th.Tensor) -> float:
@@ -50,7 +50,7 @@ def action_balance(probs: th.Tensor) -> float:
 
     :param probs: shape (states, actions), of two actions at least
     """
-    return float(_entropy(probs.double().mean(dim=0, keepdim=True))[0] / math.log(probs.shape[1]))
+    return float(_entropy(_exact(probs).mean(dim=0, keepdim=True))[0] / math.log(probs.shape[1]))
 
 
 def ratio_excess(ratio: th.Tensor, clip_range: float) -> float:
@@ -84,7 +84,7 @@ def policy_churn(before: th.Tensor, after: th.Tensor) -> float:
     :param before: probabilities before the update, shape (states, actions)
     :param after: those after it
     """
-    return float((before.argmax(dim=1) != after.argmax(dim=1)).double().mean())
+    return float(_exact(before.argmax(dim=1) != after.argmax(dim=1)).mean())
 
 
 def churn_cross_entropy(before: th.Tensor, after: th.Tensor) -> float:
@@ -98,9 +98,14 @@ def churn_cross_entropy(before: th.Tensor, after: th.Tensor) -> float:
     :param before: probabilities before the update, shape (states, actions)
     :param after: those after it
     """
-    return float(-(before.double() * after.double().clamp_min(1e-300).log()).sum(dim=1).mean())
+    return float(-(_exact(before) * _exact(after).clamp_min(1e-300).log()).sum(dim=1).mean())
 
 
 def _entropy(probs: th.Tensor) -> th.Tensor:
-    terms: th.Tensor = th.special.entr(probs.double())
+    terms: th.Tensor = th.special.entr(_exact(probs))
     return terms.sum(dim=1)
+
+
+def _exact(tensor: th.Tensor) -> th.Tensor:
+    """In float64, on the CPU: MPS has none."""
+    return tensor.cpu().double()

@@ -35,7 +35,7 @@ class Outputs(NamedTuple):
         return [*found, *(tensor for tensor in (self.choices, self.values) if tensor is not None)]
 
 
-def outputs_of(policy: BasePolicy, observations: Observations) -> Outputs:
+def outputs_of(policy: BasePolicy, observations: Observations, action_masks: Any = None) -> Outputs:
     """
     Behind an LSTM, as at the first step of an episode, where its state is zero. Relies on the method names that all
     actor-critics of SB3 and sb3-contrib share, and on ``_get_action_dist_from_latent``, from which they all make their
@@ -43,17 +43,18 @@ def outputs_of(policy: BasePolicy, observations: Observations) -> Outputs:
 
     :param policy: in the mode that is wanted; gradients are the caller's business
     :param observations: a batch as the policy gets it, on its device, images not yet scaled
+    :param action_masks: of MaskablePPO, a row for each observation; None: its distribution as if all were allowed
     """
-    return _outputs(policy, observations, policy.action_space)
+    return _outputs(policy, observations, policy.action_space, action_masks)
 
 
-def _outputs(policy: Any, observations: Observations, action_space: spaces.Space[Any]) -> Outputs:
+def _outputs(policy: Any, observations: Observations, action_space: spaces.Space[Any], action_masks: Any) -> Outputs:
     if hasattr(policy, "lstm_actor"):
         rows = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
         lstm = policy.lstm_actor
         state = th.zeros(lstm.num_layers, rows, lstm.hidden_size, device=policy.device)
         starts = th.ones(rows, device=policy.device)
-        parts = _parts(policy.get_distribution(observations, (state, state), starts)[0])
+        parts = parts_of(policy.get_distribution(observations, (state, state), starts)[0])
         values = policy.predict_values(observations, (state, state), starts)
         return Outputs(parts, _clipped(parts, action_space), values.flatten())
     if hasattr(policy, "mlp_extractor"):
@@ -61,7 +62,10 @@ def _outputs(policy: Any, observations: Observations, action_space: spaces.Space
         actor, critic = features if isinstance(features, tuple) else (features, features)
         latent = policy.mlp_extractor.forward_actor(actor)
         values = policy.value_net(policy.mlp_extractor.forward_critic(critic))
-        parts = _parts(policy._get_action_dist_from_latent(latent))
+        distribution = policy._get_action_dist_from_latent(latent)
+        if action_masks is not None:
+            distribution.apply_masking(action_masks)
+        parts = parts_of(distribution)
         return Outputs(parts, _clipped(parts, action_space), values.flatten())
     if hasattr(policy, "critic"):
         if not hasattr(policy.actor, "get_action_dist_params"):  # TD3, DDPG
@@ -121,8 +125,12 @@ def log_prob(parts: list[Distribution], actions: th.Tensor) -> th.Tensor:
     return parts[0].log_prob(actions.reshape(parts[0].batch_shape).float()).sum(dim=1)
 
 
-def _parts(distribution: Any) -> list[Distribution]:
-    """SB3's distributions have one torch distribution, or several."""
+def parts_of(distribution: Any) -> list[Distribution]:
+    """
+    A distribution for each part of the action.
+
+    :param distribution: of SB3 or sb3-contrib, which has one of torch's, or of MultiDiscrete actions several
+    """
     found = getattr(distribution, "distributions", None) or distribution.distribution
     return list(found) if isinstance(found, (list, tuple)) else [found]
 

@@ -34,6 +34,16 @@ def strided_actions(buffer: RolloutBuffer, rows: int) -> Any:
     return buffer.actions[steps, envs]
 
 
+def strided_masks(buffer: RolloutBuffer, rows: int) -> Any:
+    """
+    The action masks of :func:`strided_observations`; None of a buffer that keeps none.
+
+    :param buffer: before ``train()``
+    :param rows: how many
+    """
+    return buffer.action_masks[strided(buffer, rows)] if hasattr(buffer, "action_masks") else None
+
+
 def strided_observations(buffer: RolloutBuffer, rows: int) -> Any:
     """
     Some observations of a full rollout, evenly spread over steps and envs.
@@ -67,10 +77,12 @@ def rows_of(observations: Any) -> int:
 
 def concat_batches(batches: list[Any]) -> Any:
     """
-    Batches of observations as one.
+    Batches of observations or masks as one.
 
-    :param batches: arrays, or dicts of them
+    :param batches: arrays, or dicts of them; or each None, as the whole then is
     """
+    if batches[0] is None:
+        return None
     if isinstance(batches[0], dict):
         return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     return np.concatenate(batches)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from sb3_stable_ppo.report.marks import Mark, spread
+from sb3_stable_ppo.report.marks import Mark, most_telling
 from sb3_stable_ppo.report.time_axis import Span
 from sb3_stable_ppo.runs.series import Series
 
@@ -30,7 +30,7 @@ def blank_figure(span: Span, marks: Iterable[Mark] = ()) -> go.Figure:
     figure.update_yaxes(exponentformat="e", automargin=True, **apart)
     figure.update_xaxes(title={"text": "steps", "standoff": 4}, range=list(span), **apart)
     colours = {"alarm": "#d62839", "clear": "#2a9d5c", "guard": "#e0a12f", "repair": "#3a6ea5"}
-    for mark in spread(list(marks)):
+    for mark in most_telling(list(marks)):
         line = {"color": colours[mark.kind], "width": 1, "dash": "dot" if mark.kind != "alarm" else "solid"}
         figure.add_shape(type="line", x0=mark.step, x1=mark.step, yref="paper", y0=0, y1=1, line=line, layer="below")
     return figure

@@ -53,7 +53,7 @@ def marks_of(run: RunData) -> list[Mark]:
     return sorted(found)
 
 
-def spread(marks: list[Mark]) -> list[Mark]:
+def most_telling(marks: list[Mark]) -> list[Mark]:
     """
     Not more marks than one can tell apart; all alarms before what guards and interventions did.
 

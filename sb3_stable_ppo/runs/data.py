@@ -136,6 +136,12 @@ def _sound(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill(pid, 0) sends Ctrl+C
+        try:
+            import psutil  # of the extra zoo
+        except ImportError:
+            return True
+        return psutil.pid_exists(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

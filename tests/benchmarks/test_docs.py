@@ -44,6 +44,7 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
     assert capsys.readouterr().out == "All pages say what is on record.\n"
     marks = [name for page in PAGES for name in re.findall(r"<!-- figures: ([\w-]+) -->", page.read_text())]
     assert sorted(marks) == [
+        "continual",
         "healthy-images",
         "healthy-runs",
         "healthy-vectors",
@@ -57,6 +58,7 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
         "readme",
         "vectors-final",
         "vectors-over-runs",
+        "vectors-scores",
     ]
 
 

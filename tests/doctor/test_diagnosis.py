@@ -284,3 +284,11 @@ def test_dict_observations_are_diagnosed() -> None:
 def test_observations_of_another_kind_are_one_error(observations: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         diagnose(PPO("MlpPolicy", make_cartpole()), observations)
+
+
+def test_masks_that_do_not_belong_to_the_observations_are_one_error() -> None:
+    rows = np.arange(32, dtype=np.float32).reshape(8, 4)
+    with pytest.raises(ValueError, match="action_masks are for MaskablePPO, and ActorCriticPolicy takes none"):
+        diagnose(PPO("MlpPolicy", make_cartpole()), rows, action_masks=np.ones((8, 2)))
+    with pytest.raises(ValueError, match="Give a row of action_masks for each of the 8 observations"):
+        diagnose(sb3_contrib.MaskablePPO("MlpPolicy", make_cartpole()), rows, action_masks=np.ones((7, 2)))

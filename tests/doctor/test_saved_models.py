@@ -6,17 +6,21 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_normalize
 
+from helpers import masked_env  # noqa: F401  # registers its envs
 from helpers.doctor import CONTINUOUS, doctor
 from helpers.envs import make_cartpole, make_pong
 from sb3_stable_ppo import LinearLR, StablePongPolicy, StablePPO
 from sb3_stable_ppo.doctor.saved_models import known_algorithms
 from sb3_stable_ppo.doctor.weights import diagnose_weights
+from sb3_stable_ppo.envs.action_masks import InfoActionMasks
 
 
 @pytest.mark.parametrize("name", ["PPO", "DQN", "SAC", "MaskablePPO", "RecurrentPPO", "StablePPO"])
@@ -90,10 +94,43 @@ def test_observations_are_normalised_as_in_training(tmp_path: Path, monkeypatch:
     PPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0).save(tmp_path / "model.zip")
     env.save(str(tmp_path / "vecnormalize.pkl"))
     seen: list[Any] = []
-    monkeypatch.setattr("sb3_stable_ppo.doctor.examination.diagnose", lambda _, rows, __: seen.append(rows) or 1 / 0)
+    monkeypatch.setattr("sb3_stable_ppo.doctor.examination.diagnose", lambda _, rows, *__: seen.append(rows) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         doctor(tmp_path / "model.zip", "--env", "CartPole-v1", "--rows", 16)
     assert float(np.max(seen[0])) == -10.0, "clipped"
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda env: VecFrameStack(VecNormalize(env), 4), lambda env: VecNormalize(VecFrameStack(env, 4))]
+)
+def test_observations_are_normalised_before_they_are_stacked_or_behind_as_in_training(
+    wrap: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = wrap(make_cartpole())
+    normalizer = unwrap_vec_normalize(env)
+    assert normalizer is not None
+    normalizer.obs_rms.mean += 100.0
+    PPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0).save(tmp_path / "model.zip")
+    normalizer.save(str(tmp_path / "vecnormalize.pkl"))
+    seen: list[Any] = []
+    monkeypatch.setattr("sb3_stable_ppo.doctor.examination.diagnose", lambda _, rows, *__: seen.append(rows) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        doctor(tmp_path / "model.zip", "--env", "CartPole-v1", "--rows", 16)
+    assert seen[0].shape == (16, 16)
+    assert set(seen[0][seen[0] != 0]) == {-10.0}, "clipped"
+
+
+@pytest.mark.parametrize("env_id", ["Strict-v0", "StrictWithMethod-v0"])
+def test_a_masked_policy_plays_and_is_judged_with_the_masks_of_its_env(
+    env_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = gym.make(env_id)
+    masked = env if env_id == "StrictWithMethod-v0" else InfoActionMasks(env)
+    model = MaskablePPO("MlpPolicy", masked, n_steps=32, batch_size=32, seed=0)
+    model.save(tmp_path / "model.zip")
+    assert doctor(tmp_path / "model.zip", "--env", env_id, "--rows", 64, "--json") == 0
+    policy = json.loads(capsys.readouterr().out)["figures"]["policy"]
+    assert policy["entropy_share"] == pytest.approx(math.log(2) / math.log(6), abs=0.01), "two of six are allowed"
 
 
 def test_odd_tensors_are_looked_at_without_a_crash() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, is_vecen
 from sb3_stable_ppo.envs.atari import make_atari_env, make_atari_vec_env
 from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 from sb3_stable_ppo.fast import threads
+from sb3_stable_ppo.runs.logs import read_monitors
 
 PONG, BREAKOUT = "PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"
 
@@ -88,6 +90,19 @@ def test_the_length_of_a_game_is_its_emulator_frames() -> None:
             begun, previous = info["episode_frame_number"], t + 1
     assert previous > 0
     env.close()
+
+
+@pytest.mark.parametrize("vec_env", ["ale", "dummy"])
+def test_of_an_id_that_skips_frames_by_itself_the_length_is_steps_as_in_sb3(vec_env: str, tmp_path: Path) -> None:
+    env = make_atari_vec_env("ALE/Breakout-v5", 1, seed=0, vec_env=vec_env, monitor_dir=str(tmp_path))
+    ends = [t for t, step in enumerate(play(env, 600), 1) if "episode" in step[3][0]]
+    env.close()
+    curve = read_monitors(tmp_path)["rollout/ep_len"]
+    most = 30 + 5 * 3 if vec_env == "dummy" else 30  # no-ops and FIRE; SB3 has some after each life
+    for end, steps, length, previous in zip(ends, curve.steps, curve.values, [0, *ends], strict=False):
+        assert 1 <= length - (end - previous) <= most
+        assert steps >= end
+    assert len(ends) == len(curve.steps) > 1
 
 
 def env_start(env: AtariVecEnv) -> int:

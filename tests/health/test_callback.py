@@ -9,6 +9,7 @@ import sb3_contrib
 import stable_baselines3
 import torch as th
 from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EveryNTimesteps
 from stable_baselines3.common.env_util import make_vec_env
@@ -82,6 +83,13 @@ def test_off_policy_networks_are_read_every_so_many_steps(name: str, tmp_path: P
     assert lines[0]["features"]["srank"] > 0, "the first measurement is thorough"
 
 
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_before_there_is_anything_in_the_replay_buffer_no_measurement_is_due(n_envs: int, tmp_path: Path) -> None:
+    model = stable_baselines3.DQN("MlpPolicy", make_cartpole(n_envs), learning_starts=10, buffer_size=100)
+    model.learn(4 * n_envs, callback=HealthCallback(folder=tmp_path, every=1))
+    assert [line["step"] for line in lines_of(tmp_path)] == [2 * n_envs, 3 * n_envs, 4 * n_envs]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["PPO", "A2C", "TRPO", "MaskablePPO", "RecurrentPPO", "DQN", "SAC", "TD3"])
 def test_a_run_with_health_ends_in_the_very_weights_of_a_run_without(name: str, tmp_path: Path) -> None:
@@ -93,9 +101,9 @@ def test_a_run_with_health_ends_in_the_very_weights_of_a_run_without(name: str, 
             env = "CartPole-v1" if name == "DQN" else "Pendulum-v1"
             model = cls(policy, env, learning_starts=20, seed=0, policy_kwargs={"net_arch": [16]})
             return model.learn(120, callback=callback)
-        options = {"n_steps": 32} if name == "A2C" else {"n_steps": 32, "batch_size": 64}
-        masks = {"use_masking": False} if name == "MaskablePPO" else {}
-        return cls(policy, make_cartpole(), seed=0, **options).learn(192, callback=callback, **masks)
+        options = {"n_steps": 32} if name == "A2C" else {"n_steps": 32, "batch_size": 32}
+        env = InvalidActionEnvDiscrete(4, n_invalid_actions=2) if name == "MaskablePPO" else make_cartpole()
+        return cls(policy, env, seed=0, **options).learn(192, callback=callback)
 
     watched = trained(HealthCallback(folder=tmp_path, budget=None, every=30))
     assert len(lines_of(tmp_path)) >= 3
@@ -103,6 +111,17 @@ def test_a_run_with_health_ends_in_the_very_weights_of_a_run_without(name: str, 
     assert_same_weights(watched, without)
     with pytest.warns(UserWarning, match="HealthCallback has no folder"):
         assert_same_weights(trained(HealthCallback(budget=None, every_updates=2)), without)
+
+
+@pytest.mark.parametrize("n_steps", [8, 64])  # a rollout of 8 rows is pooled with those that follow
+def test_a_masked_policy_is_judged_with_the_masks_of_the_rollout(n_steps: int, tmp_path: Path) -> None:
+    env = InvalidActionEnvDiscrete(dim=6, n_invalid_actions=4)
+    options = {**SMALL, "n_steps": n_steps, "batch_size": n_steps}
+    model = sb3_contrib.MaskablePPO("MlpPolicy", env, learning_rate=0.0, **options)
+    model.learn(64, callback=HealthCallback(folder=tmp_path, budget=None))
+    (line, *_) = lines_of(tmp_path)
+    assert line["policy"]["entropy_share"] == pytest.approx(math.log(2) / math.log(6), abs=0.01), "2 of 6 are allowed"
+    assert line["update"]["kl"] == 0
 
 
 def test_dict_observations_and_several_parts_of_an_action_are_measured(tmp_path: Path) -> None:

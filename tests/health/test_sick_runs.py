@@ -57,6 +57,19 @@ def test_a_run_that_goes_on_remembers_its_alarms_and_a_new_one_does_not(tmp_path
     assert (tmp_path / "last_healthy.zip.1").is_file()
 
 
+def test_an_earlier_model_that_goes_on_in_the_same_folder_has_no_alarms_of_later_steps(tmp_path: Path) -> None:
+    options = {"policy_kwargs": {"activation_fn": th.nn.ReLU}}
+    model = cartpole_model(**options).learn(64, callback=HealthCallback(folder=tmp_path))
+    model.save(tmp_path / "early")
+    breaks = [Break("mlp_extractor.policy_net.0", 64, -10.0), HealthCallback(folder=tmp_path)]
+    with pytest.warns(UserWarning, match="are dead"):
+        model.learn(256, callback=breaks, reset_num_timesteps=False)
+    early, health = PPO.load(tmp_path / "early", env=model.get_env()), HealthCallback(folder=tmp_path)
+    early.learn(64, callback=health, reset_num_timesteps=False)
+    *_, last = lines_of(tmp_path)
+    assert (last["step"], last["events"], health.alarms.active) == (128, [], {})  # no event says that one is over
+
+
 @pytest.mark.filterwarnings("ignore:.*has no folder")
 @pytest.mark.parametrize("has_folder", [True, False])
 @pytest.mark.parametrize("on_alarm", ["stop", "raise", "function"])

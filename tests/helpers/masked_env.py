@@ -37,4 +37,16 @@ class StrictEnv(gym.Env[np.ndarray, int]):
         return np.full((32, 32, 3), 10 * self.steps, dtype=np.uint8)
 
 
+class StrictEnvWithMethod(StrictEnv):
+    """Its method tells which actions are allowed."""
+
+    def _info(self) -> dict[str, Any]:
+        super()._info()
+        return {}
+
+    def action_masks(self) -> np.ndarray:
+        return self.mask.astype(bool)
+
+
 gym.register("Strict-v0", StrictEnv)
+gym.register("StrictWithMethod-v0", StrictEnvWithMethod)

@@ -3,6 +3,7 @@
 import gc
 import warnings
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch as th
 from sb3_contrib import ARS
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EveryNTimesteps
+from torch.utils._pytree import tree_leaves, tree_map_only
 
+from helpers.elsewhere import Elsewhere
 from helpers.envs import SceneEnv
 from helpers.interventions import INTERVENTIONS, MINIBATCHES, MODELS, STEPS, Note, net, weights
 from helpers.processes import run_python
@@ -192,3 +195,25 @@ def test_the_fast_path_is_served_and_stays_finite(name: str) -> None:
     model.learn(32 * 3, callback=[each := INTERVENTIONS[name]()])
     assert each.memory["updates"] == 3
     assert all(bool(th.isfinite(weight).all()) for weight in weights(model).values())
+
+
+ON_THE_DEVICE: dict[str, Callable[[dict[str, Any]], list[dict[str, Any]]]] = {
+    "ContinualBackprop": lambda memory: list(memory["layers"].values()),
+    "SpectralCap": lambda memory: [memory["vectors"]],
+    "ChurnReduction": lambda memory: [memory["previous"]],
+}
+
+
+@pytest.mark.parametrize("name", ON_THE_DEVICE)
+def test_what_is_saved_lies_on_the_cpu_wherever_the_policy_learns(name: str) -> None:
+    callback = INTERVENTIONS[name]()
+    MODELS["PPO"]().learn(STEPS, callback=[callback])
+    places = ON_THE_DEVICE[name](callback.memory)
+    before = [tensor.clone() for tensor in tree_leaves(places) if isinstance(tensor, th.Tensor)]
+    for place in places:  # ages lie on the CPU always
+        there = {key: tree_map_only(th.Tensor, Elsewhere, value) for key, value in place.items()}
+        place.update({key: value for key, value in there.items() if key not in ("age", "replaced")})
+    callback.after_update()
+    after = [tensor for tensor in tree_leaves(ON_THE_DEVICE[name](callback.memory)) if isinstance(tensor, th.Tensor)]
+    assert [tensor.device.type for tensor in after] == ["cpu"] * len(before)
+    assert all(th.equal(*pair) for pair in zip(before, after, strict=True))

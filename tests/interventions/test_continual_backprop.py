@@ -8,6 +8,7 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from helpers.elsewhere import Elsewhere
 from helpers.interventions import MINIBATCHES, MODELS, STEPS, net
 from helpers.weights import assert_same, assert_same_weights
 from sb3_stable_ppo import StablePPO
@@ -164,6 +165,17 @@ def test_what_it_remembers_is_in_the_zip_and_a_run_that_is_resumed_goes_on_with_
     assert_same(loaded.intervention_memory, model.intervention_memory, "")  # type: ignore[attr-defined]
     loaded.learn(64, callback=ContinualBackprop(1 / 32, maturity=2), reset_num_timesteps=False)
     assert remembered(loaded, FIRST)["age"].max() == 8
+
+
+def test_a_model_that_was_trained_on_one_device_goes_on_learning_on_another() -> None:
+    models = [frozen().learn(64, callback=ContinualBackprop(1 / 32, maturity=2)) for _ in range(2)]
+    for kept in models[0].intervention_memory[NAME]["layers"].values():  # type: ignore[attr-defined]
+        kept["utility"], kept["means"] = Elsewhere(kept["utility"]), [Elsewhere(each) for each in kept["means"]]
+    for model in models:
+        model.set_random_seed(0)
+        model.learn(64, callback=ContinualBackprop(1 / 32, maturity=2), reset_num_timesteps=False)
+    assert_same(models[0].intervention_memory, models[1].intervention_memory, "")
+    assert_same_weights(*models)
 
 
 def test_nobody_listens_while_the_policy_acts() -> None:

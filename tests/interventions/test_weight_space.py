@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch as th
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import CrossQ, RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-from helpers.interventions import MINIBATCHES, MODELS, STEPS, net, weights
+from helpers.interventions import MINIBATCHES, MODELS, OFF, STEPS, net, weights
 from helpers.weights import assert_same
 from sb3_stable_ppo import L2Init, ShrinkPerturb, SpectralCap, StablePPO, WeightClip, WeightProjection
 from sb3_stable_ppo.interventions.fresh import fresh_draw, fresh_weights
@@ -133,6 +133,13 @@ def test_fresh_weights_have_the_init_of_the_policy_and_move_no_random_state(name
             assert not th.equal(fresh[key], other[key]), key
 
 
+def test_fresh_weights_reseed_no_other_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MODELS["PPO"]()
+    for device in ("cuda.manual_seed_all", "mps.manual_seed", "xpu.manual_seed_all"):
+        monkeypatch.setattr(f"torch.{device}", lambda _, name=device: pytest.fail(f"torch.{name} was called"))
+    fresh_weights(model, 0)
+
+
 def test_a_policy_that_cannot_be_made_twice_is_one_clear_error() -> None:
     model = MODELS["PPO"]()
     complete = model.policy._get_constructor_parameters
@@ -233,6 +240,7 @@ def test_a_projection_without_norms_says_so_and_with_norms_says_nothing(recwarn:
         MODELS["PPO"]().learn(32, callback=[WeightProjection()])
     recwarn.clear()
     StablePPO("StableMlpPolicy", "CartPole-v1", **MINIBATCHES, **net()).learn(32, callback=[WeightProjection()])
+    CrossQ("MlpPolicy", "Pendulum-v1", **OFF, **net()).learn(32, callback=[WeightProjection()])
     assert not [each for each in recwarn if "WeightProjection" in str(each.message)]
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch as th
 from hypothesis import given, strategies as st
 
+from helpers.elsewhere import Elsewhere
 from helpers.processes import ROOT
 from sb3_stable_ppo.guards import arithmetic
 from sb3_stable_ppo.metrics import kl, layers, policy, weights
@@ -244,3 +245,12 @@ def test_drift_of_batchnorm_is_zero_on_its_own_statistics_and_grows_with_shift_a
     mean, var = th.tensor([1.0]), th.tensor([4.0])
     shifted = th.tensor([[2.0], [4.0]], dtype=th.float64)  # mean 3, std 1: a shift of one std, ln 2 of scale
     assert norm_drift(shifted, mean, var, eps=0.0) == pytest.approx(1.0 + math.log(2))
+
+
+def test_on_a_device_without_float64_the_figures_are_those_of_the_cpu() -> None:
+    probs, others = (th.rand(2, 50, 4, generator=th.Generator().manual_seed(0)) + 0.1).softmax(dim=2)
+    there, others_there = Elsewhere(probs), Elsewhere(others)
+    for measure in (policy_variance, entropy_share, action_balance, feature_similarity, ranks):
+        assert measure(there) == measure(probs)  # type: ignore[operator]
+    for compare in (policy_churn, churn_cross_entropy):
+        assert compare(there, others_there) == compare(probs, others)

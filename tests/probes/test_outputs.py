@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from sb3_contrib import TQC
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3 import SAC
 
-from sb3_stable_ppo.probes.outputs import outputs_of
+from sb3_stable_ppo.probes.outputs import outputs_of, parts_of, policy_figures
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TQC])
@@ -23,3 +26,30 @@ def test_the_distribution_of_a_squashed_actor_is_the_one_that_it_draws_from(algo
         own = model.policy.actor.action_dist.proba_distribution(mean, log_std, **extra).distribution
     assert th.equal(part.mean, own.mean)
     th.testing.assert_close(part.stddev, own.stddev)
+
+
+@pytest.mark.parametrize(
+    ("space", "width"), [(spaces.Discrete(3), 3), (spaces.MultiDiscrete([3, 2]), 5), (spaces.MultiBinary(2), 4)]
+)
+def test_with_masks_the_distribution_is_the_one_that_a_masked_policy_draws_from(space: Any, width: int) -> None:
+    policy = MaskableActorCriticPolicy(spaces.Box(-1, 1, (3,)), space, lambda _: 1e-3)
+    observations, masks = th.randn(4, 3), np.ones((4, width))
+    masks[1:3, 1] = 0
+    with th.no_grad():
+        outputs = outputs_of(policy, observations, masks)
+        own = parts_of(policy.get_distribution(observations, masks))
+    for part, expected in zip(outputs.parts, own, strict=True):
+        assert th.equal(part.probs, expected.probs)
+    assert outputs.parts[0].probs[:, 1].gt(0).tolist() == [True, False, False, True]
+
+
+def test_an_action_that_is_never_allowed_counts_for_nothing_with_masks() -> None:
+    policy = MaskableActorCriticPolicy(spaces.Box(-1, 1, (3,)), spaces.Discrete(3), lambda _: 1e-3)
+    observations, masks = th.randn(64, 3), np.tile([True, False, True], (64, 1))
+    with th.no_grad():
+        policy.action_net.bias[1] = 12.0
+        balances = [
+            policy_figures(outputs_of(policy, observations, given), policy.action_space)["action_balance"]
+            for given in (None, masks)
+        ]
+    assert balances[0] < 0.02 < 0.6 < balances[1]

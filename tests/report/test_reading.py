@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,22 @@ def test_settings_are_read_as_rl_zoo3_writes_them_and_nothing_else_is_constructe
     config.write_text(f"!!python/object/apply:os.system ['touch {tmp_path}/executed']")
     assert read_run(folder).settings == {}
     assert not (tmp_path / "executed").exists()
+
+
+def test_on_windows_no_signal_is_sent_to_find_out_whether_a_process_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder = write_run(tmp_path / "run", status="running", pid=gone.pid, host=os.uname().nodename)
+    monkeypatch.setattr("sb3_stable_ppo.runs.data.os", SimpleNamespace(name="nt"))  # which has no kill
+    assert read_run(folder).status == "killed"
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert read_run(folder).status == "running", "without psutil nobody knows better"
+    monkeypatch.undo()
+    monkeypatch.setattr("sb3_stable_ppo.runs.data.os", SimpleNamespace(name="nt"))
+    RunWriter(folder).describe(pid=os.getpid())
+    assert read_run(folder).status == "running"
 
 
 def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
