@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from command import benchmark_parser, markdown, parsed
+from continual import screening_table
 from intervals import interval, shown
 from make_pong import table as make_pong_table
 from million_steps import million_steps_table
@@ -134,6 +135,7 @@ def tables() -> dict[str, str]:
         "healthy-runs": healthy_runs_table(),
         "healthy-images": ranges_table(IMAGES),
         "healthy-vectors": ranges_table(VECTORS),
+        "continual": screening_table(),
         "vectors-scores": scores_table(),
         "vectors-over-runs": networks_table(mean_over_run),
         "vectors-final": networks_table(final),

@@ -97,7 +97,8 @@ def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv
         if statistics is not None:
             with suppress(AssertionError):  # of another shape: they may be those of stacked observations
                 env = VecNormalize.load(statistics, env)
-        if is_image_space(env.observation_space) and not is_image_space_channels_first(env.observation_space):
+        seen = env.observation_space
+        if isinstance(seen, spaces.Box) and is_image_space(seen) and not is_image_space_channels_first(seen):
             env = VecTransposeImage(env)
         mine, theirs = space.shape, env.observation_space.shape
         if mine and theirs and len(mine) == len(theirs) and mine[0] > theirs[0] and mine[0] % theirs[0] == 0:
