@@ -114,7 +114,7 @@ def test_under_every_algorithm_the_statistics_are_those_of_what_the_policy_acted
 
 def test_a_rollout_and_its_update_see_the_same_numbers() -> None:
     model = model_of(n_steps=64, batch_size=32).learn(3 * 128)
-    assert 0 < model.logger.name_to_value["norm/first_ratio_error"] < 1e-5
+    assert 0 <= model.logger.name_to_value["norm/first_ratio_error"] < 1e-5  # 0 where the processor rounds both alike
     assert model.logger.name_to_value["norm/commit_kl"] > 0
 
 
