@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from rliable import library, metrics
 
-REPETITIONS, LEAST_SEEDS = 2000, 3
-"""Of the bootstrap; and fewer seeds have a mean, and no interval."""
+REPETITIONS, OF_PAIRS, LEAST_SEEDS = 2000, 500, 3
+"""Of the bootstrap; of that of a probability of improvement, which takes long. Fewer seeds have no interval."""
 Scores = np.ndarray[Any, Any]
 """Of runs and tasks, shape (seeds, tasks)."""
 
@@ -37,7 +37,7 @@ def over_tasks(scores: Scores) -> tuple[float, float, float]:
     :param scores: normalised, shape (seeds, tasks)
     :return: interquartile mean over all runs, and the ends of its interval
     """
-    return _estimated(scores, metrics.aggregate_iqm)
+    return _estimated(scores, metrics.aggregate_iqm, REPETITIONS)
 
 
 def improvement(ours: Scores, theirs: Scores) -> tuple[float, float, float]:
@@ -50,7 +50,7 @@ def improvement(ours: Scores, theirs: Scores) -> tuple[float, float, float]:
     :return: how probable it is that a run of ours has a higher score than one of theirs, the mean over tasks, and the
         ends of its interval
     """
-    return _estimated((ours, theirs), metrics.probability_of_improvement)
+    return _estimated((ours, theirs), metrics.probability_of_improvement, OF_PAIRS)
 
 
 def shown(values: Sequence[float]) -> str:
@@ -70,11 +70,11 @@ def told(found: tuple[float, float, float], digits: int) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _estimated(scores: Any, measure: Callable[..., Any]) -> tuple[float, float, float]:
+def _estimated(scores: Any, measure: Callable[..., Any], repetitions: int) -> tuple[float, float, float]:
     given: Mapping[str, Any] = {"": scores}
     with _seeded():
         points, bounds = library.get_interval_estimates(
-            given, lambda *samples: np.array([measure(*samples)]), reps=REPETITIONS
+            given, lambda *samples: np.array([measure(*samples)]), reps=repetitions
         )
     low, high = bounds[""][:, 0]
     return float(points[""][0]), float(low), float(high)

@@ -62,7 +62,7 @@ def test_without_a_choice_by_the_clock_pongs_runs_with_and_without_guards_are_on
         )
         model = suite["build"](suite["SETTINGS"][name], 11)
         callbacks = [] if isinstance(model, StablePPO) else [LRSchedulerCallback()]
-        parameters = dict(model.learn(3 * 1024, callbacks).policy.named_parameters())
+        parameters = dict(model.learn(2 * 1024, callbacks).policy.named_parameters())
         model.env.close()
         return parameters
 
