@@ -12,7 +12,7 @@ import pytest
 import torch as th
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, unwrap_vec_normalize
 
 from helpers import masked_env  # noqa: F401  # registers its envs
 from helpers.doctor import CONTINUOUS, doctor
@@ -88,16 +88,22 @@ def test_the_runs_own_figures_tell_what_has_become_worse(
     assert "dying critical growing_norm: The features of pi.fc2 are 20.0 times as large as at first" in shown
 
 
-def test_observations_are_normalised_as_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    env = VecNormalize(make_cartpole(), norm_obs=True)
-    env.obs_rms.mean += 100.0
-    PPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0).save(tmp_path / "model.zip")
-    env.save(str(tmp_path / "vecnormalize.pkl"))
+def rows_judged_of(env: VecEnv, normalizer: VecNormalize, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The observations by which the doctor judges a model of that env, saved with its statistics beside it."""
+    PPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0).save(folder / "model.zip")
+    normalizer.save(str(folder / "vecnormalize.pkl"))
     seen: list[Any] = []
     monkeypatch.setattr("sb3_stable_ppo.doctor.examination.diagnose", lambda _, rows, *__: seen.append(rows) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        doctor(tmp_path / "model.zip", "--env", "CartPole-v1", "--rows", 16)
-    assert float(np.max(seen[0])) == -10.0, "clipped"
+        doctor(folder / "model.zip", "--env", "CartPole-v1", "--rows", 16)
+    return seen[0]
+
+
+def test_observations_are_normalised_as_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = VecNormalize(make_cartpole(), norm_obs=True)
+    env.obs_rms.mean += 100.0
+    rows = rows_judged_of(env, env, tmp_path, monkeypatch)
+    assert float(np.max(rows)) == -10.0, "clipped"
 
 
 @pytest.mark.parametrize(
@@ -110,14 +116,9 @@ def test_observations_are_normalised_before_they_are_stacked_or_behind_as_in_tra
     normalizer = unwrap_vec_normalize(env)
     assert normalizer is not None
     normalizer.obs_rms.mean += 100.0
-    PPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0).save(tmp_path / "model.zip")
-    normalizer.save(str(tmp_path / "vecnormalize.pkl"))
-    seen: list[Any] = []
-    monkeypatch.setattr("sb3_stable_ppo.doctor.examination.diagnose", lambda _, rows, *__: seen.append(rows) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        doctor(tmp_path / "model.zip", "--env", "CartPole-v1", "--rows", 16)
-    assert seen[0].shape == (16, 16)
-    assert set(seen[0][seen[0] != 0]) == {-10.0}, "clipped"
+    rows = rows_judged_of(env, normalizer, tmp_path, monkeypatch)
+    assert rows.shape == (16, 16)
+    assert set(rows[rows != 0]) == {-10.0}, "clipped"
 
 
 @pytest.mark.parametrize("env_id", ["Strict-v0", "StrictWithMethod-v0"])
