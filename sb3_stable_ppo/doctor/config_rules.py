@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.atari_wrappers import ClipRewardEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
@@ -164,7 +165,7 @@ def _observations_normalised_twice(model: Any) -> Told:
 def _value_clipping_against_rewards(model: Any) -> Told:
     clip = getattr(model, "clip_range_vf", None)
     rewards = _episode_rewards(model)
-    if clip is not None and rewards and not _is_normalised(model):
+    if clip is not None and rewards and not _is_normalised_or_clipped(model):
         bound, scale = float(clip(1.0) if callable(clip) else clip), float(np.abs(rewards).mean())
         if scale > 50 * bound:
             yield (
@@ -178,7 +179,7 @@ def _large_rewards(model: Any) -> Told:
     steps = sum(episode["l"] for episode in info)
     if (
         steps
-        and not _is_normalised(model)
+        and not _is_normalised_or_clipped(model)
         and not isinstance(getattr(model.policy, "value_net", None), NormalizedValue)
     ):
         scale = sum(abs(episode["r"]) for episode in info) / steps
@@ -214,9 +215,14 @@ def _episode_rewards(model: Any) -> list[float]:
     return [episode["r"] for episode in getattr(model, "ep_info_buffer", None) or ()]
 
 
-def _is_normalised(model: BaseAlgorithm) -> bool:
-    normalizer = model.get_vec_normalize_env()
-    return normalizer is not None and normalizer.norm_reward
+def _is_normalised_or_clipped(model: BaseAlgorithm) -> bool:
+    """Whether the agent learns from other rewards than Monitor reports, which is below what changes them."""
+    env, normalizer = model.get_env(), model.get_vec_normalize_env()
+    if env is None:
+        return False
+    clips = getattr(env.unwrapped, "clip_reward", False)  # AtariVecEnv
+    normalises = normalizer is not None and normalizer.norm_reward
+    return clips or normalises or any(env.env_is_wrapped(ClipRewardEnv, indices=[0]))
 
 
 RULES: tuple[Callable[[Any], Told], ...] = (

@@ -121,7 +121,7 @@ class AtariVecEnv(BatchVecEnv):
                 life_loss_info=terminal_on_life_loss,  # ALE's episodic_life would begin a new game at each lost life
                 reward_clipping=False,  # it would lose the raw score
             )
-        self._clip_reward = clip_reward
+        self.clip_reward = clip_reward
         settings = {
             "env_id": env_id,
             "n_envs": n_envs,
@@ -205,7 +205,7 @@ class AtariVecEnv(BatchVecEnv):
             self._starts = starts
         if self._log is not None and self._log.is_full:
             self._cut(self._log, dones, infos)
-        shown = np.sign(rewards) if self._clip_reward else rewards
+        shown = np.sign(rewards) if self.clip_reward else rewards
         return self._observations, shown.astype(np.float32), dones, infos
 
     def _end_game(self, info: dict[str, Any], index: int, frames: int) -> None:

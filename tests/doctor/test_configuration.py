@@ -1,5 +1,6 @@
 """diagnose: each trap of the configuration is named, and only where it is."""
 
+from collections import deque
 from typing import Any
 
 import gymnasium as gym
@@ -15,10 +16,9 @@ from torch import nn
 
 from helpers.diagnosis import names, observations_of
 from helpers.envs import make_cartpole, make_pong
-from sb3_stable_ppo import (
-    StableMlpPolicy,
-    diagnose,
-)
+from sb3_stable_ppo import StableMlpPolicy, diagnose
+from sb3_stable_ppo.doctor.config_rules import check_config
+from sb3_stable_ppo.envs import AtariVecEnv
 
 
 class OwnCNN(BaseFeaturesExtractor):
@@ -108,6 +108,18 @@ def test_each_trap_of_the_configuration_is_named_where_it_is_and_only_there(trap
     assert found[trap].evidence
     assert found[trap].remedy
     assert trap not in names(diagnose(good, observations_of(good)))
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_large_scores_of_a_game_are_no_large_rewards_where_their_signs_are_learnt_from(clip: bool) -> None:
+    """Monitor keeps raw scores and counts frames, of which a step has four."""
+    wrapped = make_atari_env("PongNoFrameskip-v4", 1, seed=0, wrapper_kwargs={"clip_reward": clip})
+    for env in (wrapped, AtariVecEnv("PongNoFrameskip-v4", 1, seed=0, clip_reward=clip)):
+        model = PPO("CnnPolicy", env, n_steps=16, batch_size=16, seed=0)
+        model.ep_info_buffer = deque([{"r": 4000.0, "l": 100, "t": 1.0}])
+        found = {finding.name for finding in check_config(model)}
+        assert ("large_rewards" in found) is not clip
+        env.close()
 
 
 def test_images_that_are_scaled_already_are_seen_from_the_observations() -> None:
