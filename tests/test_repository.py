@@ -54,6 +54,13 @@ def test_what_a_workflow_calls_is_there(path: Path) -> None:
             assert os.access(ROOT / script, os.X_OK), script
 
 
+@pytest.mark.xdist_group("canary")
+def test_pytest_xdist_knows_the_group_of_a_test(request: pytest.FixtureRequest) -> None:
+    """pytest 9.2.0 takes the name away, and each worker makes its own site, cluster and database."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert request.node.nodeid.endswith("@canary")
+
+
 def test_ci_lints_tests_builds_the_docs_and_the_package() -> None:
     commands = " ; ".join(step.get("run", "") for step in steps(ROOT / ".github/workflows/ci.yml"))
     for command in ("make check", "make docs", ".ci/run", ".ci/versions", ".ci/package"):
