@@ -7,7 +7,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 # Tests run two at a time, each on one thread: that is what two cores do best. loadgroup keeps a server's tests together.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# They start some hundred processes, which would compile all sources anew where Python is told to write no bytecode.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: pong demo test quick check docs setup clean
 

@@ -56,31 +56,6 @@ def run_all(commands: list[str], folder: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
-@pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which somebody has followed the README, for the other pages."""
-    folder = tmp_path_factory.mktemp("workplace")
-    (folder / ".venv").symlink_to(sys.prefix)
-    (folder / "zoo_configs").symlink_to(ROOT / "zoo_configs")
-    run_all(
-        [command for command in commands(README) if " -m venv " not in command and "pip install" not in command], folder
-    )
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("documents")  # they share a run
-@pytest.mark.parametrize("block", blocks("python"), ids=identify)
-def test_a_python_block_runs(block: tuple[str, str], workplace: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", shorter(block[1])],
-        cwd=workplace,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def copy_of_the_tree(folder: Path) -> Path:
     """The files that git tracks or would, without .venv and what was built."""
     listed = subprocess.run(
@@ -93,20 +68,48 @@ def copy_of_the_tree(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fresh_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_of_the_tree(tmp_path_factory.mktemp("fresh"))
 
 
-@pytest.mark.slow(seconds=240)
-def test_the_readmes_commands_run_one_after_the_other_in_a_fresh_copy(fresh_copy: Path) -> None:
-    """Plain pip and python, without make; the new virtual environment is the copy's own."""
+@pytest.fixture(scope="session")
+def followed(fresh_copy: Path) -> Path:
+    """A fresh copy in which somebody has followed the README; the new virtual environment is its own."""
     assert commands(README)[0] == "python3 -m venv .venv"
     run_all(
         [command.replace("python3 -m venv", f"{sys.executable} -m venv") for command in commands(README)], fresh_copy
     )
-    assert (fresh_copy / "logs/stable_ppo/PongNoFrameskip-v4_1/PongNoFrameskip-v4.zip").is_file()
-    assert (fresh_copy / "logs/stable_ppo/CartPole-v1_1/health.jsonl").is_file()
+    return fresh_copy
+
+
+@pytest.fixture(scope="session")
+def workplace(followed: Path) -> Path:
+    """The same for the other pages, with all extras."""
+    shutil.rmtree(followed / ".venv")
+    (followed / ".venv").symlink_to(sys.prefix)
+    return followed
+
+
+@pytest.mark.slow(seconds=240)
+@pytest.mark.xdist_group("documents")  # they share a run
+def test_the_readmes_commands_run_one_after_the_other_in_a_fresh_copy(followed: Path) -> None:
+    """Plain pip and python, without make."""
+    assert (followed / "logs/stable_ppo/PongNoFrameskip-v4_1/PongNoFrameskip-v4.zip").is_file()
+    assert (followed / "logs/stable_ppo/CartPole-v1_1/health.jsonl").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("documents")
+@pytest.mark.parametrize("block", blocks("python"), ids=identify)
+def test_a_python_block_runs(block: tuple[str, str], workplace: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", shorter(block[1])],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow(seconds=120)
