@@ -90,6 +90,7 @@ VARIANTS: dict[str, Variant] = {
     "StablePPO, StableMlpPolicy": Variant(algorithm=ours.StablePPO, policy="StableMlpPolicy"),
     "StableMlpPolicy, WeightProjection": Variant(lambda: [ours.WeightProjection()], policy="StableMlpPolicy"),
     "StableMlpPolicy, norm_input": Variant(policy="StableMlpPolicy", options={"norm_input": "running"}),
+    "StableMlpPolicy, tanh": Variant(policy="StableMlpPolicy", options={"activation": "tanh"}),
     "L2Init": Variant(lambda: [ours.L2Init()]),
     "ShrinkPerturb": Variant(lambda: [ours.ShrinkPerturb()]),
     "ShrinkPerturb at one_action": Variant(lambda: watched(ours.ShrinkPerturb(when=ALARM))),
