@@ -1,6 +1,6 @@
 """
 Observations and rewards that are not finite, caught as the env gives them: before the policy sees them and before they
-reach the buffer.
+reach the buffer. Networks compute in float32: a number of float64 that is too large for it is infinite to them.
 
 The env itself stays as it is (callbacks may save or copy it in the middle of a rollout): ``collect_rollouts`` is given
 a wrapper around it.
@@ -25,6 +25,7 @@ WarnOnce = Callable[[str, str], None]
 CURE = "set guards={'on_nonfinite_obs': 'repeat_last'}"
 FEW_VALUES = 128
 """Up to here Python's own sum is faster than NumPy's, whose first call after other work costs about 8 µs."""
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class CheckedVecEnv(VecEnvWrapper):
@@ -139,16 +140,18 @@ class CheckedVecEnv(VecEnvWrapper):
             if not np.issubdtype(given.dtype, np.floating) or seems_finite(given):
                 continue
             fields[name] = array = given.copy()  # the env may need its own, or have made it read-only
-            for row in map(int, np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))):
-                bad, index = int((~np.isfinite(array[row])).sum()), row if env is None else env
+            finite = np.abs(array) <= LARGEST  # which NaN is not
+            for row in map(int, np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))):
+                bad, index = int((~finite[row]).sum()), row if env is None else env
                 where = f"{name} of env {index} at step {self.step_count}"
-                text = f"{where}: {bad} of {array[row].size} values are not finite."
+                kind = "not finite" if array.dtype != np.float64 else "not finite in float32, in which networks compute"
+                text = f"{where}: {bad} of {array[row].size} values are {kind}."
                 if self.rule == "raise":
                     raise CollapseError(f"{text}{normalizer_hint(self.venv)} Mend the env, or {self.cure}.")
                 self.warn_once(f"observations of {name}", f"{text} The one before is repeated.")
                 self.bad_observations[index] += 1
                 before = None if last is None else (last[name] if isinstance(last, dict) else last)[row]
-                array[row] = np.nan_to_num(array[row], nan=0, posinf=0, neginf=0) if before is None else before
+                array[row] = np.where(finite[row], array[row], 0) if before is None else before
         return fields if isinstance(observations, dict) else fields["observation"]
 
 
@@ -173,10 +176,12 @@ def normalizer_hint(env: VecEnv) -> str:
 def seems_finite(observations: Observations) -> bool:
     """
     A quick look, which each step pays for: the sum is not finite if any value is not. It can overflow too, so a False
-    asks for a closer look.
+    asks for a closer look. In float64 it is the sum of the squares, which is large if any value is.
     """
     if isinstance(observations, dict):
         return all(seems_finite(array) for array in observations.values())
+    if observations.dtype == np.float64:
+        return bool(np.vdot(observations, observations) <= LARGEST**2)
     if observations.size <= FEW_VALUES:
         return math.isfinite(sum(observations.ravel().tolist()))
     return math.isfinite(np.add.reduce(observations, axis=None))

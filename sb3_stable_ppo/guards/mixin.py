@@ -21,6 +21,7 @@ from sb3_stable_ppo.common.log_formats import TABLE
 from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken_distribution
 from sb3_stable_ppo.guards.arithmetic import lost_unit_fraction, newly_inactive_fraction, next_scale
 from sb3_stable_ppo.guards.backup import Backup
+from sb3_stable_ppo.guards.broken_rollout import why_outputs_are_not_finite
 from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
 from sb3_stable_ppo.guards.checked_step import checked_below
 from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
@@ -84,6 +85,8 @@ class GuardMixin(OnPolicyAlgorithm):
         """
         SB3's, on an env whose observations and rewards are checked, below ``VecNormalize`` too: one bad reward would
         poison GAE's whole past.
+
+        :raises CollapseError: where an observation is not finite and the rule is ``raise``, or the policy cannot act
         """
         guards = GuardConfig.of(self.guards)
         if guards is None:
@@ -93,7 +96,13 @@ class GuardMixin(OnPolicyAlgorithm):
         checked, rule, step = self._checked_env, guards.on_nonfinite_obs, self.num_timesteps
         self._last_obs = checked.begin(rule, step, self._last_obs)
         with checked_below(env, rule, step, OneLearn(self), self._warn_once) as below:
-            goes_on = super().collect_rollouts(checked, *args, **kwargs)
+            try:
+                goes_on = super().collect_rollouts(checked, *args, **kwargs)
+            except (ValueError, RuntimeError) as error:
+                if not is_broken_distribution(error):
+                    raise
+                why = why_outputs_are_not_finite(self.policy, self._last_obs, self.num_timesteps)
+                raise CollapseError(why) from error
         if goes_on:
             for each in (checked, *below):
                 each.end()

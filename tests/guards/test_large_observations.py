@@ -1,0 +1,95 @@
+"""Observations that are finite, and too large for networks that compute in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_stable_ppo import CollapseError, GuardCallback, StablePPO
+from sb3_stable_ppo.guards.checked_env import LARGEST, seems_finite
+
+REPEAT = {"on_nonfinite_obs": "repeat_last"}
+
+
+class Spiking(gym.Env[Any, Any]):
+    """One large value, once."""
+
+    def __init__(self, spike: float, dtype: Any, at: int = 20) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (3,), dtype)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.spike, self.at, self.steps = spike, at, 0
+
+    def _observation(self) -> Any:
+        found = np.sin(np.arange(3) + self.steps).astype(self.observation_space.dtype)
+        if self.steps == self.at:
+            found[1] = self.spike
+        return found
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self._observation(), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return self._observation(), 1.0, self.steps % 50 == 0, False, {}
+
+
+def make(spike: float, dtype: Any = np.float64) -> DummyVecEnv:
+    return DummyVecEnv([lambda: Spiking(spike, dtype)])
+
+
+def learnt(env: Any, **options: Any) -> StablePPO:
+    return StablePPO("StableMlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, seed=0, **options).learn(64)
+
+
+@pytest.mark.parametrize("spike", [1e39, -1e200])
+def test_a_number_too_large_for_float32_is_named(spike: float) -> None:
+    expected = r"observation of env 0 at step 20: 1 of 3 values are not finite in float32, in which networks compute\."
+    with pytest.raises(CollapseError, match=expected):
+        learnt(make(spike))
+
+
+def test_the_observation_before_is_repeated_where_asked_for_and_no_normaliser_takes_the_large_one_in() -> None:
+    env = VecNormalize(make(1e200))
+    with pytest.warns(UserWarning, match="not finite in float32"):
+        model = learnt(env, guards=REPEAT)
+    assert np.abs(env.obs_rms.mean).max() < 2  # type: ignore[union-attr]
+    assert all(bool(weight.isfinite().all()) for weight in model.policy.parameters())
+
+
+def test_the_guard_callback_keeps_it_from_a_replay_buffer() -> None:
+    model = SAC("MlpPolicy", make(1e39), learning_starts=10, buffer_size=100, batch_size=16, seed=0)
+    with pytest.warns(UserWarning, match="not finite in float32"):
+        model.learn(40, callback=GuardCallback(on_nonfinite_obs="repeat_last"))
+    assert np.abs(model.replay_buffer.observations).max() <= 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("spike", [1e25, float(np.finfo(np.float32).max)])
+def test_a_policy_that_cannot_act_on_what_float32_can_hold_says_on_what(spike: float) -> None:
+    """The variance of a LayerNorm is infinite: torch names a tensor, and no env."""
+    with pytest.raises(CollapseError, match=r"cannot act at step 20: .*The weights are finite\. The largest") as raised:
+        learnt(make(spike, np.float32))
+    assert f"{spike:.3g}, in observation of env 0." in str(raised.value)
+
+
+def test_a_policy_that_cannot_act_since_its_weights_are_broken_says_which() -> None:
+    model = StablePPO("StableMlpPolicy", make(0.0), n_steps=32, batch_size=32, seed=0)
+    next(model.policy.action_net.parameters()).data[0, 0] = np.nan
+    with pytest.raises(CollapseError, match=r"cannot act at step 0: .*action_net.weight: 1 of \d+ values"):
+        model.learn(32)
+
+
+@pytest.mark.parametrize("size", [3, 1000])
+def test_no_number_of_float64_that_is_too_large_passes_the_quick_look(size: int) -> None:
+    """Nor two that cancel each other in a sum."""
+    observations = np.zeros((1, size))
+    assert seems_finite(observations + 1e30)
+    for pair in ((2 * LARGEST, -2 * LARGEST), (1e300, -1e300), (np.nan, 0.0), (np.inf, 0.0)):
+        observations[0, :2] = pair
+        assert not seems_finite(observations)
