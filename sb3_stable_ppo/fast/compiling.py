@@ -86,3 +86,8 @@ def first_line(error: BaseException) -> str:
     :param error: any
     """
     return str(error).strip().partition("\n")[0]
+
+
+def is_traced() -> bool:
+    """Whether ``torch.jit.trace`` or ``torch.export`` exports a model now: with the layers as they are, in fp32."""
+    return bool(th.jit.is_tracing() or th.compiler.is_exporting())  # type: ignore[attr-defined, no-untyped-call]

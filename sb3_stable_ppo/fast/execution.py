@@ -15,7 +15,7 @@ from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
 from sb3_stable_ppo.fast.compiled_calls import CompiledCalls, own_result
-from sb3_stable_ppo.fast.compiling import Layers, first_line, is_compile_failure
+from sb3_stable_ppo.fast.compiling import Layers, first_line, is_compile_failure, is_traced
 from sb3_stable_ppo.fast.config import FastPathConfig, Resolved, log
 from sb3_stable_ppo.fast.hooks import Hooks
 from sb3_stable_ppo.fast.weight_cache import CachedCasts
@@ -58,7 +58,7 @@ class FastModule(nn.Module):
         :param inputs: for the first layer
         :return: of the last layer, in fp32
         """
-        return self.run_layers(inputs) if self._fast_path is None else self._fast_path(inputs)
+        return self.run_layers(inputs) if self._fast_path is None or is_traced() else self._fast_path(inputs)
 
     def train(self, mode: bool = True) -> Self:
         """``nn.Module.train``. Rollouts and updates begin with it, so weights are cast to bfloat16 anew after it."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch as th
 
 from sb3_stable_ppo.fast.compiled_calls import CompiledCalls, own_result
-from sb3_stable_ppo.fast.compiling import first_line, is_compile_failure
+from sb3_stable_ppo.fast.compiling import first_line, is_compile_failure, is_traced
 from sb3_stable_ppo.fast.config import FastPathConfig, log
 from sb3_stable_ppo.fast.execution import Ahead, FastPath, precision
 from sb3_stable_ppo.fast.hooks import Hooks
@@ -64,7 +64,7 @@ class Region(CompiledCalls):
                 path.ahead = None
 
     def _outputs(self, inputs: th.Tensor) -> list[th.Tensor] | None:
-        if self._hooks or not self._is_to_compile(inputs):
+        if self._hooks or is_traced() or not self._is_to_compile(inputs):
             return None
         device = inputs.device
         with precision(device, self._resolved_on(device)):

@@ -14,6 +14,7 @@ from typing import Any
 import torch as th
 
 from sb3_stable_ppo.common.checks import unknown
+from sb3_stable_ppo.fast.compiling import is_traced
 from sb3_stable_ppo.fast.config import log
 from sb3_stable_ppo.fast.hooks import Hooks
 from sb3_stable_ppo.fast.numpy_actions import NotFinite
@@ -70,12 +71,14 @@ class LeanActor:
     def is_ready_for(self, obs: Any, learning: bool = False) -> bool:
         """
         Whether NumPy can do it now: for few rows, while nobody listens to the policy's modules, wants the gradient of
-        the observations, or traces the call.
+        the observations, or traces, compiles or exports the call.
 
         :param obs: observations
         :param learning: with gradients, in train mode; otherwise without, in eval mode
         :raises ValueError: if it never can, and the user asked for it with True
         """
+        if is_traced() or th.compiler.is_compiling():
+            return False  # before _renew, which may move weights
         if not self._is_current or not self._parts.are_in_place():
             self._renew()
         first = next(iter(obs.values())) if isinstance(obs, dict) else obs
@@ -85,7 +88,6 @@ class LeanActor:
             and self.policy.training == learning == th.is_grad_enabled()
             and not (learning and not (self.networks.bodies.learns and not wants_gradient(obs)))
             and not self._hooks
-            and not th.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         )
 
     def _renew(self) -> None:

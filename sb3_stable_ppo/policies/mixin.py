@@ -21,6 +21,7 @@ from torch import nn
 
 from sb3_stable_ppo.common.checks import did_you_mean, number, one_of
 from sb3_stable_ppo.common.keywords import keywords_of
+from sb3_stable_ppo.fast.compiling import is_traced
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.threads import single_threaded_inference
 from sb3_stable_ppo.policies.activations import ActivationFn, chosen_activation
@@ -234,7 +235,9 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
         if not self._is_checked:  # not before: a saved model can be loaded and used where it could not be trained
             self.fast_path_config.check(self.device)
             self._is_checked = True
-        if self.fast_path_config.is_plain and not self._norms:  # a microsecond counts in small networks
+        if is_traced() or (
+            self.fast_path_config.is_plain and not self._norms
+        ):  # a microsecond counts in small networks
             return super().forward(obs, *args, **kwargs)
         with ExitStack() as stack:
             if not self.fast_path_config.is_plain:
