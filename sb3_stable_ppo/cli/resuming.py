@@ -95,6 +95,8 @@ def how_it_goes_on(own: argparse.Namespace, args: argparse.Namespace, argv: list
         text = changes.get("--n-timesteps", ("",))[0]
         if "--n-timesteps" in changes and not (text.isdecimal() and int(text)):
             raise UsageError(f"--n-timesteps (-n) {text}: not a whole number of at least 1.")
+        if text:
+            run.check_total(int(text))
         return GoesOn(run, run.arguments(changes), int(text) if text else None)
     if args.optimize_hyperparameters:
         raise UsageError("--resume auto is for a run: with --storage and --study-name, -optimize goes on by itself.")
@@ -102,7 +104,7 @@ def how_it_goes_on(own: argparse.Namespace, args: argparse.Namespace, argv: list
     if found is None:
         return None
     changes = {name: values for name, values in grouped(argv).items() if name in SHOWN}
-    return GoesOn(found, found.arguments(changes), None)
+    return GoesOn(found, found.arguments(changes), found.total_for_auto)
 
 
 def has_ended(goes_on: GoesOn, own: argparse.Namespace) -> bool:

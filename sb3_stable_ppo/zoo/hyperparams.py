@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -41,6 +42,8 @@ ZOO_KEYS = (
     "vec_env_wrapper",
 )
 """What rl_zoo3, or for vec_env and its options our own manager, takes out before it builds the model."""
+OF_BOX_ACTIONS = ("use_sde", "sde_sample_freq")
+"""Keys of PPO that mean something for continuous actions alone."""
 
 
 def with_numbers(value: Any) -> Any:
@@ -87,6 +90,15 @@ def check_hyperparams(
     if "guards" in hyperparams and "guards" not in entry.known:
         raise UsageError(
             f"{where('guards')}: {algorithm.__name__} has no guards; {', '.join(ALGORITHMS)} (--algo) have."
+        )
+    of_box = next((key for key in OF_BOX_ACTIONS if key in hyperparams), None)
+    if of_box is not None and issubclass(algorithm, MaskablePPO):
+        choose = "choose stable_ppo (--algo)"
+        is_stock = source.startswith("rl_zoo3's") and of_box not in overrides  # then the env has a Box
+        raise UsageError(
+            f"{where(of_box)}: {of_box} is for a Box action space, and {algorithm.__name__} takes Discrete, "
+            "MultiDiscrete and MultiBinary ones. "
+            + (f"For this env {choose}." if is_stock else f"For a Box {choose}; for any other leave {of_box} out.")
         )
     check_place(hyperparams, entry, places, source, overrides)
     for key in ("n_timesteps", "policy"):

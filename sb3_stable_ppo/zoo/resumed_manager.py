@@ -112,6 +112,7 @@ class ResumedManager(StableExperimentManager):
             task=self.task or facts.get("task"),
             n_timesteps=self.n_timesteps,
             ends_at=self.ends_at,
+            first_ends_at=facts.get("first_ends_at") or self._restored.total_timesteps,
             interrupted_by=None,
             error=None,
             resumed=[*facts.get("resumed", []), this],

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS
+from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS, MANIFEST
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.runs.folder import RunReader, check_format
 from sb3_stable_ppo.zoo.run_arguments import SHOWN, Groups, are_of_one_run, flat, grouped
@@ -36,7 +37,56 @@ class StartedRun(NamedTuple):
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint, sound or not."""
-        return any(path.name.isdigit() for path in (self.folder / CHECKPOINTS).glob("[0-9]*"))
+        return bool(self._checkpoints())
+
+    def _checkpoints(self) -> list[Path]:
+        """The newest first."""
+        found = (self.folder / CHECKPOINTS).glob("[0-9]*")
+        return sorted((path for path in found if path.name.isdigit()), key=lambda path: path.name, reverse=True)
+
+    def _newest_manifest(self) -> Mapping[str, Any]:
+        """Of the newest checkpoint that has one which can be read; empty: there is none."""
+        for folder in self._checkpoints():
+            with suppress(OSError, ValueError):
+                manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+                return manifest
+        return {}
+
+    @property
+    def step(self) -> int:
+        """Environment steps of the newest checkpoint."""
+        return int(self._newest_manifest().get("step") or 0)
+
+    @property
+    def total(self) -> int:
+        """Environment steps that the whole run is to have, by what was asked of it last."""
+        facts = self.facts
+        return int(
+            facts.get("ends_at")
+            or self._newest_manifest().get("total_timesteps")  # with the steps of a model that it began with
+            or facts.get("n_timesteps")
+            or 0
+        )
+
+    @property
+    def is_ended_by_callback(self) -> bool:
+        """Whether a callback has ended it."""
+        return self.facts.get("status") == "stopped" and not self.facts.get("interrupted_by")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has nothing left to do of what was asked of it last."""
+        return self.facts.get("status") == "finished" or self.is_ended_by_callback
+
+    @property
+    def total_for_auto(self) -> int | None:
+        """
+        Environment steps that the first call has asked for, where ``--resume RUN -n`` has asked for fewer since; None:
+        what was asked last counts.
+        """
+        first = int(self.facts.get("first_ends_at") or 0)
+        is_stopped_early = self.has_ended and int(self.facts.get("num_timesteps") or 0) < self.total
+        return None if first <= self.total or is_stopped_early else first
 
     def arguments(self, changes: Groups) -> list[str]:
         """
@@ -56,12 +106,28 @@ class StartedRun(NamedTuple):
         :param n_timesteps: environment steps that the whole run is to have; None: as many as before
         :return: a sentence about a run that has nothing left to do; None: it can go on
         """
-        status, steps = self.facts.get("status"), int(self.facts.get("num_timesteps") or 0)
-        by_callback = status == "stopped" and not self.facts.get("interrupted_by")
-        if (status != "finished" and not by_callback) or (n_timesteps is not None and n_timesteps > steps):
+        steps = int(self.facts.get("num_timesteps") or 0)
+        if not self.has_ended or (n_timesteps is not None and n_timesteps > steps):
             return None
-        how = "A callback has ended it" if by_callback else "It has finished"
-        return f"{self.folder}: nothing is left to do. {how} at step {steps:,}. -n gives it more steps."
+        how = "A callback has ended it" if self.is_ended_by_callback else "It has finished"
+        told = f"{self.folder}: nothing is left to do. {how} at step {steps:,}."
+        more = f" `--resume {self.folder} -n N` with N above {steps:,} gives it more steps."
+        return told + more if self.has_checkpoint else told
+
+    def check_total(self, n_timesteps: int) -> None:
+        """
+        Of a run that has ended, :meth:`end` tells.
+
+        :param n_timesteps: environment steps that ``-n`` asks for
+        :raises UsageError: if a run that has not ended has done as many, and would count as finished at once
+        """
+        step, total = self.step, self.total
+        if self.has_ended or n_timesteps > step or n_timesteps == total:  # all steps are done, but for the end
+            return
+        raise UsageError(
+            f"--resume {self.folder}: -n is the total number of steps; this run stands at {step:,} of {total:,}. Give "
+            f"more than {step:,}, or leave -n out."
+        )
 
 
 def run_in(folder: str | Path) -> StartedRun:
@@ -112,7 +178,7 @@ def newest_run(log_folder: str | Path, algo: str, argv: Sequence[str]) -> Starte
             check_format(facts, path.parent)
             found.append(StartedRun(path.parent, facts))
     found.sort(key=lambda run: (str(run.facts.get("started")), run.folder.stat().st_mtime), reverse=True)
-    return next((run for run in found if run.end(None) is not None or run.has_checkpoint), None)
+    return next((run for run in found if run.end(run.total_for_auto) is not None or run.has_checkpoint), None)
 
 
 def changes_of(run: StartedRun, argv: Sequence[str]) -> Groups:

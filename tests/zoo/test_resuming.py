@@ -97,10 +97,22 @@ def test_n_gives_a_run_a_new_total_and_not_an_addition(broken: Path, capsys: pyt
     assert main(["train", "--resume", str(broken), "--no-report"]) == 0
     assert "nothing is left to do. It has finished at step 320." in capsys.readouterr().out
     assert main(["train", "--resume", str(broken), "-n", "300", "--no-report"]) == 0
+    assert f"`--resume {broken} -n N` with N above 320 gives it more steps." in capsys.readouterr().out
     assert facts_of(broken)["num_timesteps"] == 320
     assert main(["train", "--resume", str(broken), "-n", "352", "--no-report"]) == 0
     assert facts_of(broken)["num_timesteps"] == 352
     assert [run["step"] for run in facts_of(broken)["resumed"]] == [128, 320]
+
+
+@pytest.mark.parametrize("steps", ["100", "128"])
+def test_n_that_is_not_above_the_steps_already_done_is_one_sentence_and_the_run_stays_as_it_is(
+    steps: str, broken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = facts_of(broken)
+    assert main(["train", "--resume", str(broken), "-n", steps]) == 2
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert "-n is the total number of steps; this run stands at 128 of 256. Give more than 128" in complaint
+    assert facts_of(broken) == before
 
 
 def test_a_run_that_was_killed_after_its_last_checkpoint_is_only_finished(tmp_path: Path) -> None:
@@ -113,7 +125,7 @@ def test_a_run_that_was_killed_after_its_last_checkpoint_is_only_finished(tmp_pa
     (killed / "run.json").write_text(json.dumps({**facts_of(killed), "status": "running"}))
     (killed / "CartPole-v1.zip").unlink()
     lines = (killed / "health.jsonl").read_text()
-    assert main(["train", "--resume", str(killed)]) == 0
+    assert main(["train", "--resume", str(killed), "-n", "256"]) == 0, "its own total may be given again"
     assert facts_of(killed)["status"] == "finished"
     assert_same_runs(run_folder(tmp_path / "whole"), killed, "CartPole-v1")
     assert (killed / "health.jsonl").read_text() == lines
@@ -219,6 +231,50 @@ def test_one_line_can_be_requeued_for_ever(tmp_path: Path, capsys: pytest.Captur
     assert train(tmp_path, *line, "-n", "64") == 0
     assert sorted(path.name for path in (tmp_path / "logs" / "ppo").iterdir())[1:] == ["CartPole-v1_2", "CartPole-v1_3"]
     assert [facts_of(run_folder(tmp_path, number))["seed"] for number in (1, 2, 3)] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("flags", [["-n", "320"], []], ids=["-n", "the entry's steps"])
+def test_auto_goes_on_to_its_own_total_where_n_has_ended_the_run_before(flags: list[str], tmp_path: Path) -> None:
+    config = write_entry(tmp_path, "CartPole-v1", PPO, broken_at(tmp_path, 150))
+    line = [*CARTPOLE, "--checkpoint-steps", "64", *config, *flags, "--resume", "auto"]
+    with pytest.raises(RuntimeError):
+        train(tmp_path, *line)
+    folder = run_folder(tmp_path)
+    assert main(["train", "--resume", str(folder), "-n", "160", "--no-report"]) == 0
+    assert (facts_of(folder)["status"], facts_of(folder)["num_timesteps"]) == ("finished", 160)
+    total = int(flags[-1]) if flags else PPO["n_timesteps"]
+    for _ in range(2):
+        assert train(tmp_path, *line) == 0
+        facts = facts_of(folder)
+        assert (facts["status"], facts["num_timesteps"], facts["ends_at"]) == ("finished", total, total)
+        assert [run["step"] for run in facts["resumed"]] == [128, 160]
+
+
+def test_a_total_that_was_raised_stays_for_auto(broken: Path, tmp_path: Path) -> None:
+    line = [*CARTPOLE, "--checkpoint-steps", "64", "--conf-file", str(tmp_path / "config.yml"), "--resume", "auto"]
+    (tmp_path / "mark").unlink()
+    with pytest.raises(RuntimeError):  # it is broken off once more
+        main(["train", "--resume", str(broken), "-n", "320", "--no-report"])
+    assert train(tmp_path, *line) == 0
+    assert facts_of(broken)["num_timesteps"] == 320
+
+
+def test_auto_takes_a_run_that_has_reached_its_return_for_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_entry(tmp_path, "CartPole-v1", PPO, broken_at(tmp_path, 150))
+    line = [*CARTPOLE, *config, "-n", "2048", "--stop-at-return", "5", "--checkpoint-steps", "64", "--resume", "auto"]
+    with pytest.raises(RuntimeError):
+        train(tmp_path, *line)
+    folder = run_folder(tmp_path)
+    assert main(["train", "--resume", str(folder), "-n", "1024", "--no-report"]) == 0
+    facts = facts_of(folder)
+    assert facts["status"] == "finished"
+    assert facts["num_timesteps"] < 1024
+    capsys.readouterr()
+    assert train(tmp_path, *line) == 0
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert facts_of(folder) == facts
 
 
 def test_a_run_that_a_callback_has_ended_has_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
