@@ -53,6 +53,8 @@ class FeatureRegularization(GradientRider):
         actor without hidden layers, or a second FeatureRegularization in the list
     """
 
+    choices = "PPO, MaskablePPO, StablePPO or StableMaskablePPO"
+
     def __init__(self, strength: float = 1.0, layers: str = "last", verbose: int = 0) -> None:
         super().__init__(verbose)
         self.strength = number(strength, "strength")
@@ -74,8 +76,7 @@ class FeatureRegularization(GradientRider):
         if not goes_over_rollouts or hasattr(policy, "lstm_actor"):
             raise ValueError(
                 "FeatureRegularization holds features through the several passes of an update over a rollout of single "
-                f"steps, and {type(self.model).__name__} makes no such passes. Choose PPO, MaskablePPO, StablePPO or "
-                "StableMaskablePPO."
+                f"steps, and {type(self.model).__name__} makes no such passes. Choose {self.choices}."
             )
         alike = [each for each in callbacks_within(self.locals.get("callback")) if type(each) is type(self)]
         if len(alike) > 1:

@@ -71,6 +71,9 @@ class GradientRider(Intervention):
     :raises ValueError: when training starts, for an algorithm without such a network
     """
 
+    choices = "PPO, A2C, MaskablePPO, RecurrentPPO, DQN, QRDQN, SAC, TD3, DDPG, TQC or CrossQ"
+    """The algorithms that it serves, for errors."""
+
     def __init__(self, verbose: int = 0) -> None:
         super().__init__("always", verbose)
         self._attached = ExitStack()
@@ -114,7 +117,7 @@ class GradientRider(Intervention):
         if self.carrier is None or any(cls.__name__ == "TRPO" for cls in type(self.model).__mro__):
             raise ValueError(
                 f"{type(self).__name__} adds a term to the loss, and {type(self.model).__name__} has none that it can "
-                "reach. Choose PPO, A2C, MaskablePPO, RecurrentPPO, DQN, QRDQN, SAC, TD3, DDPG, TQC or CrossQ."
+                f"reach. Choose {self.choices}."
             )
 
     def before_update(self) -> None:

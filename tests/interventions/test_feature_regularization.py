@@ -187,6 +187,14 @@ def test_what_it_cannot_serve_is_one_clear_error(make: Any) -> None:
         model.learn(32, callback=[FeatureRegularization()])
 
 
+def test_what_has_no_loss_in_reach_is_told_only_of_algorithms_that_it_serves() -> None:
+    with (
+        pytest.warns(UserWarning, match="TRPO sets"),
+        pytest.raises(ValueError, match=r"reach\. Choose PPO, MaskablePPO, StablePPO or StableMaskablePPO\.$"),
+    ):
+        MODELS["TRPO"]().learn(32, callback=[FeatureRegularization()])
+
+
 def test_an_actor_without_hidden_layers_and_a_second_of_the_class_are_told() -> None:
     flat = PPO("MlpPolicy", "CartPole-v1", **MINIBATCHES, policy_kwargs={"net_arch": []})
     with pytest.raises(ValueError, match="this actor has none: choose another net_arch"):

@@ -6,7 +6,7 @@ import pytest
 from stable_baselines3 import PPO
 from torch import nn
 
-from sb3_stable_ppo import StablePPO
+from sb3_stable_ppo import StableMaskablePPO, StablePPO
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams
 from sb3_stable_ppo.zoo.overrides import read_policy_kwargs, with_overrides
@@ -114,6 +114,31 @@ def test_stock_ppo_is_told_how_to_have_our_policies_and_who_has_guards(
     with pytest.raises(UsageError) as raised:
         check_hyperparams({"policy": "MlpPolicy", "n_timesteps": 64, **overrides}, PPO, "here", overrides)
     assert str(raised.value).startswith(FLAG + sentence)
+
+
+OF_A_BOX = (
+    "use_sde is for a Box action space, and StableMaskablePPO takes Discrete, MultiDiscrete and MultiBinary ones."
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "overrides", "sentence"),
+    [
+        ("rl_zoo3's ppo.yml, Pendulum-v1", {}, "{source}: {told} For this env choose stable_ppo (--algo)."),
+        ("my.yml", {}, "{source}: {told} For a Box choose stable_ppo (--algo); for any other leave use_sde out."),
+        (
+            "rl_zoo3's ppo.yml, Taxi-v3",
+            {"use_sde": True},
+            FLAG + "{told} For a Box choose stable_ppo (--algo); for any other leave use_sde out.",
+        ),
+    ],
+)
+def test_settings_of_continuous_actions_are_told_as_such_where_there_are_masks(
+    source: str, overrides: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        check_hyperparams({**ENTRY, "use_sde": True}, StableMaskablePPO, source, overrides)
+    assert str(raised.value) == sentence.format(source=source, told=OF_A_BOX)
 
 
 def test_keys_of_a_file_are_its_own_where_the_command_line_changes_others() -> None:
