@@ -189,13 +189,57 @@ def test_plot_saves_the_figure(cartpole_run: Path, tmp_path: Path) -> None:
 def test_a_plot_without_anything_in_it_is_one_sentence_and_no_file(
     script: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "stable_ppo").mkdir()
+    (tmp_path / "stable_ppo" / "CartPole-v1_1").mkdir(parents=True)
     flags = ["-a", "stable_ppo", "-e", "CartPole-v1", "-f", str(tmp_path), "--save", str(tmp_path / "returns.png")]
     assert main(["plot", script, *flags]) == 2
     shown = capsys.readouterr().err
     assert f"error: plot {script}: nothing is drawn; it takes runs of these envs with" in shown
     assert "No artists" not in shown
     assert not (tmp_path / "returns.png").exists()
+
+
+LOGS = ["-a", "stable_ppo", "-e", "CartPole-v1", "-f", "logs"]
+NO_PLOTS: list[tuple[list[str], str]] = [
+    (["train"], "plot train needs -a (--algo), -e (--env), -f (--exp-folder): plot train -a stable_ppo -e"),
+    (["all"], "plot all needs -a (--algos), -e (--env), -f (--exp-folders): plot all -a stable_ppo -e CartPole-v1 -f"),
+    (["all", *LOGS[:2], *LOGS[4:]], "plot all needs -e (--env): plot all -a"),
+    (["all", *LOGS[:4], "-max", "100"], "plot all needs -f (--exp-folders): plot all -a"),
+    (["file"], "plot file needs -i (--input): plot file -i"),
+    (["file", "-iqm"], "plot file needs -i (--input): plot file -i"),
+    (["file", "-i", "broken"], "plot file: "),
+    (
+        ["all", "-a", "nope", *LOGS[2:]],
+        "plot all: there is no folder logs/nope. Algorithms with runs there: a2c, stable_ppo.",
+    ),
+    (
+        ["train", "-a", "nope", *LOGS[2:]],
+        "plot train: there is no folder logs/nope. Algorithms with runs there: a2c, stable_ppo.",
+    ),
+    (
+        ["all", *LOGS[:2], "-e", "CartPole-v1", "Pendulum", *LOGS[4:]],
+        "plot all: there is no run of Pendulum. Envs with runs there: CartPole-v1.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("args", "complaint"), NO_PLOTS, ids=[" ".join(args) for args, _ in NO_PLOTS])
+def test_what_a_plot_lacks_is_one_sentence_and_no_table(
+    args: list[str],
+    complaint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for algo in ("stable_ppo", "a2c"):
+        (tmp_path / "logs" / algo / "CartPole-v1_1").mkdir(parents=True)
+    (tmp_path / "logs" / "workers").mkdir()  # of another kind
+    (tmp_path / "broken.pkl").write_bytes(b"no pickle")
+    assert main(["plot", *args]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"sb3-stable-ppo: error: {complaint}")
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
 
 
 @pytest.mark.slow
