@@ -67,7 +67,6 @@ def run(argv: list[str]) -> int:
         )
     from sb3_stable_ppo.cli.doctor_next import what_next  # here, so that --help does not wait for torch
     from sb3_stable_ppo.doctor.examination import examine
-    from sb3_stable_ppo.envs.registry import check_env
 
     model, env = args.model, args.env
     env_of_run = None
@@ -75,10 +74,9 @@ def run(argv: list[str]) -> int:
         model, env_of_run = model_of_run(model)
         env = None if args.weights_only else env or env_of_run
     import_packages(args.gym_packages)
-    if args.env:
-        check_env(args.env)
-    elif env:
-        _check_env_of_run(env, args.model)
+    if env:
+        missing = None if args.gym_packages else _import_packages_of_run(env, model)
+        _check_env(env, None if args.env else args.model, missing)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         diagnosis, subject = examine(model, env, args.algo, args.rows, args.seed, args.weights_only)
@@ -91,19 +89,45 @@ def run(argv: list[str]) -> int:
     return 0 if diagnosis.is_healthy or diagnosis.is_open else 1
 
 
-def _check_env_of_run(env: str, folder: Path) -> None:
-    """:raises UsageError: if a run's env does not exist here, with what helps"""
+def _import_packages_of_run(env: str, model: Path) -> str | None:
+    """
+    Import what the run has imported to register its env.
+
+    :param env: in which the model will play, which executes what is in its zip
+    :param model: its zip
+    :return: what is wrong, where something cannot be imported; the env may be there without it
+    """
+    from sb3_stable_ppo.cli.gym_packages import packages_of_model
+
+    try:
+        import_packages(packages_of_model(model, env))
+    except UsageError as error:
+        return f"{str(error).rstrip('.')}, which the run has imported"
+    return None
+
+
+def _check_env(env: str, folder: Path | None, missing: str | None) -> None:
+    """
+    :param env: a Gymnasium id
+    :param folder: of the run whose env it is; None: the user has named it
+    :param missing: what could not be imported
+    :raises UsageError: if it does not exist here, with what helps
+    """
     from sb3_stable_ppo.envs.registry import check_env
 
-    with suppress(ImportError):
-        import rl_zoo3.import_envs  # noqa: F401  # registers rl_zoo3's envs
+    if folder is not None:
+        with suppress(ImportError):
+            import rl_zoo3.import_envs  # noqa: F401  # registers rl_zoo3's envs
     try:
         check_env(env)
     except UsageError as error:
-        raise UsageError(
-            f"{str(error).rstrip('.')}. It is the env of the run in {folder}: --gym-packages MODULE registers an env "
-            "of your own, --weights-only examines the weights without one."
-        ) from None
+        told = f"{str(error).rstrip('.')}{'' if missing is None else f' ({missing})'}."
+        if folder is not None:
+            told += (
+                f" It is the env of the run in {folder}: --gym-packages MODULE registers an env of your own, "
+                "--weights-only examines the weights without one."
+            )
+        raise UsageError(told) from None
 
 
 def as_json(diagnosis: Diagnosis, subject: str) -> str:

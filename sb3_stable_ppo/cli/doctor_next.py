@@ -11,7 +11,9 @@ from pathlib import Path
 
 import gymnasium as gym
 
+from sb3_stable_ppo.cli.gym_packages import gym_packages_flag, packages_of_model
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.doctor.findings import Diagnosis
 from sb3_stable_ppo.envs.registry import check_env
 from sb3_stable_ppo.runs.folder import RunReader
@@ -30,7 +32,8 @@ def what_next(diagnosis: Diagnosis, model: Path, env: str | None) -> Iterator[st
     if diagnosis.is_open:
         env = env or env_of_zip(model)
         yield "Type this next (it executes what is in the zip: only for files that you trust):"
-        yield f"  sb3-stable-ppo doctor {shlex.quote(str(model))} --env {env or 'ID'}"
+        packages = gym_packages_flag(packages_of_model(model, env)) if env else []
+        yield f"  {shlex.join([PROGRAM, 'doctor', str(model), '--env', env or 'ID', *packages])}"
         if env is None:
             yield "ID is the env that the model was trained in, such as PongNoFrameskip-v4: the zip does not name it."
     elif not diagnosis.is_healthy:
@@ -43,11 +46,12 @@ def env_of_zip(path: Path) -> str | None:
     the name that rl_zoo3 gives zips (``CartPole-v1.zip``) and folders (``CartPole-v1_1``).
 
     :param path: of the zip
-    :return: the id of an env that is registered; None: nothing tells it. The shape of the observations is no proof
+    :return: the id of an env that is registered, or that a module of the run registers; None: nothing tells it. The
+        shape of the observations is no proof
     """
     told = [_env_of_folder(folder) for folder in (path.parent, path.parent.parent)]
     told += [path.stem if path.suffix == ".zip" else path.name, re.sub(r"_\d+$", "", path.parent.name)]
-    return next((env for env in told if env and _exists(env)), None)
+    return next((env for env in told if env and (_exists(env) or packages_of_model(path, env))), None)
 
 
 def _env_of_folder(folder: Path) -> str | None:
@@ -55,7 +59,7 @@ def _env_of_folder(folder: Path) -> str | None:
         env = RunReader(folder).facts.get("env")
     except (OSError, ValueError):
         return None
-    return env if isinstance(env, str) else None
+    return env if isinstance(env, str) and env.isprintable() else None
 
 
 def _exists(env: str) -> bool:

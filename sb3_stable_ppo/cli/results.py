@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sb3_stable_ppo.cli.gym_packages import gym_packages_flag, packages_of
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.report.write import missing, write_report
@@ -96,9 +97,10 @@ def next_commands(folder: Path) -> Iterator[tuple[str, str]]:
         return
     run, logs = (shlex.quote(str(path)) for path in (folder, folder.parent.parent))
     yield f"{PROGRAM} report {run}", "the run as a page; with other runs, compared"
-    yield f"{PROGRAM} doctor {run}", "its layers beside healthy ranges"
+    packages = "".join(f" {shlex.quote(word)}" for word in gym_packages_flag(packages_of(facts)))
+    yield f"{PROGRAM} doctor {run}{packages}", "its layers beside healthy ranges"
     algo = "" if algorithm == "stable_ppo" else f" --algo {algorithm}"
-    yield f"{PROGRAM} enjoy{algo} --env {env} -f {logs} --exp-id {number}", "watch it play"
+    yield f"{PROGRAM} enjoy{algo} --env {shlex.quote(env)}{packages} -f {logs} --exp-id {number}", "watch it play"
 
 
 def _layers_table(first: Figures, last: Figures) -> Table:

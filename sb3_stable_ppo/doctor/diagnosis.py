@@ -13,6 +13,7 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import maybe_transpose
 from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_stable_ppo.common.layer_names import is_critic_layer
@@ -51,7 +52,8 @@ def diagnose(
     >>> diagnosis.verdict, [finding.remedy for finding in diagnosis.findings]  # doctest: +SKIP
 
     :param model: any model of SB3 or sb3-contrib, or its policy; a model's configuration is checked too
-    :param observations: a batch of different ones, as the env gives them: an array, or one by key; best 512 or more
+    :param observations: a batch of different ones, as the env gives them: an array, or one by key, and images with
+        their channels first or last; best 512 or more
     :param history: the lines of the run's ``health.jsonl`` (``RunReader(folder).health()``), which tell a network that
         is dying from one that always was as it is
     :param action_masks: of MaskablePPO, those that the env gave with the observations; None: its policy is judged as if
@@ -91,6 +93,8 @@ def _checked(observations: Any, policy: BasePolicy) -> Any:
     if arrays.keys() != wanted.keys():
         raise ValueError(f"The policy takes {sorted(wanted)}, not {sorted(arrays)}.")
     for key, array in arrays.items():
+        if array.ndim == 4:  # images with their channels last, as predict takes them
+            arrays[key] = array = maybe_transpose(array, wanted[key])
         shape = wanted[key].shape
         if array.ndim == 0 or (shape is not None and array.shape[1:] != shape):
             raise ValueError(f"{key}: the policy takes batches of shape (n, *{shape}), not {array.shape}.")

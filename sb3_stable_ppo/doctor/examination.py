@@ -14,20 +14,15 @@ import numpy as np
 from gymnasium import spaces
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
+from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.env_util import make_atari_env, make_vec_env
-from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import (
-    VecEnv,
-    VecFrameStack,
-    VecNormalize,
-    VecTransposeImage,
-    unwrap_vec_normalize,
-)
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, unwrap_vec_normalize
 
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.doctor.diagnosis import diagnose
+from sb3_stable_ppo.doctor.env_settings import env_settings
 from sb3_stable_ppo.doctor.findings import Diagnosis
 from sb3_stable_ppo.doctor.saved_models import load_model
 from sb3_stable_ppo.doctor.untrusted_zip import read_weights
@@ -74,9 +69,10 @@ def examine(
 
 def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv:
     """
-    The env as the model has been trained in it: Atari preprocessed where the model takes such images, frames stacked,
-    observations normalised by a ``vecnormalize.pkl`` that lies by the model, before they are stacked (as by rl_zoo3) or
-    behind it, whichever its shape fits; for MaskablePPO with action masks, where the env or its ``info`` has them.
+    The env as the model has been trained in it: with the arguments and wrappers of the run that the model lies in,
+    Atari preprocessed where the model takes such images, frames stacked, observations normalised by a
+    ``vecnormalize.pkl`` that lies by the model, before they are stacked (as by rl_zoo3) or behind it, whichever its
+    shape fits; for MaskablePPO with action masks, where the env or its ``info`` has them.
 
     :param env_id: a Gymnasium id
     :param model: which will play
@@ -86,23 +82,29 @@ def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv
     """
     space = model.observation_space
     try:
-        spec = gym.spec(env_id)
-        atari = str(spec.entry_point).startswith("ale_py") and isinstance(space, spaces.Box) and len(space.shape) == 3
-        env = (make_atari_env if atari else make_vec_env)(env_id, N_ENVS, seed)
+        settings = env_settings(path, env_id)
+        is_ale = str(gym.spec(env_id).entry_point).startswith("ale_py")
+        wrapper = settings.wrapper
+        if wrapper is None and is_ale and isinstance(space, spaces.Box) and len(space.shape) == 3:
+            wrapper = AtariWrapper
+
+        def masked(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+            return InfoActionMasks(env if wrapper is None else wrapper(env))
+
+        env = make_vec_env(env_id, N_ENVS, seed, wrapper_class=wrapper, env_kwargs=settings.kwargs)
         if isinstance(model, MaskablePPO) and not is_masking_supported(env) and _tells_masks(env):
             env.close()
-            env = make_vec_env(env_id, N_ENVS, seed, wrapper_class=InfoActionMasks)
-        files = (path.parent / "vecnormalize.pkl", path.parent / env_id / "vecnormalize.pkl")
-        statistics = next((str(file) for file in files if file.is_file()), None)
+            env = make_vec_env(env_id, N_ENVS, seed, wrapper_class=masked, env_kwargs=settings.kwargs)
+        if settings.vec_env_wrapper is not None:
+            env = settings.vec_env_wrapper(env)
+        statistics = None if settings.statistics is None else str(settings.statistics)
         if statistics is not None:
             with suppress(AssertionError):  # of another shape: they may be those of stacked observations
                 env = VecNormalize.load(statistics, env)
-        seen = env.observation_space
-        if isinstance(seen, spaces.Box) and is_image_space(seen) and not is_image_space_channels_first(seen):
-            env = VecTransposeImage(env)
-        mine, theirs = space.shape, env.observation_space.shape
-        if mine and theirs and len(mine) == len(theirs) and mine[0] > theirs[0] and mine[0] % theirs[0] == 0:
-            env = VecFrameStack(env, mine[0] // theirs[0])
+        env = model._wrap_env(env)  # channels first, as SB3 has images, those in a Dict too
+        n_stack = _n_stack(space, env.observation_space)
+        if n_stack > 1:
+            env = VecFrameStack(env, n_stack)
         normalizer = unwrap_vec_normalize(env)
         if statistics is not None and normalizer is None:
             env = normalizer = VecNormalize.load(statistics, env)
@@ -114,6 +116,15 @@ def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv
         end = "" if told.endswith("?") else "."
         raise UsageError(f"--env {env_id}: {told}{end} --weights-only examines the weights without an env.") from error
     return env
+
+
+def _n_stack(wanted: spaces.Space[Any], seen: spaces.Space[Any]) -> int:
+    """How often observations are to be stacked so that they have the model's shape; 1 where that does not help."""
+    if isinstance(wanted, spaces.Dict) and isinstance(seen, spaces.Dict):
+        return max((_n_stack(wanted[key], seen[key]) for key in wanted.keys() & seen.keys()), default=1)
+    mine, theirs = wanted.shape or (), seen.shape or ()
+    is_multiple = len(mine) == len(theirs) > 0 and mine[0] > theirs[0] and mine[0] % theirs[0] == 0
+    return mine[0] // theirs[0] if is_multiple else 1
 
 
 def _tells_masks(env: VecEnv) -> bool:
