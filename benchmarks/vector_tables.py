@@ -81,12 +81,13 @@ def final(row: Row) -> float:
 
 def networks_table(value: Callable[[Row], float]) -> str:
     """
-    A row for each network, a column for each task: the mean over seeds, and each seed's.
+    A row for each network, a column for each task that stock's network has been run on with two seeds or more: the mean
+    over seeds, and each seed's.
 
     :param value: of a run
     """
     runs = by_network()
-    tasks = sorted({task for of_tasks in runs.values() for task in of_tasks}, key=_order)
+    tasks = sorted((task for task, rows in runs[STOCK].items() if len(rows) > 1), key=_order)
     lines = [
         [network, *(_cell([value(row) for row in of.get(task, [])]) for task in tasks)] for network, of in runs.items()
     ]
