@@ -100,7 +100,9 @@ class ResumedManager(StableExperimentManager):
         if self._has_tables:
             logger.output_formats.append(make_output_format("stdout", self.save_path))
         self.run = RunWriter(self.save_path)
+        n_timesteps = self.n_timesteps
         if self.ends_at is None:
+            n_timesteps = facts.get("n_timesteps") or n_timesteps  # not the first call's, if a later one gave another
             self.ends_at = int(facts.get("ends_at") or self._restored.total_timesteps)
         step = self.resumed_at
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -110,7 +112,7 @@ class ResumedManager(StableExperimentManager):
             pid=getpid(),
             host=socket.gethostname(),
             task=self.task or facts.get("task"),
-            n_timesteps=self.n_timesteps,
+            n_timesteps=n_timesteps,
             ends_at=self.ends_at,
             first_ends_at=facts.get("first_ends_at") or self._restored.total_timesteps,
             interrupted_by=None,
