@@ -7,18 +7,20 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.bench.variants import ATARI, Variant, kind_of
+from sb3_stable_ppo.common.packages import import_packages
 from sb3_stable_ppo.envs.atari import make_atari_vec_env
 from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv
 from sb3_stable_ppo.health.callback import HealthCallback
@@ -48,7 +50,13 @@ class Clock(BaseCallback):
 
 
 def train(
-    variant: str, env_id: str, n_envs: int, steps: int, seed: int, numbers: Mapping[str, Any] | None = None
+    variant: str,
+    env_id: str,
+    n_envs: int,
+    steps: int,
+    seed: int,
+    numbers: Mapping[str, Any] | None = None,
+    gym_packages: Sequence[str] = (),
 ) -> dict[str, float]:
     """
     Train in this process: two rollouts with their updates to warm up, then ``steps`` timed.
@@ -59,8 +67,10 @@ def train(
     :param steps: so many are timed, in whole rollouts
     :param seed: of model and envs
     :param numbers: of PPO, in place of the kind's own
+    :param gym_packages: modules to import, which register the env
     :return: ``steps_per_s``, ``warm_up_s``, and ``peak_mib``: this process' peak, and what its children hold at the end
     """
+    import_packages(gym_packages)
     named = {each.name: each for each in kind_of(env_id).variants.values()}
     return train_variant(named[variant], env_id, n_envs, steps, seed, numbers)
 
@@ -80,7 +90,8 @@ def train_variant(
         env = EnvPoolVecEnv(env_id, n_envs, seed)
     else:
         env_class = SubprocVecEnv if variant.vec_env == "subproc" else DummyVecEnv
-        env = make_vec_env(env_id, n_envs, seed, vec_env_cls=env_class)
+        # its spec, as rl_zoo3 has it: the processes of SubprocVecEnv do not know an id that `gym_packages` register
+        env = make_vec_env(gym.spec(env_id).make, n_envs, seed, vec_env_cls=env_class)
     given = {**kind.numbers, **(numbers or {})}
     rollout = given["n_steps"] * n_envs
     given["batch_size"] = min(given["batch_size"], rollout)

@@ -8,9 +8,9 @@ import argparse
 import json
 import sys
 
-from sb3_stable_ppo.cli.arguments import non_negative_int, parser_of, positive_int
+from sb3_stable_ppo.cli.arguments import add_gym_packages, non_negative_int, parser_of, positive_int
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.common.packages import PROGRAM
+from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 
 DESCRIPTION = """\
 Measure training speed on this machine: stock SB3, then what this package has, one option after the other. Atari games,
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--env", default="PongNoFrameskip-v4", metavar="ID", help="id of a Gymnasium env (default: %(default)s)"
     )
+    add_gym_packages(found)
     found.add_argument(
         "--n-envs", type=positive_int, metavar="N", help="envs at once (default: 8 for images, 1 for all else)"
     )
@@ -76,6 +77,7 @@ def counted(number: int, noun: str) -> str:
 def run(argv: list[str]) -> int:
     """measure training speed here: stock SB3, then what this package has, one option after the other"""
     args = parser().parse_args(argv)
+    import_packages(args.gym_packages)
     import torch as th  # these imports take seconds, so they come after --help and mistakes in the call
 
     from sb3_stable_ppo.bench.measuring import measure, table, turns
@@ -99,6 +101,8 @@ def run(argv: list[str]) -> int:
     env = {"env_id": args.env, "n_envs": args.n_envs or kind.n_envs, "steps": args.steps or kind.steps}
     if numbers:
         env["numbers"] = numbers
+    if args.gym_packages:
+        env["gym_packages"] = args.gym_packages
     device = th.device("cuda" if th.cuda.is_available() else "cpu")
     told = f"{args.env}, {counted(env['n_envs'], 'env')}, {counted(th.get_num_threads(), 'thread')}"
     told += f", torch {th.__version__}, {device}"

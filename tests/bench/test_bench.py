@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -119,6 +120,41 @@ def test_bench_measures_an_env_of_vectors_with_the_numbers_that_are_asked_for(ca
     assert "CartPole-v1, 2 envs" in err
     assert "auto is" not in err
     assert [line.split(" | ")[0] for line in out.splitlines()[2:]] == ["| stock SB3", "| + HealthCallback"]
+
+
+OWN_ENV = """
+import gymnasium as gym
+import numpy as np
+
+class Own(gym.Env):
+    observation_space = gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros((64, 64, 3), np.uint8), {}
+
+    def step(self, action):
+        return np.zeros((64, 64, 3), np.uint8), 0.0, False, False, {}
+
+gym.register("Own-v0", Own)
+"""
+
+
+@pytest.mark.slow
+def test_an_env_of_ones_own_is_measured_in_processes_that_know_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "own_env_of_bench.py").write_text(OWN_ENV)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    flags = ["--env", "Own-v0", "--n-envs", "2", "--n-steps", "4", "--steps", "8", "--variants", "subproc", "--json"]
+    assert main(["bench", *flags]) == 2
+    assert "Unknown env 'Own-v0'" in capsys.readouterr().err
+    assert main(["bench", *flags, "--gym-packages", "own_env_of_bench"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["name"] for row in rows] == ["stock", "subproc"]
+    assert rows[0]["gym_packages"] == ["own_env_of_bench"]
 
 
 def test_help_imports_no_torch() -> None:
