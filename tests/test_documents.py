@@ -48,7 +48,7 @@ def commands(page: Path) -> list[str]:
 def run_all(commands: list[str], folder: Path) -> None:
     """One after the other, as somebody does who follows a page."""
     environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    environment["PIP_NO_COMPILE"] = "1"  # most of what is installed is never imported
+    environment["PIP_COMPILE"] = "0"  # most of what is installed is never imported
     for command in commands:
         done = subprocess.run(
             ["bash", "-c", shorter(command)], cwd=folder, capture_output=True, text=True, env=environment
