@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sb3_stable_ppo.envs.atari import make_atari_env as make_atari_env, make_atari_vec_env as make_atari_vec_env
     from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv as AtariVecEnv
     from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv as EnvPoolVecEnv
+    from sb3_stable_ppo.envs.forkserver import preload_forkserver as preload_forkserver
     from sb3_stable_ppo.envs.registry import check_env as check_env
     from sb3_stable_ppo.envs.restarting_vec_env import RestartingVecEnv as RestartingVecEnv
 else:
@@ -22,6 +23,7 @@ else:
             "atari": ["make_atari_env", "make_atari_vec_env"],
             "atari_vec_env": ["AtariVecEnv"],
             "envpool_vec_env": ["EnvPoolVecEnv"],
+            "forkserver": ["preload_forkserver"],
             "registry": ["check_env"],
             "restarting_vec_env": ["RestartingVecEnv"],
         },

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper, VecEnvObs, VecEnvStepReturn
 
 from sb3_stable_ppo.common.checks import number, one_of, whole_number
+from sb3_stable_ppo.envs.forkserver import preload_forkserver
 from sb3_stable_ppo.envs.restart_limit import RestartLimit
 from sb3_stable_ppo.envs.worker import END_S, Worker
 from sb3_stable_ppo.envs.worker_link import WorkerLink
@@ -60,6 +61,8 @@ class RestartingVecEnv(SubprocVecEnv):
         if start_method is None:
             start_method = "forkserver" if "forkserver" in methods else "spawn"
         context = mp.get_context(one_of(start_method, methods, "start_method"))
+        if start_method == "forkserver":
+            preload_forkserver()
         timeout = None if timeout is None else number(timeout, "timeout", 1e-3)
         window_minutes = number(window_minutes, "window_minutes", may_be_infinite=True)
         limit = RestartLimit(whole_number(max_restarts, "max_restarts"), window_minutes)

@@ -18,12 +18,12 @@ from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, one_line
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.determinism.fingerprint import fingerprint
-from sb3_stable_ppo.envs.restarting_vec_env import RestartingVecEnv
+from sb3_stable_ppo.envs.forkserver import preload_forkserver
 from sb3_stable_ppo.envs.subprocesses import CONNECTION_ERRORS
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.runs.folder import RunWriter
@@ -41,14 +41,8 @@ from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, u
 from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, LockedFolder, facts_at_start, run_logger
 from sb3_stable_ppo.zoo.schedules import is_schedule_of, read_schedules
 from sb3_stable_ppo.zoo.trials import merged_sampling, saved_params, with_trial
-from sb3_stable_ppo.zoo.vec_env_options import vec_env_options
+from sb3_stable_ppo.zoo.vec_env_options import STOCK_VEC_ENVS, vec_env_options
 from sb3_stable_ppo.zoo.vec_envs import batch_vec_env
-
-STOCK_VEC_ENVS: dict[str, type[VecEnv]] = {
-    "dummy": DummyVecEnv,
-    "subproc": SubprocVecEnv,
-    "restarting": RestartingVecEnv,
-}
 
 
 class StableExperimentManager(ExperimentManager):
@@ -142,7 +136,7 @@ class StableExperimentManager(ExperimentManager):
             self.vec_env_class = STOCK_VEC_ENVS[vec_env]
         options_source = "--hyperparams" if "vec_env_kwargs" in self._overrides else source
         options = hyperparams.pop("vec_env_kwargs", None)
-        self.vec_env_kwargs = vec_env_options(options, vec_env, STOCK_VEC_ENVS, options_source)
+        self.vec_env_kwargs = vec_env_options(options, vec_env, options_source)
         if isinstance(hyperparams.get("rollout_buffer_class"), str):  # which rl_zoo3 leaves as the word it is
             name = hyperparams["rollout_buffer_class"]
             hyperparams["rollout_buffer_class"] = find_class(name, f"{source}: rollout_buffer_class")
@@ -153,6 +147,8 @@ class StableExperimentManager(ExperimentManager):
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """As rl_zoo3's, or what ``vec_env`` names. Scores are always those of the stock env, which ``eval_env`` is."""
+        if self.vec_env_class is SubprocVecEnv:
+            preload_forkserver()
         if self._make_batch_vec_env is None or eval_env:
             return super().create_envs(n_envs, eval_env, no_log)
         env = self._make_batch_vec_env(n_envs, self.seed, monitor_dir=None if no_log else self.save_path)
