@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Generator
@@ -17,6 +18,8 @@ from helpers.servers import cluster as cluster, port as port, where as where
 from sb3_stable_ppo.common import signals
 
 gym.register_envs(ale_py)
+# As preload_forkserver() does, and what commands import: some hundred processes would import torch anew.
+multiprocessing.set_forkserver_preload(["sb3_stable_ppo.envs.worker_imports", "sb3_stable_ppo.zoo.manager"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

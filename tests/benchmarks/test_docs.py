@@ -50,6 +50,7 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
         "healthy-vectors",
         "make-pong",
         "million-steps",
+        "million-steps-shipped",
         "pendulum",
         "pong",
         "pong-controls",
