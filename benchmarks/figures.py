@@ -23,7 +23,7 @@ from command import benchmark_parser, markdown, parsed
 from continual import screening_table
 from intervals import interval, shown
 from make_pong import table as make_pong_table
-from million_steps import million_steps_table
+from million_steps import million_steps_table, shipped_table
 from ranges_of_runs import ranges_table, runs_table as healthy_runs_table
 from sb3_stable_ppo.health.healthy_ranges import IMAGES, VECTORS
 from suite import GAME, MARK, mean_return, runs_of, table
@@ -45,6 +45,7 @@ class Page(NamedTuple):
     :param marks: steps at which the table reads the return
     :param seeds: of the runs
     :param settings: of the runs; None: all
+    :param most_steps: a longer run is another run, and on a page of its own
     """
 
     env_id: str
@@ -52,6 +53,7 @@ class Page(NamedTuple):
     marks: tuple[int, ...]
     seeds: range = SEARCHED
     settings: tuple[str, ...] | None = None
+    most_steps: int = 500_000
 
 
 PAGES: dict[str, Page] = {
@@ -75,7 +77,8 @@ def runs(page: Page, least_steps: int = 0) -> list[Row]:
     longest: dict[tuple[str, int], Row] = {}
     for row in runs_of(page.env_id):
         name, seed, steps = (row["cell"][key] for key in ("settings", "seed", "steps"))
-        wanted = seed in page.seeds and (page.settings is None or name in page.settings) and steps >= least_steps
+        wanted = seed in page.seeds and (page.settings is None or name in page.settings)
+        wanted = wanted and least_steps <= steps <= page.most_steps
         if wanted and steps >= longest.get((name, seed), row)["cell"]["steps"]:
             longest[name, seed] = row
     return list(longest.values())
@@ -132,6 +135,7 @@ def tables() -> dict[str, str]:
         "readme": readme_table(),
         "make-pong": make_pong_table(),
         "million-steps": million_steps_table(),
+        "million-steps-shipped": shipped_table(),
         "healthy-runs": healthy_runs_table(),
         "healthy-images": ranges_table(IMAGES),
         "healthy-vectors": ranges_table(VECTORS),

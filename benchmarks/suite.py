@@ -187,7 +187,8 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for row in sorted(runs, key=lambda row: (row["cell"]["settings"], row["cell"]["seed"])):
         cell, games = row["cell"], row["games"]
-        returns = ["-" if step > cell["steps"] else f"{mean_return(games, step) or -21:.1f}" for step in marks]
+        means = [None if step > cell["steps"] else mean_return(games, step) for step in marks]
+        returns = ["-" if value is None else f"{value:.1f}" for value in means]
         reached = [f"{step // 1000}k" if (step := first_at(games, mark)) else "-" for mark in (0, 10, 18)]
         checked = next((f"{step // 1000:.0f}k" for step, _, confirmed in row["checks"] if confirmed >= MARK), "-")
         last = row["updates"][-1] if row["updates"] else {}
