@@ -11,7 +11,7 @@ from typing import Any
 
 PRELOADED = "sb3_stable_ppo.envs.worker_imports"
 DEFAULT = ["__main__"]
-"""What Python preloads unless it is told otherwise; in many versions it fails to (python/cpython#126631)."""
+"""What Python preloads unless it is told otherwise; before 3.13.8 and 3.14.1 it fails to (python/cpython#126631)."""
 
 
 def preload_forkserver() -> bool:
