@@ -58,12 +58,12 @@ def test_without_a_choice_by_the_clock_pongs_runs_with_and_without_guards_are_on
 
     def trained(name: str) -> dict[str, th.Tensor]:
         settings = suite["SETTINGS"][name]
-        monkeypatch.setitem(
-            suite["SETTINGS"], name, replace(settings, policy_kwargs={**settings.policy_kwargs, "compile": False})
-        )
+        policy_kwargs = {**settings.policy_kwargs, "compile": False}
+        shorter = replace(settings, policy_kwargs=policy_kwargs, options={**settings.options, "n_steps": 32})
+        monkeypatch.setitem(suite["SETTINGS"], name, shorter)
         model = suite["build"](suite["SETTINGS"][name], 11)
         callbacks = [] if isinstance(model, StablePPO) else [LRSchedulerCallback()]
-        parameters = dict(model.learn(2 * 1024, callbacks).policy.named_parameters())
+        parameters = dict(model.learn(3 * 256, callbacks).policy.named_parameters())
         model.env.close()
         return parameters
 
