@@ -1,10 +1,12 @@
 """
-The modules that register a run's env, which its ``run.json`` names.
+The modules that register a run's env, which its ``run.json`` names, or stock rl_zoo3's ``args.yml``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,46 @@ def packages_of_model(path: Path, env: str) -> list[str]:
     :param path: the model's zip, or the run folder
     :param env: id of the env; a run in another env tells nothing of it
     """
-    for folder in (path.absolute(), *path.absolute().parents[:LEVELS]):
+    folders = (path.absolute(), *path.absolute().parents[:LEVELS])
+    for folder in folders:
         try:
             facts = RunReader(folder).facts
         except (OSError, ValueError):
             continue
         if facts.get("env") == env:
             return packages_of(facts)
+    name = env.replace("/", "-")  # as rl_zoo3 names the folder of its arguments
+    for folder in folders:
+        with suppress(OSError, ValueError):  # there is none, or it is no text
+            return packages_of_arguments((folder / name / "args.yml").read_text(encoding="utf-8"))
+    return []
+
+
+def packages_of_arguments(text: str) -> list[str]:
+    """
+    Reads the text alone: YAML that rl_zoo3 has dumped would make objects.
+
+    >>> packages_of_arguments("- - - env\\n    - My-v0\\n  - - gym_packages\\n    - - my_envs\\n")
+    ['my_envs']
+
+    :param text: of ``args.yml``
+    :return: what ``rl_zoo3.train --gym-packages`` has imported
+    """
+    if find_spec("yaml") is None:  # it comes with rl_zoo3
+        return []
+    import yaml
+
+    try:
+        nodes = [yaml.compose(text, yaml.SafeLoader)]
+    except yaml.YAMLError:
+        return []
+    while nodes:
+        node = nodes.pop()
+        children = node.value if isinstance(node, yaml.SequenceNode) else []
+        if len(children) == 2 and getattr(children[0], "value", None) == "gym_packages":
+            names = [each.value for each in children[1].value if isinstance(each, yaml.ScalarNode)]
+            return [name for name in names if name.isprintable()]
+        nodes += children
     return []
 
 

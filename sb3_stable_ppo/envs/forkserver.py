@@ -27,10 +27,11 @@ def preload_forkserver() -> bool:
     """
     if "forkserver" not in mp.get_all_start_methods():
         return False
-    server: Any = forkserver._forkserver  # Python has no public way to ask
-    if PRELOADED in server._preload_modules:
+    server: Any = getattr(forkserver, "_forkserver", None)  # Python has no public way to ask
+    preloads = getattr(server, "_preload_modules", [])
+    if PRELOADED in preloads:
         return True
-    if server._forkserver_pid is not None or server._preload_modules != DEFAULT:
+    if preloads != DEFAULT or server._forkserver_pid is not None:
         return False
     mp.get_context("forkserver").set_forkserver_preload([*DEFAULT, PRELOADED])
     return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 from gymnasium import spaces
 from gymnasium.wrappers import TimeAwareObservation
 from stable_baselines3 import PPO
@@ -21,6 +23,7 @@ from helpers.envs import SceneEnv, make_cartpole
 from sb3_stable_ppo import diagnose
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.cli.doctor_next import env_of_zip
+from sb3_stable_ppo.cli.gym_packages import packages_of_arguments
 from sb3_stable_ppo.cli.results import next_commands
 from sb3_stable_ppo.doctor.examination import make_env
 from sb3_stable_ppo.doctor.saved_models import load_model
@@ -236,6 +239,23 @@ def test_the_command_that_follows_a_look_at_weights_imports_it(name: str, own_ru
     command = capsys.readouterr().out.splitlines()[-1].strip()
     assert command == f"sb3-stable-ppo doctor {model} --env DoctorsOwn-v0 --gym-packages doctors_own_envs"
     assert main([*command.split()[1:], "--rows", "64"]) == 0
+
+
+def test_the_doctor_of_a_run_of_stock_rl_zoo3_imports_what_that_had_imported(own_run: Path) -> None:
+    (own_run / "run.json").unlink()
+    arguments = OrderedDict([("env", "DoctorsOwn-v0"), ("gym_packages", ["doctors_own_envs"]), ("seed", 1)])
+    saved = own_run / "DoctorsOwn-v0" / "args.yml"
+    saved.parent.mkdir()
+    saved.write_text(yaml.dump(arguments))  # as rl_zoo3.exp_manager._save_config does
+    for call in ([own_run], [own_run / "DoctorsOwn-v0.zip", "--env", "DoctorsOwn-v0"]):
+        forget()
+        assert doctor(*call, "--rows", 64) == 0
+        assert "doctors_own_envs" in sys.modules
+
+
+@pytest.mark.parametrize("text", ["", "- [gym_packages", "- - gym_packages\n  - []\n", "gym_packages: [x]", "- \0"])
+def test_saved_arguments_that_name_no_modules_are_passed_over(text: str) -> None:
+    assert packages_of_arguments(text) == []
 
 
 def test_a_run_json_without_sound_arguments_names_no_modules(own_run: Path) -> None:
