@@ -6,6 +6,7 @@ its memory.
 from __future__ import annotations
 
 import multiprocessing as mp
+import sys
 from multiprocessing import forkserver
 from typing import Any
 
@@ -23,9 +24,10 @@ def preload_forkserver() -> bool:
     it by themselves. Envs are what they were: each process still draws a seed of its own for numpy's global generator.
 
     :return: whether the processes will be forked from what is imported there; not where there is no forkserver
-        (Windows), where it runs already, or where your own ``set_forkserver_preload`` has named other modules
+        (Windows), where system libraries may not be forked (macOS), where it runs already, or where your own
+        ``set_forkserver_preload`` has named other modules
     """
-    if "forkserver" not in mp.get_all_start_methods():
+    if sys.platform == "darwin" or "forkserver" not in mp.get_all_start_methods():
         return False
     server: Any = getattr(forkserver, "_forkserver", None)  # Python has no public way to ask
     preloads = getattr(server, "_preload_modules", [])
