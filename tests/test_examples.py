@@ -15,6 +15,8 @@ import yaml
 
 from helpers.processes import ROOT
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 EXAMPLES = ROOT / "examples"
 SHORT: dict[str, list[str]] = {
     "cartpole": ["--steps", "256"],

@@ -16,6 +16,8 @@ import sb3_stable_ppo
 from helpers.processes import ROOT, run_python
 from helpers.project import PYPROJECT
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

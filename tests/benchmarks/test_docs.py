@@ -12,6 +12,8 @@ import pytest
 from helpers.benchmarks import FIGURES, NAMES, PAGES, call, load
 from helpers.processes import ROOT
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def documented_commands() -> list[tuple[str, str]]:
     """(page, command) of each ``python benchmarks/...`` in the docs, broken over lines or not."""

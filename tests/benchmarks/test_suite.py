@@ -13,6 +13,8 @@ from helpers.benchmarks import load
 from helpers.processes import ROOT
 from sb3_stable_ppo import LRSchedulerCallback, StablePPO
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 @pytest.mark.slow
 def test_every_settings_of_the_suite_makes_a_model() -> None:

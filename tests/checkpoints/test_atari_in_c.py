@@ -22,6 +22,8 @@ from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 PONG, BREAKOUT = "PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"
 N_STEPS: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "device": "cpu"}
 RUN: dict[str, Any] = {"total": 384, "every": 128, "kill_at": 230, "log_interval": 1}

@@ -19,6 +19,8 @@ from helpers.resumed import Killed, Killer, Setup, rows, train
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo.checkpoints import RunCheckpoint, callback as callback_module, resume
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def ppo(env: Any = "CartPole-v1", **options: Any) -> PPO:
     policy_kwargs = {"net_arch": [8]}

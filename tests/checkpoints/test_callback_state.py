@@ -33,6 +33,8 @@ from sb3_stable_ppo.runs.stop_on_return import StopTrainingOnReturn
 from sb3_stable_ppo.snapshots import ActivationSnapshotCallback
 from sb3_stable_ppo.zoo.progress import ProgressLines
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def env(seed: int = 3) -> Any:
     return VecNormalize(make_vec_env("CartPole-v1", n_envs=2, seed=seed))

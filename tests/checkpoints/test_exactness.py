@@ -24,6 +24,8 @@ from sb3_stable_ppo.health import HealthCallback
 from sb3_stable_ppo.interventions import L2Init
 from sb3_stable_ppo.schedules import KLAdaptiveLR, LRSchedulerCallback, StepLR
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 ON_POLICY: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "device": "cpu"}
 OFF_POLICY: dict[str, Any] = {"buffer_size": 300, "learning_starts": 40, "batch_size": 16}
 

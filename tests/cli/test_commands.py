@@ -21,6 +21,8 @@ from sb3_stable_ppo.zoo.callbacks import without_run_callbacks
 from sb3_stable_ppo.zoo.hyperparams import class_entries, keywords_of, with_numbers
 from sb3_stable_ppo.zoo.registry import config_file, register
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def test_a_run_leaves_config_model_evaluations_health_and_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

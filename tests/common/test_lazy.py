@@ -6,6 +6,8 @@ import sb3_stable_ppo
 from helpers.processes import run_python
 from sb3_stable_ppo.common.lazy import public
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def test_a_name_is_imported_once_and_found_without_help_from_then_on() -> None:
     code = (

@@ -32,6 +32,7 @@ from sb3_stable_ppo import (
 from sb3_stable_ppo.runs.folder import RunReader
 
 
+@pytest.mark.slow(seconds=1)
 @ALL
 @pytest.mark.parametrize("actions", ACTION_SPACES)
 def test_healthy_training_is_bit_identical_over_action_spaces(algorithm: Any, actions: str) -> None:
@@ -60,17 +61,20 @@ def test_healthy_training_is_bit_identical_over_options(algorithm: Any, options:
     assert_identical(algorithm, policy_of(algorithm), make, **options)
 
 
+@pytest.mark.slow(seconds=1)
 @ALL
 def test_healthy_training_is_bit_identical_with_dict_observations(algorithm: Any) -> None:
     assert_identical(algorithm, policy_of(algorithm, "StableMultiInputPolicy"), lambda: make_vec_env(Scene, 2, seed=0))
 
 
+@pytest.mark.slow(seconds=1)
 @ALL
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_healthy_training_is_bit_identical_with_every_norm(algorithm: Any, norm: str) -> None:
     assert_identical(algorithm, policy_of(algorithm), make, policy_kwargs={"norm": norm}, learning_rate=1e-5)
 
 
+@pytest.mark.slow(seconds=1)
 @pytest.mark.parametrize("algorithm", [StablePPO, StableRecurrentPPO])
 @pytest.mark.parametrize("squash", [False, True])
 def test_healthy_training_is_bit_identical_with_gsde(algorithm: Any, squash: bool) -> None:

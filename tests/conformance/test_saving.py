@@ -13,6 +13,8 @@ from sb3_stable_ppo import (
     StableRecurrentPPO,
 )
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 @ALL
 def test_the_scale_and_the_counts_survive_save_and_load(algorithm: Any, tmp_path: Path) -> None:

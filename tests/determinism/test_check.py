@@ -26,6 +26,8 @@ from sb3_stable_ppo.determinism import RunRecorder
 from sb3_stable_ppo.envs.action_masks import InfoActionMasks
 from sb3_stable_ppo.health import HealthCallback
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "device": "cpu"}
 OFF: dict[str, Any] = {"buffer_size": 100, "learning_starts": 10, "batch_size": 8, "seed": 1, "device": "cpu"}
 

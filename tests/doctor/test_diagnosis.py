@@ -31,6 +31,8 @@ from sb3_stable_ppo.envs.atari import make_atari_vec_env as fast_atari_env
 from sb3_stable_ppo.health.thresholds import VERDICTS, verdict_of_alarm
 from sb3_stable_ppo.runs.folder import RunReader
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def test_a_young_model_of_pong_is_early_training_and_changed_by_nothing() -> None:
     for policy in ("CnnPolicy", StablePongPolicy):

@@ -14,6 +14,8 @@ from sb3_stable_ppo.doctor.saved_models import known_algorithms, load_model
 from sb3_stable_ppo.doctor.untrusted_zip import model_file, read_weights
 from sb3_stable_ppo.runs.folder import RunWriter
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 @pytest.mark.parametrize("name", known_algorithms())
 def test_the_algorithm_of_a_zip_is_found_out(name: str, tmp_path: Path) -> None:

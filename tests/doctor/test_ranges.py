@@ -20,6 +20,8 @@ from sb3_stable_ppo import StableCnnPolicy, StableMlpPolicy, StablePongPolicy, S
 from sb3_stable_ppo.doctor.ranges import compare
 from sb3_stable_ppo.health import healthy_ranges
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 WIDE = {"live_fraction": [0.0, 1.0], "fault_fraction": [0.0, 1.0], "dormant_fraction": [0.0, 1.0]}
 
 

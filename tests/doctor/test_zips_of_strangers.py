@@ -17,6 +17,8 @@ from helpers.doctor import doctor
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.doctor.untrusted_zip import read_weights
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 class Hostile:
     """Unpickling it leaves a file."""

@@ -16,6 +16,8 @@ from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 from sb3_stable_ppo.fast import threads
 from sb3_stable_ppo.runs.logs import read_monitors
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 PONG, BREAKOUT = "PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"
 
 

@@ -24,6 +24,8 @@ from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv
 from sb3_stable_ppo.envs.restarting_vec_env import RestartingVecEnv
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def in_processes(env_id: str, n_envs: int = 1, seed: int | None = None, monitor_dir: Any = None) -> VecEnv:
     """SB3's envs in workers that are started anew when they die; here none does."""

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.processes import run_python
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it does nothing there")
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="it does nothing there"), pytest.mark.slow(seconds=1)]
 
 WORKERS = """
 import sys

@@ -21,7 +21,7 @@ from helpers.weights import assert_same_weights
 from sb3_stable_ppo.checkpoints.env_state import env_state
 from sb3_stable_ppo.envs.restarting_vec_env import RestartingVecEnv
 
-pytestmark = pytest.mark.filterwarnings("ignore:The worker of env:RuntimeWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:The worker of env:RuntimeWarning"), pytest.mark.slow(seconds=1)]
 
 
 def stack(found: Any) -> np.ndarray:

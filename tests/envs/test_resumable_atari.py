@@ -19,6 +19,8 @@ from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.envs.atari import make_atari_vec_env
 from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 PONG, BREAKOUT = "PongNoFrameskip-v4", "BreakoutNoFrameskip-v4"
 
 

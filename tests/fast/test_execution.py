@@ -27,6 +27,8 @@ from sb3_stable_ppo.policies.calibration import untracked
 from sb3_stable_ppo.policies.extractors import StableCNN
 from sb3_stable_ppo.probes.activations import ActivationProbe
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 @pytest.mark.slow
 @with_each_option

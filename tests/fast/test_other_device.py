@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("other_device.py")
 
 
+@pytest.mark.slow(seconds=12)
 def test_policies_and_advantages_stay_on_a_device_without_a_look_at_a_number() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT)], check=True, capture_output=True, text=True)
     found = json.loads(done.stdout)

@@ -20,6 +20,8 @@ from helpers.health import SMALL, cartpole_model, lines_of, pong_model
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo import CollapseError, HealthCallback, StableMultiInputPolicy, StablePPO
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
 def test_there_is_a_line_per_rollout_with_the_figures_of_each_layer(algorithm: Any, tmp_path: Path) -> None:

@@ -30,7 +30,10 @@ from sb3_stable_ppo import (
 from sb3_stable_ppo.interventions.base import Intervention
 from sb3_stable_ppo.probes.learners import Learner, learners_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:TRPO sets", "ignore:WeightProjection is made for")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:TRPO sets", "ignore:WeightProjection is made for"),
+    pytest.mark.slow(seconds=1),
+]
 
 IDLE: dict[str, Any] = {
     "L2Init": lambda: L2Init(strength=0),

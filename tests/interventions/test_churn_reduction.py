@@ -17,6 +17,8 @@ from sb3_stable_ppo import StablePPO
 from sb3_stable_ppo.interventions.churn_reduction import CONTINUOUS, DISCRETE, VALUES, ChurnReduction
 from sb3_stable_ppo.interventions.minibatches import another_minibatch
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 FIXED: dict[str, Any] = {"after": 10**9}
 SERVED = [name for name in MODELS if name != "TRPO"]
 

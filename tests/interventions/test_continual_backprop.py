@@ -17,6 +17,7 @@ from sb3_stable_ppo.interventions.continual_backprop import ContinualBackprop
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.* leaves some layers alone"),
     pytest.mark.filterwarnings("ignore:TRPO sets"),
+    pytest.mark.slow(seconds=1),
 ]
 FIRST, SECOND = "mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2"
 NAME = "ContinualBackprop"

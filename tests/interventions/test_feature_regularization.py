@@ -14,6 +14,8 @@ from sb3_stable_ppo import StablePPO, StableRecurrentPPO, TorchRolloutBuffer
 from sb3_stable_ppo.interventions.churn_reduction import ChurnReduction
 from sb3_stable_ppo.interventions.feature_regularization import FeatureRegularization, hidden_layers
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 ONE_PASS: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 1, "seed": 3}
 
 

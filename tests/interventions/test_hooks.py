@@ -12,6 +12,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from helpers.interventions import INTERVENTIONS, MODELS
 from helpers.weights import assert_same, assert_same_weights
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 HOOKED = ("ChurnReduction", "ReGraMa", "ContinualBackprop", "FeatureRegularization")
 CASES = [
     *[(algorithm, name) for algorithm in ("PPO", "StablePPO", "MaskablePPO") for name in HOOKED],

@@ -19,6 +19,8 @@ from sb3_stable_ppo.interventions.churn_reduction import ChurnReduction
 from sb3_stable_ppo.interventions.rider import GradientRider, ride
 from sb3_stable_ppo.probes.learners import learners_of
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 SERVED = {
     **{name: make for name, make in MODELS.items() if name != "TRPO"},
     "CrossQ": lambda: CrossQ("MlpPolicy", "Pendulum-v1", **OFF, **net()),

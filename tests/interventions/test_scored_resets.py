@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:ReDo judges units"),
     pytest.mark.filterwarnings("ignore:.* leaves some layers alone"),
     pytest.mark.filterwarnings("ignore:TRPO sets"),
+    pytest.mark.slow(seconds=1),
 ]
 FIRST, SECOND = "mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2"
 EACH = {"every_updates": 1}

@@ -13,7 +13,10 @@ from helpers.weights import assert_same, assert_same_weights
 from sb3_stable_ppo import ReDo, ReGraMa
 from sb3_stable_ppo.interventions.base import Intervention
 
-pytestmark = pytest.mark.filterwarnings("ignore:WeightProjection is made for", "ignore:AdamReset sets")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:WeightProjection is made for", "ignore:AdamReset sets"),
+    pytest.mark.slow(seconds=1),
+]
 SCORED: list[Callable[..., Intervention]] = [
     lambda **when: ReDo(tau=0.5, rows=16, **when),
     lambda **when: ReGraMa(threshold=0.5, **when),

@@ -20,6 +20,8 @@ from sb3_stable_ppo import StableCnnPolicy, StableMlpPolicy, StableMultiInputPol
 from sb3_stable_ppo.policies.calibration import norms_with_statistics
 from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm2d
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 FRAMES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 VECTOR = spaces.Box(-1.0, 1.0, (4,))
 SCENE = SceneEnv().observation_space

@@ -13,6 +13,8 @@ from torch import nn
 from helpers.envs import make_cartpole, make_pong
 from sb3_stable_ppo import StablePPO
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 CASES = {
     "plain": ("StableMlpPolicy", {}),
     "lean": ("StableMlpPolicy", {"lean": "auto"}),

@@ -25,6 +25,8 @@ from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm1d, Runni
 from sb3_stable_ppo.policies.running_norm import GATHERED, gathering, pool
 from sb3_stable_ppo.policies.statistics import GATHER_EVERY
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 BATCH: dict[str, Any] = {"norm": "batch"}
 SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 8, "n_epochs": 2, "seed": 0}
 

@@ -17,6 +17,8 @@ from sb3_stable_ppo.probes.activation_modules import units_second
 from sb3_stable_ppo.probes.activations import ActivationProbe, evaluating
 from sb3_stable_ppo.probes.layers import Layer, find_layers
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def layer_names(policy: Any) -> list[tuple[str, str]]:
     return [(layer.name, layer.path) for layer in find_layers(policy)]

@@ -12,6 +12,8 @@ from sb3_stable_ppo.runs.data import read_run
 from sb3_stable_ppo.runs.log_rows import Row, curves_of
 from sb3_stable_ppo.runs.series import Series
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def points(series: Series) -> list[tuple[float, float]]:
     return list(zip(series.steps.tolist(), series.values.tolist(), strict=True))

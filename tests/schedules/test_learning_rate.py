@@ -16,6 +16,8 @@ from sb3_stable_ppo import CosineLR, LinearLR, LRSchedulerCallback, StablePPO, S
 from sb3_stable_ppo.schedules.counting import CountingSchedule
 from sb3_stable_ppo.schedules.learning_rate import SCHEDULES, counting_schedule, make_schedule
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def test_step_lr_equals_torchs() -> None:
     weight = th.nn.Parameter(th.zeros(1))

@@ -27,6 +27,8 @@ from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.interval import Interval
 from sb3_stable_ppo.snapshots.pictures import central_motion
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 64, "n_epochs": 1, "seed": 0}
 
 

@@ -19,6 +19,8 @@ from sb3_stable_ppo.studies.study import (
     open_study,
 )
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def test_a_storage_that_cannot_be_reached_is_one_sentence_without_the_password() -> None:
     wheres = ("postgresql+psycopg://me:se%40cret@127.0.0.1:1/db", "nosuch://me:se%40cret@host/db")

@@ -24,6 +24,8 @@ from sb3_stable_ppo.tuning.worker import STORAGE, arguments, work
 from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions
 from sb3_stable_ppo.zoo.run_folder import LockedFolder
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 EACH, OFF = CheckpointOptions(steps=64), CheckpointOptions(minutes=0)
 SIGNAL = "helpers.callbacks.SignalInOneSeed"
 STEPS, SEEDS = 512, (3, 4)

@@ -30,6 +30,8 @@ from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions, checkpoint_of, with_checkpoint
 from sb3_stable_ppo.zoo.run_folder import LockedFolder
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 ENTRY: dict[str, Any] = {**ON_POLICY, "batch_size": 16, "n_epochs": 1}
 FLAGS = ["--env", "CartPole-v1", "--algo", "ppo", "--seed", "1", "--eval-freq", "-1"]
 

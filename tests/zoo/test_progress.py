@@ -8,6 +8,8 @@ import pytest
 
 from sb3_stable_ppo.cli.app import main
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 TRAIN = ["train", "--env", "CartPole-v1", "--seed", "1", "--no-report"]
 
 

@@ -24,6 +24,8 @@ from helpers.resumed_runs import (
 )
 from sb3_stable_ppo.cli.app import main
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 CARTPOLE = ["--env", "CartPole-v1", "--algo", "ppo", "--seed", "1", "--eval-freq", "64", "--eval-episodes", "1"]
 PPO = {**ON_POLICY, "batch_size": 16, "n_epochs": 1}
 STABLE = {**PPO, "policy": "StableMlpPolicy"}

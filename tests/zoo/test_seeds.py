@@ -21,6 +21,8 @@ from sb3_stable_ppo.parallel.local import Job
 from sb3_stable_ppo.parallel.options import WorkerOptions
 from sb3_stable_ppo.zoo.seeds import move_dead_attempt, runs_of, train_seeds
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 def test_what_a_killed_run_left_is_moved_away_and_nothing_else(tmp_path: Path) -> None:
     for number, task in enumerate(["b/1", "b/2", None], start=1):

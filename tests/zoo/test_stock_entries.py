@@ -10,6 +10,8 @@ from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, with_numbers
 from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file
 from sb3_stable_ppo.zoo.stock_entries import stock_file, with_our_policy
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 NETWORK = {"ortho_init": False, "activation_fn": "relu", "net_arch": {"pi": [64], "vf": [64]}}
 DIFFERENCES: dict[str, dict[str, tuple[Any, Any]]] = {
     "CartPole-v1": {"learning_rate": ({"schedule": "linear", "initial": 1e-3}, "lin_0.001")},

@@ -10,6 +10,8 @@ from helpers.interventions import OFF, net
 from sb3_stable_ppo import CollapseError
 from sb3_stable_ppo.guards.callback import GuardCallback
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("name", ALGORITHMS)

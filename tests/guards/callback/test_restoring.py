@@ -27,6 +27,8 @@ from sb3_stable_ppo import CollapseError
 from sb3_stable_ppo.guards.callback import GuardCallback
 from sb3_stable_ppo.guards.checked_step import WINDOW
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_step_on_a_gradient_that_is_not_finite_is_skipped_and_counted(name: str) -> None:

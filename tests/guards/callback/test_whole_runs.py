@@ -32,6 +32,8 @@ from helpers.weights import assert_same_weights
 from sb3_stable_ppo import CollapseError, StablePPO
 from sb3_stable_ppo.guards.callback import GuardCallback
 
+pytestmark = pytest.mark.slow(seconds=1)
+
 
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("name", ALGORITHMS)
