@@ -96,11 +96,12 @@ def networks_table(value: Callable[[Row], float]) -> str:
 
 def scores_table() -> str:
     """
-    A row for each network that has been run often enough on all tasks that stock's network has: over all runs, the
-    interquartile mean of its score, over the run and at the end, and how probable a better run than stock's is.
+    A row for each network that has been run often enough on all tasks at rl_zoo3's numbers that stock's network has:
+    over all runs, the interquartile mean of its score, over the run and at the end, and how probable a better run than
+    stock's is.
     """
     runs, random = by_network(), {row["cell"]["env"]: row["return"] for row in finished("random_policy")}
-    tasks = [task for task, rows in runs[STOCK].items() if len(rows) >= LEAST_SEEDS]
+    tasks = [task for task, rows in runs[STOCK].items() if task.numbers == "zoo" and len(rows) >= LEAST_SEEDS]
     lines = []
     for network, of in runs.items():
         seeds = min((len(of.get(task, [])) for task in tasks), default=0)
