@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sb3_stable_ppo import __version__
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
-from sb3_stable_ppo.common.signals import CHECKPOINT_SIGNAL, handled, ignored, interruptions
+from sb3_stable_ppo.common.signals import CHECKPOINT_SIGNAL, handled, ignored, interruptions, was_interrupted
 from sb3_stable_ppo.parallel.local import EXIT_USAGE
 from sb3_stable_ppo.studies.space import SPACES
 from sb3_stable_ppo.studies.storage import is_file, open_storage, requeue
@@ -130,6 +130,8 @@ def work(
                 except (OptunaError, ValueError):  # silent for too long, the trial was taken from this worker
                     if last is None or study.trials[last].state is not TrialState.FAIL:
                         raise
+                if was_interrupted() and last is not None and study.trials[last].state is TrialState.FAIL:
+                    raise KeyboardInterrupt  # in whose place the trial has raised another error
                 check_failures(study, since)
         except KeyboardInterrupt:  # Optuna has failed the trial
             trial = None if last is None else study.trials[last]

@@ -137,6 +137,25 @@ def test_a_trial_is_enqueued_again_whenever_the_signal_comes(
     assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
 
 
+def test_a_trial_that_turns_the_interruption_into_an_error_is_enqueued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_of(tmp_path, **facts_of_a_plan(tmp_path))
+
+    def objective(*_: Any) -> float:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("Error: did not possess lock") from None
+        return 1.0
+
+    monkeypatch.setattr(Plan, "objective", objective)
+    with handled(signal.SIGTERM), pytest.raises(KeyboardInterrupt):
+        work(str(tmp_path / "journal.log"), "s", tmp_path, 2, 60, "median", ())
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
+    assert {number: trial.state.name for number, trial in effective_trials(study).items()} == {0: "WAITING"}
+
+
 def test_a_worker_stops_when_trial_after_trial_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_of(tmp_path, **facts_of_a_plan(tmp_path))
 
