@@ -25,7 +25,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.common.signals import interruptions
 
 Storage = TypeVar("Storage", bound=type[BaseStorage])
 
@@ -81,18 +80,14 @@ def open_storage(where: str, heartbeat: int = HEARTBEAT) -> BaseStorage:
 
 
 def _redacting(cls: Storage) -> Storage:
-    """
-    Class decorator: the methods inherited from one of Optuna's storages raise what :func:`redacted_errors` makes, and a
-    signal interrupts after them.
-    """
+    """Class decorator: the methods inherited from one of Optuna's storages raise what :func:`redacted_errors` makes."""
 
     def redacting(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             if not hasattr(self, "where"):  # it is being opened
                 return method(self, *args, **kwargs)
-            # An interrupted wait for the journal's lock would release it in the name of another process.
-            with interruptions(allowed=False), redacted_errors(self.where):
+            with redacted_errors(self.where):
                 return method(self, *args, **kwargs)
 
         return call

@@ -1,20 +1,18 @@
 """Storages: opened by several processes at once, and errors that show no password."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
 from helpers import postgres_server
 from helpers.servers import needs_postgres
 from helpers.tuning import PLAN, study_of
-from sb3_stable_ppo.common import signals
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.studies.storage import open_storage
 from sb3_stable_ppo.studies.study import (
@@ -92,20 +90,3 @@ def test_a_database_that_goes_away_is_one_sentence_without_the_password(
     with pytest.raises(UsageError, match=r"storage \(--storage\) postgresql") as caught:
         study.trials  # noqa: B018  # a property that reads
     assert "s3cret" not in str(caught.value)
-
-
-def test_a_signal_in_the_wait_for_a_journals_lock_interrupts_when_the_journal_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study, acquire = study_of(tmp_path), JournalFileSymlinkLock.acquire
-
-    def interrupted(self: JournalFileSymlinkLock) -> bool:
-        signal.raise_signal(signal.SIGTERM)
-        return acquire(self)
-
-    with monkeypatch.context() as patch, signals.handled(signal.SIGTERM):
-        patch.setattr(JournalFileSymlinkLock, "acquire", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            study.set_user_attr("written", True)
-    assert study.user_attrs["written"]
-    assert not list(tmp_path.glob("*.lock"))
