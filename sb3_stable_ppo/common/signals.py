@@ -57,22 +57,15 @@ def exit_status() -> int:
 @contextmanager
 def interruptions(allowed: bool) -> Iterator[None]:
     """
-    Let :func:`interrupt` raise within the block, or put it off, so that what is written there is written whole. It
-    raises in the main thread alone; in others a block changes nothing.
+    Let :func:`interrupt` raise within the block, or put it off, so that what is written there is written whole.
 
     :param allowed: whether it raises. Where it does not, it does so as soon as it may again.
     :raises KeyboardInterrupt: at the begin or the end of the block, if it may be raised there and came before
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before, _State.allowed = _State.allowed, allowed
     try:
         _raise_what_came()
         yield
-    except KeyboardInterrupt:
-        _State.pending = False  # a signal that came meanwhile has what it wants
-        raise
     finally:
         _State.allowed = before
     _raise_what_came()
