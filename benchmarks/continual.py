@@ -27,12 +27,9 @@ from statistics import mean
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import gymnasium as gym
-import numpy as np
 import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.monitor import Monitor
 from torch import nn
 
 import sb3_stable_ppo as ours
@@ -44,13 +41,14 @@ from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.probes.rows import strided_observations
+from shifted import Episodes, shifted_env, task_returns
 from suite_settings import WholeRollout
 from vitals import guard_counts
 
 NAME = "continual"
 TASKS, ROLLOUTS, N_STEPS = 10, 200, 800
 SCREENING = {"tasks": 5, "rollouts": 30}
-SHIFT, REWARD_SCALE, LONGEST, SLOPE = 2.0, 20.0, 400, 0.1
+REWARD_SCALE, LONGEST, SLOPE = 20.0, 400, 0.1
 NUMBERS: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": 32, "n_epochs": 5, "ent_coef": 0.01}
 ADVANTAGES: dict[str, dict[str, Any]] = {
     "minibatch": {},
@@ -116,46 +114,8 @@ class Leaky(nn.LeakyReLU):
         super().__init__(SLOPE)
 
 
-class Shifted(gym.Wrapper[Any, Any, Any, Any]):
-    """
-    Adds a constant to the observations, another one in each task, and divides the rewards.
-
-    :param env: any, with vectors
-    :param shifts: of the tasks, shape (tasks, size)
-    :param task_steps: of each task
-    """
-
-    def __init__(self, env: gym.Env[Any, Any], shifts: np.ndarray, task_steps: int) -> None:
-        super().__init__(env)
-        size = env.observation_space.shape
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, size, np.float32)
-        self.shifts, self.task_steps, self.steps = shifts.astype(np.float32), task_steps, 0
-
-    def _shifted(self, observation: np.ndarray) -> np.ndarray:
-        return observation.astype(np.float32) + self.shifts[min(self.steps // self.task_steps, len(self.shifts) - 1)]
-
-    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        observation, info = self.env.reset(**kwargs)
-        return self._shifted(observation), info
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self.steps += 1
-        return self._shifted(observation), float(reward) / REWARD_SCALE, terminated, truncated, info
-
-
-class Episodes(BaseCallback):
-    """Step and return of each episode that has ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended: list[tuple[int, float]] = []
-
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                self.ended.append((self.num_timesteps, info["episode"]["r"]))
-        return True
+class Watch(Episodes):
+    """Observations of the last rollout too, on which the layers are judged at the end."""
 
     def _on_rollout_end(self) -> None:
         self.rows = self.model.policy.obs_to_tensor(strided_observations(self.model.rollout_buffer, 64))[0]  # type: ignore[attr-defined]
@@ -176,9 +136,6 @@ def run(
     th.set_num_threads(1)
     warnings.simplefilter("ignore", UserWarning)
     task_steps = rollouts * N_STEPS
-    game = gym.make(env, max_episode_steps=LONGEST)
-    shifts = np.random.default_rng(seed).normal(0, SHIFT, (tasks, *(game.observation_space.shape or ())))
-    shifts[0] = 0
     callbacks, algorithm, policy, options = VARIANTS[variant]
     own = {"activation_fn": Leaky, "ortho_init": False} if policy == "MlpPolicy" else {"negative_slope": SLOPE}
     network = {"net_arch": [256] * 3, "optimizer_kwargs": {"eps": adam_eps}, **own, **options}
@@ -188,21 +145,16 @@ def run(
         "learning_rate": learning_rate,
         "max_grad_norm": 1e9 if max_grad_norm is None else max_grad_norm,
     }
-    shifted = Shifted(Monitor(game), shifts, task_steps)
+    shifted = shifted_env(env, seed, tasks, task_steps, LONGEST, REWARD_SCALE)
     model = algorithm(getattr(ours, policy, policy), shifted, policy_kwargs=network, seed=seed, **numbers)
-    episodes, broken, start = Episodes(), "", time.perf_counter()
+    episodes, broken, start = Watch(), "", time.perf_counter()
     try:
         model.learn(tasks * task_steps, callback=[episodes, *callbacks()])
     except ValueError as error:  # with which SB3 ends a run whose policy has become NaN, and the guards one in vain
         if not is_broken_distribution(error) and not isinstance(error, ours.CollapseError):
             raise
         broken = one_line(error, 100)
-    found: dict[str, Any] = {"returns": [], "late_returns": []}
-    for task in range(tasks):
-        own = [(step, ret) for step, ret in episodes.ended if task * task_steps < step <= (task + 1) * task_steps]
-        late = [ret for step, ret in own if step > (task + 0.5) * task_steps]
-        found["returns"].append(round(mean([ret for _, ret in own]), 2) if own else None)
-        found["late_returns"].append(round(mean(late), 2) if late else None)
+    found: dict[str, Any] = dict(task_returns(episodes.ended, tasks, task_steps))
     if broken:
         found["broken"] = [model.num_timesteps, broken]
     else:

@@ -18,6 +18,7 @@ SHARED = {
     "pong",
     "ranges_of_runs",
     "record",
+    "shifted",
     "suite_settings",
     "suite_watch",
     "vector_settings",
