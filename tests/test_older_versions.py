@@ -23,6 +23,7 @@ from torch import nn
 
 import sb3_stable_ppo
 from helpers.envs import make_cartpole
+from helpers.packages import needs_numpy_2
 from helpers.processes import ROOT, run_python
 from sb3_stable_ppo import GuardConfig, StableMaskablePPO, StablePPO, StableRecurrentPPO, TorchRolloutBuffer
 from sb3_stable_ppo._old_names import MODULES, RENAMED
@@ -70,6 +71,7 @@ MODELS: dict[str, tuple[Any, int, type, float, GuardConfig | None]] = {
 """By file: algorithm, steps trained, schedule, the learning rate that the next update would have, guards."""
 
 
+@needs_numpy_2
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_loads_with_its_schedule_and_guards_and_goes_on_training(name: str) -> None:
     algorithm, steps, schedule_class, rate, guards = MODELS[name]
@@ -92,6 +94,7 @@ def test_a_model_loads_with_its_schedule_and_guards_and_goes_on_training(name: s
     assert changed or rate == 0.0
 
 
+@needs_numpy_2
 def test_a_batchnorm_of_the_old_version_goes_on_in_torchs_way_and_is_saved_so(tmp_path: Path) -> None:
     """In 0.1.0 an update was normalised by each minibatch; ``norm_statistics: running`` is newer."""
     model = StablePPO.load(OLD / "image.zip", env=env_of("image"))
@@ -107,6 +110,7 @@ def test_a_batchnorm_of_the_old_version_goes_on_in_torchs_way_and_is_saved_so(tm
         model = StablePPO.load(tmp_path / "again.zip", env=env_of("image"))
 
 
+@needs_numpy_2
 def test_a_model_saved_again_names_its_classes_by_the_package_alone(tmp_path: Path) -> None:
     """So the next move of a module breaks nothing: old names in, ``sb3_stable_ppo.GuardConfig`` out."""
     StablePPO.load(OLD / "image.zip").save(tmp_path / "again.zip")
@@ -249,6 +253,7 @@ def test_an_old_study_goes_on(tmp_path: Path) -> None:
     assert states[:2] == ["COMPLETE", "COMPLETE"]
 
 
+@needs_numpy_2
 def test_an_old_model_computes_what_it_computed() -> None:
     """The values that 0.1.0 gave these observations."""
     observations = np.linspace(-0.2, 0.2, 40, dtype=np.float32).reshape(10, 4)

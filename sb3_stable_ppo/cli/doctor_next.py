@@ -5,7 +5,6 @@ What a reader of a diagnosis does next: the command to type, or the page to read
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import gymnasium as gym
 
 from sb3_stable_ppo.cli.gym_packages import gym_packages_flag, packages_of_model
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.common.packages import PROGRAM
+from sb3_stable_ppo.common.packages import command_line
 from sb3_stable_ppo.doctor.findings import Diagnosis
 from sb3_stable_ppo.envs.registry import check_env
 from sb3_stable_ppo.runs.folder import RunReader
@@ -33,7 +32,7 @@ def what_next(diagnosis: Diagnosis, model: Path, env: str | None) -> Iterator[st
         env = env or env_of_zip(model)
         yield "Type this next (it executes what is in the zip: only for files that you trust):"
         packages = gym_packages_flag(packages_of_model(model, env)) if env else []
-        yield f"  {shlex.join([PROGRAM, 'doctor', str(model), '--env', env or 'ID', *packages])}"
+        yield f"  {command_line('doctor', str(model), '--env', env or 'ID', *packages)}"
         if env is None:
             yield "ID is the env that the model was trained in, such as PongNoFrameskip-v4: the zip does not name it."
     elif not diagnosis.is_healthy:

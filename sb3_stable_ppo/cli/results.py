@@ -4,7 +4,6 @@ What ``train`` tells of a run when it has ended: the verdict, the return, the la
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sb3_stable_ppo.cli.gym_packages import gym_packages_flag, packages_of
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.common.packages import PROGRAM
+from sb3_stable_ppo.common.packages import PROGRAM, command_line
 from sb3_stable_ppo.report.write import missing, write_report
 from sb3_stable_ppo.runs.data import RunData, read_run
 from sb3_stable_ppo.runs.folder import RunReader
@@ -95,12 +94,13 @@ def next_commands(folder: Path) -> Iterator[tuple[str, str]]:
     number = folder.name.rpartition("_")[2]
     if not (folder / f"{env.replace('/', '-')}.zip").is_file() or not number.isdecimal():
         return
-    run, logs = (shlex.quote(str(path)) for path in (folder, folder.parent.parent))
-    yield f"{PROGRAM} report {run}", "the run as a page; with other runs, compared"
-    packages = "".join(f" {shlex.quote(word)}" for word in gym_packages_flag(packages_of(facts)))
-    yield f"{PROGRAM} doctor {run}{packages}", "its layers beside healthy ranges"
-    algo = "" if algorithm == "stable_ppo" else f" --algo {algorithm}"
-    yield f"{PROGRAM} enjoy{algo} --env {shlex.quote(env)}{packages} -f {logs} --exp-id {number}", "watch it play"
+    run, logs = str(folder), str(folder.parent.parent)
+    packages = gym_packages_flag(packages_of(facts))
+    algo = [] if algorithm == "stable_ppo" else ["--algo", str(algorithm)]
+    played = [*algo, "--env", env, *packages, "-f", logs, "--exp-id", number]
+    yield command_line("report", run), "the run as a page; with other runs, compared"
+    yield command_line("doctor", run, *packages), "its layers beside healthy ranges"
+    yield command_line("enjoy", *played), "watch it play"
 
 
 def _layers_table(first: Figures, last: Figures) -> Table:

@@ -9,6 +9,7 @@ import gymnasium as gym
 import pytest
 from gymnasium import spaces
 
+from helpers.packages import needs_envpool
 from helpers.processes import run_python
 from sb3_stable_ppo.bench import measuring
 from sb3_stable_ppo.bench.training import Clock, train_variant
@@ -50,6 +51,7 @@ def test_each_variant_adds_to_the_one_before(kind: str) -> None:
         assert before != after
 
 
+@needs_envpool
 def test_each_kind_of_env_has_its_own_variants() -> None:
     assert kind_of("PongNoFrameskip-v4") is ATARI
     assert kind_of("CartPole-v1") is VECTORS
@@ -199,7 +201,9 @@ def test_a_mistake_in_the_call_is_one_sentence_and_status_2(flags: list[str], co
     assert complaint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("flags", "kind"), [([], ATARI), (["--env", "CartPole-v1"], VECTORS)])
+@pytest.mark.parametrize(
+    ("flags", "kind"), [([], ATARI), pytest.param(["--env", "CartPole-v1"], VECTORS, marks=needs_envpool)]
+)
 def test_list_shows_the_numbers_and_names_that_variants_takes(flags: list[str], kind: Kind, capsys: Any) -> None:
     assert main(["bench", "--list", *flags]) == 0
     rows = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]

@@ -12,6 +12,7 @@ import pytest
 
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.cli.results import next_commands, print_next, print_results
+from sb3_stable_ppo.common.packages import command_line
 
 
 def layers(live: int) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def test_the_commands_that_follow_are_understood(folder: Path, capsys: pytest.Ca
     print_next(folder)
     lines = [each.partition("#")[0] for each in capsys.readouterr().out.splitlines()[1:]]
     assert [shlex.split(each)[:2] for each in lines] == [
-        ["sb3-stable-ppo", name] for name in ("report", "doctor", "enjoy")
+        shlex.split(command_line(name)) for name in ("report", "doctor", "enjoy")
     ]
     assert shlex.split(lines[2])[2:] == [
         *("--algo", "ppo", "--env", "CartPole-v1", "-f", str(folder.parent.parent), "--exp-id", "3"),

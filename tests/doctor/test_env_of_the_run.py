@@ -25,6 +25,7 @@ from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.cli.doctor_next import env_of_zip
 from sb3_stable_ppo.cli.gym_packages import packages_of_arguments
 from sb3_stable_ppo.cli.results import next_commands
+from sb3_stable_ppo.common.packages import command_line
 from sb3_stable_ppo.doctor.examination import make_env
 from sb3_stable_ppo.doctor.saved_models import load_model
 from sb3_stable_ppo.runs.folder import RunWriter
@@ -222,10 +223,10 @@ def test_a_module_of_the_run_that_is_gone_is_named_if_the_env_needs_it(own_run: 
 
 def test_the_commands_that_follow_a_run_import_what_it_had_imported(own_run: Path) -> None:
     _, examine, play = [command for command, _ in next_commands(own_run)]
-    assert examine == f"sb3-stable-ppo doctor {own_run} --gym-packages doctors_own_envs"
+    assert examine == command_line("doctor", str(own_run), "--gym-packages", "doctors_own_envs")
     logs = own_run.parents[1]
     flags = "--env DoctorsOwn-v0 --gym-packages doctors_own_envs"
-    assert play == f"sb3-stable-ppo enjoy --algo ppo {flags} -f {logs} --exp-id 1"
+    assert play == command_line("enjoy", *f"--algo ppo {flags} -f {logs} --exp-id 1".split())
     assert main([*examine.split()[1:], "--rows", "64"]) == 0
     forget()
     assert main([*play.split()[1:], "-n", "8", "--no-render"]) == 0
@@ -237,7 +238,8 @@ def test_the_command_that_follows_a_look_at_weights_imports_it(name: str, own_ru
     assert env_of_zip(model) == "DoctorsOwn-v0"
     assert doctor(model) == 0
     command = capsys.readouterr().out.splitlines()[-1].strip()
-    assert command == f"sb3-stable-ppo doctor {model} --env DoctorsOwn-v0 --gym-packages doctors_own_envs"
+    flags = "--env DoctorsOwn-v0 --gym-packages doctors_own_envs"
+    assert command == command_line("doctor", str(model), *flags.split())
     assert main([*command.split()[1:], "--rows", "64"]) == 0
 
 

@@ -1,6 +1,5 @@
 """The run folder's writer: what it appends, and what it reads for that."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,11 @@ def test_the_first_line_is_written_into_a_new_folder_or_an_empty_file(tmp_path: 
 def test_a_line_is_appended_without_reading_those_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "health.jsonl"
     path.write_text("".join(json.dumps({"step": step}) + "\n" for step in range(10_000)))
-    open_file, read = io.open, []
+    open_file, read = Path.open, []
 
-    def counting_open(*args: Any, **kwargs: Any) -> Any:
-        file = open_file(*args, **kwargs)
-        if Path(str(args[0])).name != path.name:
+    def counting_open(self: Path, *args: Any, **kwargs: Any) -> Any:
+        file = open_file(self, *args, **kwargs)
+        if self.name != path.name:
             return file
 
         class Counting:
@@ -55,7 +54,7 @@ def test_a_line_is_appended_without_reading_those_before_it(tmp_path: Path, monk
         return Counting()
 
     with monkeypatch.context() as patch:
-        patch.setattr(io, "open", counting_open)
+        patch.setattr(Path, "open", counting_open)
         RunWriter(tmp_path).health(10_000, {})
     assert read == [1]
     assert path.read_text().splitlines()[-2:] == ['{"step": 9999}', '{"step": 10000}']

@@ -1,7 +1,6 @@
 """``vec_env`` in a configuration: EnvPool's envs through rl_zoo3, evaluated in Gymnasium's; workers that may die."""
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import yaml
 from stable_baselines3.common.vec_env import VecNormalize
 
+from helpers.packages import needs_envpool
 from helpers.zoo_envs import remembered_envs
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv
@@ -24,8 +24,6 @@ PENDULUM: dict[str, Any] = {
     "n_timesteps": 32,
     "vec_env": "envpool",
 }
-
-needs_envpool = pytest.mark.skipif(find_spec("envpool") is None, reason="EnvPool has no wheel for Python 3.10")
 
 
 def train(tmp_path: Path, *flags: str, env_id: str = "Pendulum-v1", **changes: Any) -> int:
