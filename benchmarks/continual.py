@@ -200,7 +200,7 @@ def table_of(settings: tuple[Any, ...], rows: Sequence[dict[str, Any]]) -> str:
             lines.append([variant, len(own), *(shown(values) for values in (first, later, last)), broken])
     env, tasks, rollouts, *_ = settings
     heads = [f"{env.partition('-')[0]}, {tasks} tasks of {rollouts} rollouts", "seeds", "first task", "later tasks"]
-    return markdown([*heads, "second half of the last", "broken"], lines)
+    return markdown([*heads, "second half of the last", "ended in an error"], lines)
 
 
 def options() -> argparse.ArgumentParser:
