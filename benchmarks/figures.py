@@ -24,6 +24,7 @@ from continual import screening_table
 from intervals import interval, shown
 from make_pong import table as make_pong_table
 from million_steps import million_steps_table, shipped_table
+from off_policy import SETTINGS as OFF_POLICY, table_of as off_policy_table
 from ranges_of_runs import ranges_table, runs_table as healthy_runs_table
 from sb3_stable_ppo.health.healthy_ranges import IMAGES, VECTORS
 from suite import GAME, MARK, mean_return, runs_of, table
@@ -140,6 +141,7 @@ def tables() -> dict[str, str]:
         "healthy-images": ranges_table(IMAGES),
         "healthy-vectors": ranges_table(VECTORS),
         "continual": screening_table(),
+        "off-policy-dqn": off_policy_table("dqn", OFF_POLICY["dqn"].steps),
         "vectors-scores": scores_table(),
         "vectors-over-runs": networks_table(mean_over_run),
         "vectors-final": networks_table(final),

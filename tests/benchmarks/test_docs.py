@@ -53,6 +53,7 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
         "make-pong",
         "million-steps",
         "million-steps-shipped",
+        "off-policy-dqn",
         "pendulum",
         "pong",
         "pong-controls",
