@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 
 from command import benchmark_parser, markdown, parsed
+from episodes import Episodes
 from pong import TORCHS_WAY
 from record import finished, run_missing
 from sb3_stable_ppo import StablePPO, TorchRolloutBuffer
@@ -39,20 +39,6 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Games(BaseCallback):
-    """Step and raw score of each game that ends."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended: list[tuple[int, float]] = []
-
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                self.ended.append((self.num_timesteps, info["episode"]["r"]))
-        return True
-
-
 def run(precision: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[str, Any]:
     """Train; the mean score of the games that ended in each ``BIN`` of steps, and what the last updates were like."""
     model = StablePPO(
@@ -70,7 +56,7 @@ def run(precision: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[
         },
         **SETTINGS,
     )
-    games = Games()
+    games = Episodes()
     model.learn(steps, callback=games)
     model.env.close()
     ends, scores = np.array(games.ended).reshape(-1, 2).T

@@ -34,6 +34,7 @@ from torch import nn
 
 import sb3_stable_ppo as ours
 from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes
+from episodes import Episodes
 from intervals import shown
 from record import finished
 from sb3_stable_ppo.common.errors import one_line
@@ -41,7 +42,7 @@ from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.probes.rows import strided_observations
-from shifted import Episodes, shifted_env, task_returns
+from shifted import shifted_env, task_returns
 from suite_settings import WholeRollout
 from vitals import guard_counts
 

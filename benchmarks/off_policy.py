@@ -34,12 +34,13 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 import sb3_stable_ppo as ours
 from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes
+from episodes import Episodes
 from intervals import shown
 from record import finished
 from sb3_stable_ppo.health.figures import inspect_policy, layer_figures
 from sb3_stable_ppo.probes import ActivationProbe
 from sb3_stable_ppo.probes.rows import recent_observations
-from shifted import Episodes, shifted_env, task_returns
+from shifted import shifted_env, task_returns
 
 NAME = "off_policy"
 PARTS, EPISODES = 5, 20

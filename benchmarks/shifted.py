@@ -8,7 +8,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 
 SHIFT = 2.0
@@ -62,20 +61,6 @@ def shifted_env(
     shifts = np.random.default_rng(seed).normal(0, SHIFT, (tasks, *(env.observation_space.shape or ())))
     shifts[0] = 0
     return Shifted(Monitor(env), shifts, task_steps, reward_scale)
-
-
-class Episodes(BaseCallback):
-    """Step and return of each episode that has ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended: list[tuple[int, float]] = []
-
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                self.ended.append((self.num_timesteps, info["episode"]["r"]))
-        return True
 
 
 def task_returns(ended: Sequence[tuple[int, float]], tasks: int, task_steps: int) -> dict[str, list[float | None]]:

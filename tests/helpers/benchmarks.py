@@ -13,6 +13,7 @@ from helpers.processes import ROOT
 BENCHMARKS = ROOT / "benchmarks"
 SHARED = {
     "command",
+    "episodes",
     "intervals",
     "million_steps",
     "pong",
