@@ -5,7 +5,6 @@ DummyVecEnv and Monitor do.
 
 import copy
 import pickle
-import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
+from helpers.envs import actions_of, play
 from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
 from sb3_stable_ppo.envs.envpool_vec_env import EnvPoolVecEnv
 from sb3_stable_ppo.envs.restarting_vec_env import RestartingVecEnv
@@ -63,17 +63,6 @@ def make(name: str, n_envs: int = 2, seed: int | None = None, **options: Any) ->
     cls, env_id = IDS[name]
     env: VecEnv = cls(env_id, n_envs, seed, **options)
     return env
-
-
-def actions_of(env: VecEnv, steps: int, seed: int = 0) -> list[np.ndarray]:
-    env.action_space.seed(seed)
-    return [np.array([env.action_space.sample() for _ in range(env.num_envs)]) for _ in range(steps)]
-
-
-def play(env: VecEnv, steps: int) -> list[tuple[Any, Any, Any, list[dict[str, Any]]]]:
-    """Random actions from a reset env."""
-    env.reset()
-    return [env.step(actions) for actions in actions_of(env, steps)]  # type: ignore[misc]
 
 
 @with_each
@@ -243,84 +232,3 @@ def test_ppo_trains_and_is_evaluated_without_a_warning(name: str) -> None:
         returns, _ = evaluate_policy(model, env, 3, return_episode_rewards=True)
     assert len(returns) == 3  # type: ignore[arg-type]
     env.close()
-
-
-# -- EnvPool alone -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "env_id",
-    ["CartPole-v1", "Acrobot-v1", "Pendulum-v1", "Hopper-v5", "HalfCheetah-v5", "LunarLander-v3", "BipedalWalker-v3"],
-)
-def test_spaces_are_gymnasiums_so_that_a_model_goes_on_in_either(env_id: str, tmp_path: Path) -> None:
-    ours, stock = EnvPoolVecEnv(env_id, 2, seed=0), make_vec_env(env_id, 2, seed=0)
-    assert ours.action_space == stock.action_space
-    assert ours.observation_space == stock.observation_space
-    for observation in ours.reset():
-        assert ours.observation_space.contains(observation)
-    model = PPO("MlpPolicy", ours, n_steps=16, batch_size=16, n_epochs=1).learn(32)
-    model.save(tmp_path / "model")
-    PPO.load(tmp_path / "model", env=stock).learn(32)
-    model.set_env(stock)
-    model.set_env(ours)
-    model.learn(32)
-    ours.close()
-
-
-def test_an_option_that_changes_the_observations_changes_their_space() -> None:
-    env = EnvPoolVecEnv("Hopper-v5", 2, seed=0, exclude_current_positions_from_observation=False)
-    assert env.observation_space.shape == (12,)
-    assert env.reset().shape == (2, 12)
-    env.close()
-
-
-@pytest.mark.parametrize(("env_id", "steps"), [("CartPole-v1", 2000), ("Hopper-v5", 1500)])
-def test_random_actions_earn_what_they_earn_in_gymnasium(env_id: str, steps: int) -> None:
-    found = []
-    for env in (EnvPoolVecEnv(env_id, 4, seed=0), make_vec_env(env_id, 4, seed=0)):
-        episodes = [info["episode"] for *_, infos in play(env, steps) for info in infos if "episode" in info]
-        env.close()
-        found.append(np.array([(episode["r"], episode["l"]) for episode in episodes]))
-    means = np.array([each.mean(axis=0) for each in found])
-    errors = np.array([each.std(axis=0) / np.sqrt(len(each)) for each in found])
-    assert min(map(len, found)) > 100
-    assert np.all(np.abs(means[0] - means[1]) < 3 * np.linalg.norm(errors, axis=0))
-
-
-@pytest.mark.parametrize("actions", [[2, 0], [-1, 0], [0], [[0, 0]], [0, 1, 1], [0.7, 1.0]])
-def test_an_action_that_the_env_does_not_have_is_an_error(actions: Any) -> None:
-    env = make("EnvPool CartPole", seed=0)
-    env.reset()
-    with pytest.raises(ValueError, match=r"Actions must be 2 of Discrete\(2\), not"):
-        env.step(np.array(actions))
-    env.close()
-
-
-def test_options_of_a_reset_are_an_error_and_none_are_not() -> None:
-    env = make("EnvPool CartPole", seed=0)
-    env.set_options()
-    with pytest.raises(ValueError, match=r"take no options at reset\(\), and \{'low': -0.1\} would change nothing"):
-        env.set_options({"low": -0.1})
-    env.close()
-
-
-@pytest.mark.parametrize(
-    ("env_id", "options", "complaint"),
-    [
-        ("Hopper-v55", {}, r"EnvPool has no env 'Hopper-v55' of Gymnasium's \(did you mean Hopper-v5\?\)"),
-        ("HopperHop-v1", {}, "EnvPool has no env 'HopperHop-v1' of Gymnasium's"),
-        ("CartPole-v1", {"batch_size": 2}, r"has no option 'batch_size'.*choose from max_episode_steps"),
-        ("CartPole-v1", {"max_steps": 2}, r"has no option 'max_steps' \(did you mean max_episode_steps\?\)"),
-        ("CartPole-v1", {"n_envs": 0}, "n_envs must be a whole number of at least 1, not 0"),
-        ("CartPole-v1", {"num_threads": -1}, "num_threads must be a whole number of at least 0, not -1"),
-    ],
-)
-def test_a_mistake_is_one_clear_error(env_id: str, options: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        EnvPoolVecEnv(env_id, **options)
-
-
-def test_without_envpool_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "envpool", None)
-    with pytest.raises(ImportError, match=r"pip install 'sb3-stable-ppo\[envpool\]'"):
-        EnvPoolVecEnv("CartPole-v1")

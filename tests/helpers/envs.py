@@ -46,3 +46,15 @@ class SceneEnv(gym.Env[dict[str, np.ndarray], int]):
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.steps += 1
         return self._observe(), float(action), self.steps >= 20, False, {}
+
+
+def actions_of(env: VecEnv, steps: int, seed: int = 0) -> list[np.ndarray]:
+    """Random actions for all envs, of each step."""
+    env.action_space.seed(seed)
+    return [np.array([env.action_space.sample() for _ in range(env.num_envs)]) for _ in range(steps)]
+
+
+def play(env: VecEnv, steps: int) -> list[tuple[Any, Any, Any, list[dict[str, Any]]]]:
+    """Random actions from a reset env."""
+    env.reset()
+    return [env.step(actions) for actions in actions_of(env, steps)]  # type: ignore[misc]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch as th
 import yaml
 
@@ -20,6 +21,8 @@ NET = {"net_arch": [8]}
 ENTRY: dict[str, Any] = {"policy": "MlpPolicy", "policy_kwargs": NET, "n_envs": 2}
 ON_POLICY: dict[str, Any] = {**ENTRY, "n_steps": 16, "n_timesteps": 256}
 OFF_POLICY: dict[str, Any] = {**ENTRY, "n_envs": 1, "n_timesteps": 200, "learning_starts": 40, "batch_size": 16}
+PPO = {**ON_POLICY, "batch_size": 16, "n_epochs": 1}
+CARTPOLE = ["--env", "CartPole-v1", "--algo", "ppo", "--seed", "1", "--eval-freq", "64", "--eval-episodes", "1"]
 FAILS, SIGNAL = "helpers.callbacks.FailsOnce", "helpers.callbacks.SignalOnce"
 
 
@@ -53,6 +56,14 @@ def train(folder: Path, *flags: str) -> int:
     """``train`` into ``logs``, quietly."""
     quiet = ["--no-report", "--no-progress", "--verbose", "0"]
     return main(["train", *flags, "-f", str(folder / "logs"), *quiet])
+
+
+def break_off(folder: Path) -> Path:
+    """The folder of a run of CartPole that has failed at step 150 of 256."""
+    config = write_entry(folder, "CartPole-v1", PPO, broken_at(folder, 150))
+    with pytest.raises(RuntimeError):
+        train(folder, *CARTPOLE, "--checkpoint-steps", "64", *config)
+    return run_folder(folder)
 
 
 def tensors(path: Path) -> dict[str, Any]:
