@@ -11,7 +11,7 @@ import torch as th
 from sb3_stable_ppo.common.checks import number, whole_number
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.interventions.unit_graph import UnitLayer
-from sb3_stable_ppo.interventions.unit_space import ScoredReset
+from sb3_stable_ppo.interventions.unit_space import WHOLE, ScoredReset
 
 
 @public
@@ -24,7 +24,10 @@ class ReGraMa(ScoredReset):
 
     The gradients are those of the latest minibatches; one alone, as off-policy algorithms have in an update, says
     little of a unit that is active in few states. A layer that no gradient reaches at all is left alone if none reaches
-    the layers behind it either: then there was nothing to learn, as where all advantages are 0.
+    the layers behind it either: then there was nothing to learn, as where all advantages are 0, or a dead layer behind
+    it keeps the gradient back. If that one has been reset as a whole and still lets nothing through, this layer gives
+    it nothing, and is reset next. So a network that is dead from its first layer on lives again after as many resets
+    as it has dead layers.
 
     Incoming weights are drawn as the policy's constructor draws them, outgoing ones are set to 0. Target networks
     follow: DQN's at its next copy, those of SAC and TD3 at ``tau``.
@@ -79,12 +82,28 @@ class ReGraMa(ScoredReset):
             recorded = self._gradients[layer.path]
             finite = [gradient for gradient in recorded if bool(th.isfinite(gradient).all())]
             recorded.clear()
-            if finite and (bool((means := th.stack(finite).mean(dim=0)).any()) or _is_reached(layer)):
+            if finite and (bool((means := th.stack(finite).mean(dim=0)).any()) or self._is_dead(layer)):
                 found.append((layer, means / (means.mean() + 1e-12)))
         return found
 
+    def _is_dead(self, layer: UnitLayer) -> bool:
+        """Whether a layer without a gradient has to do with that itself."""
+        if _is_next_reached(layer):
+            return True
+        renewed = self.memory.get(WHOLE, ())
+        return any(behind.path in renewed and self._is_reached(behind) for behind in self._behind(layer))
 
-def _is_reached(layer: UnitLayer) -> bool:
-    """Whether a gradient came as far as the layers behind, in the last minibatch."""
+    def _is_reached(self, layer: UnitLayer) -> bool:
+        """Whether a gradient came as far as any layer behind."""
+        return _is_next_reached(layer) or any(self._is_reached(behind) for behind in self._behind(layer))
+
+    def _behind(self, layer: UnitLayer) -> list[UnitLayer]:
+        """The hidden layers that read its units."""
+        readers = {id(reader.module) for reader in layer.readers}
+        return [each for each in self.graph.layers if id(each.module) in readers]
+
+
+def _is_next_reached(layer: UnitLayer) -> bool:
+    """Whether a gradient came as far as the layers that read its units, in the last minibatch."""
     biases = [reader.module.bias for reader in layer.readers]
     return any(isinstance(bias, th.Tensor) and bias.grad is not None and bool(bias.grad.any()) for bias in biases)

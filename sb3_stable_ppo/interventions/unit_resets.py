@@ -25,7 +25,8 @@ class UnitResets:
     Resets units of the layers of a policy, in place:
 
     - incoming weights and bias: those of a policy that has just been made;
-    - outgoing weights: 0, in all layers that read the unit;
+    - outgoing weights: 0, in all layers that read the unit; if all units of the layer are reset, those of the new
+      policy, since with 0 in all of them no gradient would reach the layer, and nothing that it sees the outputs;
     - norms behind the layer: gain 1, bias 0, and where there are statistics mean 0 and variance 1;
     - the optimizer's moments of all these: 0, the squared ones the median of those that stay. With 0 the first steps
       would be up to 3.16 times as long as the learning rate says, as Adam's step count, which the tensor's other units
@@ -73,7 +74,7 @@ class UnitResets:
             if means is not None and isinstance(bias, nn.Parameter):
                 outgoing = weight[:, columns].reshape(len(weight), len(columns), -1).sum(dim=2)
                 bias.add_(outgoing @ means[number][units].flatten())
-            weight[:, columns] = 0.0
+            weight[:, columns] = fresh[f"{reader.path}.weight"][:, columns] if len(units) == layer.units else 0.0
             self._renew(weight, weight.shape, (slice(None), columns))
 
     def _renew_norm(self, norm: Reader, columns: th.Tensor) -> None:

@@ -21,6 +21,8 @@ from sb3_stable_ppo.interventions.unit_resets import UnitResets
 
 ON_POLICY, OFF_POLICY = 10, 1000
 """Updates from one time to the next, where the user does not say."""
+WHOLE = "reset_as_a_whole"
+"""In the memory: the layers of which all units were reset the last time."""
 
 
 class UnitIntervention(Intervention):
@@ -149,6 +151,9 @@ class ScoredReset(UnitIntervention):
     def act(self) -> bool:
         kept = self._take_chosen()
         chosen = self._choose() if kept is None else kept
+        self.memory[WHOLE] = [
+            layer.path for layer in self.graph.layers if len(chosen.get(layer.path, ())) == layer.units
+        ]
         if not chosen:
             return False
         draw = self.memory["draws"] = self.memory.get("draws", 0) + 1

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:TRPO sets"),
     pytest.mark.slow(seconds=1),
 ]
-FIRST, SECOND = "mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2"
+FIRST, SECOND, THIRD = (f"mlp_extractor.policy_net.{number}" for number in (0, 2, 4))
 EACH = {"every_updates": 1}
 DEAD = [3, 7]
 
@@ -131,6 +131,24 @@ def test_off_policy_redo_looks_at_observations_as_the_policy_gets_them() -> None
     steps = model.replay_buffer.pos - 1  # type: ignore[union-attr]
     newest = model.replay_buffer.observations[steps]  # type: ignore[union-attr]
     assert th.equal(th.as_tensor(redo._observations()[0]), th.as_tensor(env.normalize_obs(newest)[0]))
+
+
+@pytest.mark.parametrize("made", [ReDo, ReGraMa])
+@pytest.mark.parametrize("alive_behind", [0, 1], ids=["all dead", "a constant unit lives"])
+def test_a_network_that_is_dead_from_its_first_layer_on_lives_again(alive_behind: int, made: Any) -> None:
+    """As stock PPO leaves it after an update that was too large: no observation reaches the outputs."""
+    model = PPO("MlpPolicy", "CartPole-v1", **MINIBATCHES, **net(activation_fn=nn.ReLU, net_arch=[16, 16, 16]))
+    observations = th.randn(64, 4, generator=th.Generator().manual_seed(0))
+    for path in (FIRST, SECOND, THIRD):
+        kill(model, path, list(range(16)))
+    with th.no_grad():
+        model.policy.get_submodule(THIRD).bias[:alive_behind] = 1.0
+        assert not model.policy.get_distribution(observations).distribution.logits.std(dim=0).any()
+    model.learn(32 * 5, callback=made(when=EACH))  # four times: ReGraMa goes back one layer each time
+    with th.no_grad():
+        hidden = model.policy.mlp_extractor.policy_net
+        assert all(float((hidden[:upto](observations) > 0).any(dim=0).float().mean()) > 0.5 for upto in (2, 4, 6))
+        assert bool((model.policy.get_distribution(observations).distribution.logits.std(dim=0) > 0).all())
 
 
 def test_redo_says_that_leaky_units_are_for_regrama() -> None:

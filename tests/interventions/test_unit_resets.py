@@ -85,6 +85,17 @@ def test_only_the_units_and_their_outgoing_weights_are_moved() -> None:
             assert th.equal(parameter, before[name])
 
 
+@pytest.mark.parametrize("path", ["mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2"])
+def test_where_a_whole_layer_is_reset_its_outgoing_weights_are_fresh_too(path: str) -> None:
+    """With 0 in all of them no gradient would reach the layer, and nothing that it sees would reach the outputs."""
+    model = MODELS["PPO"]()
+    layer = layer_of(model, path)
+    (reader,) = layer.readers
+    fresh = reset(model, layer, th.arange(16))
+    assert th.equal(layer.module.weight, fresh[f"{path}.weight"])
+    assert th.equal(reader.module.weight, fresh[f"{reader.path}.weight"])
+
+
 def test_adams_moments_of_what_was_reset_are_0_and_the_median_and_its_step_count_stays() -> None:
     model = MODELS["PPO"]().learn(64)
     layer = layer_of(model, "mlp_extractor.value_net.0")
