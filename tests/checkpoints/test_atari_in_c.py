@@ -17,6 +17,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
+from helpers.processes import LIMIT
 from helpers.resumed import Setup, assert_goes_on_exactly, go_on, rows, train
 from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.common.errors import UsageError
@@ -125,15 +126,15 @@ def test_a_process_that_is_killed_twice_goes_on_in_new_ones(tmp_path: Path) -> N
     def start(folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, str(script), str(folder)], env={**os.environ, "OMP_NUM_THREADS": "1"})
 
-    assert start(unbroken).wait(120) == 0
+    assert start(unbroken).wait(LIMIT) == 0
     for at_least in (128, 448):
         process = start(broken)
         until = time.monotonic() + 120
         while not list((broken / "checkpoints").glob(f"*{at_least}")) and time.monotonic() < until:
             time.sleep(0.001)
         process.kill()
-        assert process.wait(60) == -signal.SIGKILL
-    assert start(broken).wait(120) == 0
+        assert process.wait(LIMIT) == -signal.SIGKILL
+    assert start(broken).wait(LIMIT) == 0
     assert (broken / "parameters.pt").read_bytes() == (unbroken / "parameters.pt").read_bytes()
     assert rows(broken) == rows(unbroken)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch as th
 
+from helpers.processes import LIMIT
 from helpers.resumed import rows
 
 SCRIPT = """
@@ -53,15 +54,15 @@ def test_a_run_that_is_killed_and_resumed_in_new_processes_ends_as_one_that_was_
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    assert start(script, unbroken).wait(60) == 0
+    assert start(script, unbroken).wait(LIMIT) == 0
     for at_least in (256, 1024):
         process = start(script, broken)
         until = time.monotonic() + 60
         while not list((broken / "checkpoints").glob(f"*{at_least}")) and time.monotonic() < until:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
-    assert start(script, broken).wait(60) == 0
+        assert process.wait(LIMIT) == -signal.SIGKILL
+    assert start(script, broken).wait(LIMIT) == 0
     assert (broken / "parameters.pt").read_bytes() == (unbroken / "parameters.pt").read_bytes()
     assert th.load(broken / "parameters.pt")["policy"].keys()
     assert rows(broken) == rows(unbroken)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.commands import CARTPOLE, run_folder, train, write_config
-from helpers.processes import ROOT, run_python
+from helpers.processes import LIMIT, ROOT, run_python
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo import LRSchedulerCallback, StablePongPolicy, StablePPO
 from sb3_stable_ppo.cli.app import main
@@ -144,7 +144,7 @@ def test_pongs_configuration_trains_on_the_fast_path_and_keeps_snapshots(tmp_pat
 def test_stock_rl_zoo3_trains_our_policy_by_its_dotted_path(env: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rl_zoo3.train", "--algo", "ppo", "--conf-file", "zoo_configs/ppo.yml"]
     flags = ["--env", env, "-n", "1024", "--eval-freq", "-1", "-f", str(tmp_path), "--seed", "0"]
-    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
     from stable_baselines3 import PPO
 
@@ -170,7 +170,7 @@ def test_runs_started_at_the_same_time_have_folders_of_their_own(tmp_path: Path)
     command = [sys.executable, "-m", "sb3_stable_ppo", "train", "--env", "CartPole-v1", "-conf", config]
     flags = ["-f", str(tmp_path / "logs"), "--eval-freq", "-1"]
     runs = [subprocess.Popen([*command, *flags, "--seed", str(seed)], stdout=subprocess.DEVNULL) for seed in (1, 2, 3)]
-    assert [run.wait(timeout=120) for run in runs] == [0, 0, 0]
+    assert [run.wait(LIMIT) for run in runs] == [0, 0, 0]
     readers = [RunReader(run_folder(tmp_path, number)) for number in (1, 2, 3)]
     assert sorted(reader.facts["seed"] for reader in readers) == [1, 2, 3]
     assert [len(list(reader.health())) for reader in readers] == [2, 2, 2]

@@ -13,6 +13,9 @@ from typing import Any
 TESTS = Path(__file__).parent.parent
 ROOT = TESTS.parent
 
+# Seconds that a test waits for another process. Only one that fails waits as long; a machine under load needs it.
+LIMIT = 400
+
 
 def run_python(code: str, *args: str, cwd: Path | None = None) -> str:
     """Run code in a fresh process; returns what it prints."""
@@ -22,13 +25,13 @@ def run_python(code: str, *args: str, cwd: Path | None = None) -> str:
         capture_output=True,
         text=True,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        timeout=300,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def until(found: Callable[[], Any], seconds: float = 120) -> Any:
+def until(found: Callable[[], Any], seconds: float = LIMIT) -> Any:
     """Wait for something to be there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import ROOT
+from helpers.processes import LIMIT, ROOT
 
 
 @pytest.mark.slow
@@ -31,6 +31,6 @@ def test_the_gauntlet_is_spread_and_each_cell_is_on_record_once(
     environment = {**os.environ, "BENCHMARK_RESULTS": str(tmp_path)}
     command = [sys.executable, str(ROOT / "benchmarks" / "gauntlet.py"), *flags]
     for _ in range(2):
-        subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, timeout=200)
+        subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, timeout=LIMIT)
     rows = [json.loads(line) for line in (tmp_path / "gauntlet.jsonl").read_text().splitlines()]
     assert sorted(row["cell"]["stress"] for row in rows) == ["cartpole-one-sample-lstm", "cartpole-one-sample-mask"]

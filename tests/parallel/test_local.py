@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import KILLED_AT_FIRST, script, until
+from helpers.processes import KILLED_AT_FIRST, LIMIT, script, until
 from helpers.tuning import with_ctrl_c
 from sb3_stable_ppo.parallel.local import Job, Statuses, run_here
 
@@ -95,6 +95,6 @@ run_here([Job("one", ({script(tmp_path, code)!r},))], 1, Path({str(tmp_path)!r})
     caller.send_signal(signal.SIGINT)
     until(lambda: (tmp_path / "asked").exists())
     caller.send_signal(signal.SIGINT)
-    assert caller.wait(20) != 0
+    assert caller.wait(LIMIT) != 0
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -12,6 +12,7 @@ from PIL import Image
 from stable_baselines3 import PPO
 
 from helpers.envs import make_cartpole
+from helpers.processes import LIMIT
 from helpers.run_folders import health_line, write_progress, write_run, write_tensorboard
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.runs.folder import RunWriter
@@ -39,7 +40,7 @@ def test_watching_ends_with_the_run(tmp_path: Path) -> None:
         RunWriter(folder).health(50_000, health_line())
         assert any("step 50,000" in watching.stdout.readline() for _ in range(20))
         RunWriter(folder).describe(status="finished")
-        assert watching.wait(60) == 0
+        assert watching.wait(LIMIT) == 0
     assert '"refresh": null,' in (folder / "report.html").read_text()
 
 

@@ -14,7 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from helpers.processes import until
+from helpers.processes import LIMIT, until
 from sb3_stable_ppo.studies.page import page_of
 from sb3_stable_ppo.studies.space import sample
 from sb3_stable_ppo.studies.storage import open_storage
@@ -83,4 +83,4 @@ def test_optuna_dashboard_shows_the_study(tmp_path: Path) -> None:
         assert [trial["state"] for trial in detail["trials"]] == ["Complete"] * 3 + ["Pruned", "Fail"]
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(LIMIT)

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
 from helpers import postgres_server
+from helpers.processes import LIMIT
 from helpers.servers import needs_postgres
 from helpers.tuning import PLAN, study_of
 from sb3_stable_ppo.common.errors import UsageError
@@ -43,7 +44,7 @@ def test_processes_that_come_to_an_empty_database_at_once_all_find_it_made(where
     asking = [
         subprocess.Popen([sys.executable, "-c", code, where], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
-    assert [process.communicate(timeout=60)[0] for process in asking] == ["ready\n"] * 4
+    assert [process.communicate(timeout=LIMIT)[0] for process in asking] == ["ready\n"] * 4
 
 
 @needs_postgres

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helpers import postgres_server
-from helpers.processes import begin, until
+from helpers.processes import LIMIT, begin, until
 from helpers.servers import needs_postgres
 from helpers.tuning import (
     PLAN,
@@ -51,7 +51,7 @@ def test_two_launchers_on_one_database_do_every_trial_once_though_a_worker_is_ki
     assert not [line for line in commands.splitlines() if secret in line and "tuning.worker" in line]
     study = until(lambda: study_in(where))
     os.kill(until(lambda: worker_of_a_trial(study)), signal.SIGKILL)
-    assert [launcher.wait(200) for launcher in launchers] == [0, 0]
+    assert [launcher.wait(LIMIT) for launcher in launchers] == [0, 0]
     assert totals(study) == [1] * 5
     assert [trial.state.name for trial in study.trials].count("FAIL") >= 1
     for path in tmp_path.rglob("*"):
@@ -100,7 +100,7 @@ def test_no_trial_is_lost_or_counted_twice_when_a_worker_and_a_node_of_the_clust
     os.kill(until(lambda: worker_of_a_trial(study)), signal.SIGKILL)
     until(lambda: any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)))
     cluster.remove_node(doomed, allow_graceful=False)
-    assert launcher.wait(300) == 0
+    assert launcher.wait(LIMIT) == 0
     assert totals(study) == [1] * 5
 
 

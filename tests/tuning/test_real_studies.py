@@ -13,7 +13,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from helpers.processes import TESTS
+from helpers.processes import LIMIT, TESTS
 from helpers.tuning import (
     PACKAGES,
     flags,
@@ -103,12 +103,12 @@ def test_no_trial_is_lost_or_counted_twice(how: str, tmp_path: Path) -> None:
     assert pid is not None
     if how == "Ctrl-C":
         launcher.send_signal(signal.SIGINT)
-        assert launcher.wait(120) == 130
+        assert launcher.wait(LIMIT) == 130
         assert "RUNNING" not in states_of(tmp_path)
         launcher = subprocess.Popen(command, env=environment, preexec_fn=with_ctrl_c)
     else:
         os.kill(pid, signal.SIGKILL)
-    assert launcher.wait(300) == 0
+    assert launcher.wait(LIMIT) == 0
     assert states_of(tmp_path) == ["COMPLETE"] * 4
     study = optuna.load_study(study_name="tune_CartPole-v1", storage=open_storage(str(journal)))
     complete = [trial for trial in study.trials if trial.state is TrialState.COMPLETE]

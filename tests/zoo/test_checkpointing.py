@@ -13,7 +13,7 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 
-from helpers.processes import begin, until
+from helpers.processes import LIMIT, begin, until
 from helpers.resumed_runs import (
     ON_POLICY,
     SIGNAL,
@@ -222,12 +222,12 @@ def test_a_process_that_is_killed_for_real_goes_on_in_another(tmp_path: Path) ->
     process = begin(*line, "-f", str(broken / "logs"), "--resume", "auto")
     until(lambda: list(broken.glob("logs/ppo/*/checkpoints/*256")))
     process.kill()
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(LIMIT) == -signal.SIGKILL
     process = begin("train", "--resume", str(run_folder(broken)))
     until(lambda: list(broken.glob("logs/ppo/*/checkpoints/*512")))
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(60) == 143
-    assert begin(*line, "-f", str(broken / "logs"), "--resume", "auto").wait(100) == 0
+    assert process.wait(LIMIT) == 143
+    assert begin(*line, "-f", str(broken / "logs"), "--resume", "auto").wait(LIMIT) == 0
     assert_same_runs(run_folder(unbroken), run_folder(broken), "CartPole-v1")
     assert len(facts_of(run_folder(broken))["resumed"]) == 2
     assert [path.name for path in (broken / "logs" / "ppo").iterdir()] == ["CartPole-v1_1"]
@@ -246,7 +246,7 @@ def test_a_second_signal_ends_training_at_once(tmp_path: Path) -> None:
         process.wait(2)
     process.terminate()
     try:
-        assert process.wait(30) == 143
+        assert process.wait(LIMIT) == 143
     finally:
         process.kill()
     folder = run_folder(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from gymnasium.envs.classic_control import CartPoleEnv
 
-from helpers.processes import TESTS
+from helpers.processes import LIMIT, TESTS
 from helpers.tuning import with_ctrl_c
 from sb3_stable_ppo import StablePPO
 from sb3_stable_ppo.runs.folder import RunReader
@@ -79,7 +79,7 @@ def train(folder: Path, crash: str, vec_env: str) -> "subprocess.CompletedProces
         env={**os.environ, "PYTHONPATH": paths, "CRASH": crash},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LIMIT,
         start_new_session=True,
         preexec_fn=with_ctrl_c,
     )

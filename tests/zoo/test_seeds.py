@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import begin, until
+from helpers.processes import LIMIT, begin, until
 from helpers.run_folders import runs_in
 from helpers.tuning import (
     config_with,
@@ -76,7 +76,7 @@ def test_each_seed_is_one_run_though_a_worker_is_killed(tmp_path: Path) -> None:
         return json.loads((begun[0].parent / "run.json").read_text())["pid"] if begun else 0
 
     os.kill(until(pid), signal.SIGKILL)
-    assert launcher.wait(200) == 0
+    assert launcher.wait(LIMIT) == 0
     assert runs_in(tmp_path / "logs") == [(3, "finished"), (4, "finished"), (5, "finished")]
     assert len(list((tmp_path / "logs" / "crashed").iterdir())) == 1
 
@@ -88,7 +88,7 @@ def test_ctrl_c_saves_the_seeds_that_run(tmp_path: Path) -> None:
     launcher = begin(*call, *slow, "-f", str(tmp_path / "logs"))
     until(lambda: len([p for p in (tmp_path / "logs").glob("stable_ppo/*/progress.csv") if p.read_text()]) == 2)
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(100) == 143
+    assert launcher.wait(LIMIT) == 143
     assert runs_in(tmp_path / "logs") == [(0, "stopped"), (1, "stopped")]
     assert len(list((tmp_path / "logs").glob("stable_ppo/*/CartPole-v1.zip"))) == 2
 
@@ -105,7 +105,7 @@ def test_each_seed_is_one_run_on_ray_though_a_worker_is_killed(cluster: Any, tmp
         return json.loads((begun[0].parent / "run.json").read_text())["pid"] if begun else 0
 
     os.kill(until(pid), signal.SIGKILL)
-    assert launcher.wait(200) == 0
+    assert launcher.wait(LIMIT) == 0
     assert runs_in(tmp_path / "logs") == [(0, "finished"), (1, "finished")]
     assert len(list((tmp_path / "logs" / "crashed").iterdir())) == 1
 
