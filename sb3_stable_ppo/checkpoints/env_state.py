@@ -53,7 +53,7 @@ def env_state(env: VecEnv, action_space: spaces.Space[Any] | None = None) -> Env
         own, is_outside = _own_state(layer), _is_outside(layer)
         is_closed = is_outside and own is None
         if is_closed:
-            problems.append(f"{type(layer).__name__} keeps its envs where they cannot be read")
+            problems.append(f"the state of the envs in {type(layer).__name__} cannot be saved")
         for name, value in vars(layer).items():
             if name in STRUCTURE or is_closed:
                 continue

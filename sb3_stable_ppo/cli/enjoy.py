@@ -74,6 +74,7 @@ def run(argv: list[str]) -> int:
     import rl_zoo3.enjoy
     from rl_zoo3.utils import ALGOS, create_test_env
 
+    from sb3_stable_ppo.zoo.episode_counter import EpisodeCounter
     from sb3_stable_ppo.zoo.masks import MaskedPlayer
     from sb3_stable_ppo.zoo.registry import register
 
@@ -86,7 +87,7 @@ def run(argv: list[str]) -> int:
     check_env(args.env)
     if args.algo not in ALGOS:
         raise UsageError(unknown("algorithm", args.algo, ALGOS))
-    envs: list[Any] = []
+    envs: list[EpisodeCounter] = []
     with ExitStack() as stack:
         make_env = create_test_env
         if args.video is not None:
@@ -94,7 +95,7 @@ def run(argv: list[str]) -> int:
             flags.append("--no-render")
 
         def make_and_keep(*args: Any, **kwargs: Any) -> Any:
-            envs.append(make_env(*args, **kwargs))
+            envs.append(EpisodeCounter(make_env(*args, **kwargs)))
             return envs[-1]
 
         stack.enter_context(patched(rl_zoo3.enjoy, "create_test_env", make_and_keep))
@@ -109,6 +110,9 @@ def run(argv: list[str]) -> int:
                 hint = "train leaves one there; --algo, --env, -f and --exp-id say which run plays"
                 raise UsageError(f"enjoy finds no model ({hint}): {one_line(error)}.") from error
             raise UsageError(f"enjoy: {described(error)}") from error
+    told = envs[-1].told()
+    if told:
+        print(told)
     return 0
 
 

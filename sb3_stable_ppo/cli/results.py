@@ -63,6 +63,8 @@ def returns_told(run: RunData) -> Iterator[str]:
         mean = rollout["ep_rew_mean"]  # health.jsonl has null for NaN
         told = "not finite" if mean is None else f"{mean:,.1f}"
         yield f"Return: {told}, the mean of the last {episodes} of training."
+    elif run.health:
+        yield "Return: none yet, since no episode of training has ended."
     evaluations = finite(run.curves.get(EVALUATION))
     if evaluations is not None:
         best = int(evaluations.values.argmax())

@@ -114,7 +114,7 @@ def test_an_env_in_other_processes_goes_on_with_new_episodes(tmp_path: Path) -> 
         return make_vec_env("CartPole-v1", n_envs=2, vec_env_cls=SubprocVecEnv, vec_env_kwargs={"start_method": "fork"})
 
     first = env()
-    with pytest.warns(UserWarning, match="SubprocVecEnv keeps its envs where they cannot be read"):
+    with pytest.warns(UserWarning, match="the state of the envs in SubprocVecEnv cannot be saved"):
         ppo(first).learn(128, callback=RunCheckpoint(every=64, folder=tmp_path))
     first.close()
     second = env()

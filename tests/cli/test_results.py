@@ -66,6 +66,11 @@ def test_a_mean_that_is_no_number_is_told(folder: Path, capsys: pytest.CaptureFi
     assert "Return: not finite, the mean of the last 100 episodes of training." in printed(folder, capsys)
 
 
+def test_a_run_in_which_no_episode_ended_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder, line(100, 60, 20.0) | {"rollout": None})
+    assert "Return: none yet, since no episode of training has ended." in printed(folder, capsys)
+
+
 def test_a_run_without_measurements_has_its_status_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("health.jsonl", "evaluations.npz"):
         (folder / name).unlink()

@@ -202,7 +202,7 @@ def test_ppo_learns_the_same_as_with_sb3s_env_while_nobody_dies() -> None:
 
 
 def test_a_checkpoint_says_that_the_envs_cannot_be_read(make: Any) -> None:
-    assert env_state(make(1)).problems == ["RestartingVecEnv keeps its envs where they cannot be read"]
+    assert env_state(make(1)).problems == ["the state of the envs in RestartingVecEnv cannot be saved"]
 
 
 def test_ppo_learns_on_while_workers_die(make: Any) -> None:

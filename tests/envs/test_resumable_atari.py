@@ -196,7 +196,7 @@ def test_without_resumable_there_is_no_state_and_the_checkpoint_says_so() -> Non
     env = make(resumable=False)
     env.reset()
     assert env.state_dict() is None
-    assert env_state(env).problems == ["AtariVecEnv keeps its envs where they cannot be read"]
+    assert env_state(env).problems == ["the state of the envs in AtariVecEnv cannot be saved"]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_setup_lr_schedule": "self",
         "train": "self",
     },
+    "EpisodeCounter": {"reset": "self", "step_wait": "self"},
     "GradientRider": {"_on_rollout_start": "self", "_on_training_end": "self"},
     "GuardCallback": {
         "_on_rollout_start": "self",

@@ -125,7 +125,7 @@ def test_envs_that_cannot_be_saved_are_one_line_and_their_run_goes_on(
     with pytest.raises(RuntimeError):
         main(["train", *flags, "-f", str(tmp_path / "logs")])
     printed = capsys.readouterr()
-    told = "continues, not bit for bit: SubprocVecEnv keeps its envs where they cannot be read"
+    told = "continues, not bit for bit: the state of the envs in SubprocVecEnv cannot be saved"
     assert f"Checkpoints: a run that is resumed from them {told}." in printed.out
     assert "bit for bit" not in printed.err
     folder = run_folder(tmp_path)

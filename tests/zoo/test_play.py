@@ -163,6 +163,12 @@ def test_enjoy_prints_scores_without_a_screen(
     shown = capsys.readouterr().out
     assert "best_model.zip" in shown
     assert "Mean reward:" in shown
+    assert "No episode" not in shown
+
+
+def test_enjoy_says_why_there_is_no_score(cartpole_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["enjoy", "--env", "CartPole-v1", "-f", str(cartpole_run), "-n", "5", "--no-render"]) == 0
+    assert "No episode ended within 5 steps, so there is no score. -n plays longer." in capsys.readouterr().out
 
 
 @pytest.mark.slow
