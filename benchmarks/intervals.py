@@ -37,7 +37,23 @@ def over_tasks(scores: Scores) -> tuple[float, float, float]:
     :param scores: normalised, shape (seeds, tasks)
     :return: interquartile mean over all runs, and the ends of its interval
     """
-    return _estimated(scores, metrics.aggregate_iqm, REPETITIONS)
+    return _estimated(scores, interquartile_mean, REPETITIONS)
+
+
+def interquartile_mean(scores: Scores) -> float:
+    """
+    What ``rliable.metrics.aggregate_iqm`` returns, in 5 microseconds for five runs in place of 136, most of which SciPy
+    spends on signatures.
+
+    >>> interquartile_mean(np.array([[0.0, 10.0], [12.0, 100.0]]))
+    11.0
+
+    :param scores: of any shape
+    :return: the mean without the lowest and the highest quarter, rounded down to whole runs
+    """
+    ordered = np.sort(scores, axis=None)
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
 
 
 def improvement(ours: Scores, theirs: Scores) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ LayerNorm and LeakyReLU.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,12 @@ def networks() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"layer after {activation}", {"norm": "layer", "norm_position": "after", "activation": activation}
 
 
-def entry(env_id: str) -> dict[str, Any]:
-    """What rl_zoo3 has for PPO there."""
-    file = Path(rl_zoo3.__file__).parent / "hyperparams" / "ppo.yml"
-    found: dict[str, Any] = yaml.safe_load(file.read_text())[ENTRIES[env_id]]
+@cache
+def entries() -> dict[str, dict[str, Any]]:
+    """rl_zoo3's, for PPO."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load(
+        (Path(rl_zoo3.__file__).parent / "hyperparams" / "ppo.yml").read_text()
+    )
     return found
 
 
@@ -63,7 +66,7 @@ def of(env_id: str, numbers: str, network: dict[str, Any] | None, algorithm: str
     :param network: options of StableMlpPolicy; None: SB3's MlpPolicy
     :param algorithm: ``PPO`` or ``StablePPO``
     """
-    options = entry(env_id) if numbers == "zoo" else {}
+    options = dict(entries()[ENTRIES[env_id]]) if numbers == "zoo" else {}
     for name in ("n_timesteps", "policy"):
         options.pop(name, None)
     normalized, n_envs = options.pop("normalize", False), options.pop("n_envs", 1)

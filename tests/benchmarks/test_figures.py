@@ -20,6 +20,14 @@ def test_figures_show_interquartile_means_with_intervals_from_three_seeds_on() -
     )
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (5, 1), (8, 1), (5, 8), (7, 3)])
+def test_the_interquartile_mean_is_rliables(shape: tuple[int, int]) -> None:
+    from rliable.metrics import aggregate_iqm
+
+    scores = np.random.default_rng(0).normal(size=shape)
+    assert load("intervals")["interquartile_mean"](scores) == pytest.approx(aggregate_iqm(scores), rel=1e-12)
+
+
 def test_scores_are_0_for_random_actions_and_1_for_the_zoos_agents_of_as_many_seeds_as_all_tasks_have() -> None:
     tables = load("vector_tables")
     task = tables["Task"]
