@@ -99,7 +99,8 @@ def run_in_processes(
 ) -> None:
     """
     What is left of a benchmark whose cells run in processes of their own, once its command line is read: run those that
-    are not on record, and print the table; or, with ``--cell``, run that one alone and print its figures.
+    are not on record, and print the table; or, with ``--cell``, run that one alone and print its figures. With
+    ``--smoke``, which measures nothing, the cell runs in this process, since a new one imports torch for seconds.
 
     :param script: the benchmark's ``__file__``
     :param name: the benchmark's; or a function of the cell, where not all are recorded under the same
@@ -114,7 +115,8 @@ def run_in_processes(
         return
 
     def run_one(cell: dict[str, Any]) -> None:
-        run_missing(name if isinstance(name, str) else name(cell), [cell], lambda each: in_a_process(script, each))
+        called = name if isinstance(name, str) else name(cell)
+        run_missing(called, [cell], lambda each: run(**each) if args.smoke else in_a_process(script, each))
 
     if not args.table:
         with ThreadPoolExecutor(workers) as pool:

@@ -17,8 +17,9 @@ pytestmark = pytest.mark.slow(seconds=1)
 
 
 @pytest.mark.slow
-def test_every_settings_of_the_suite_makes_a_model() -> None:
+def test_every_settings_of_the_suite_makes_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     suite = load("suite")
+    monkeypatch.setattr(th.nn.init, "orthogonal_", lambda tensor, **_: tensor)  # most of the time, with 3,136 inputs
     for name, settings in suite["SETTINGS"].items():
         chosen = (", stock", "layer leaky_relu", *(("MlpPolicy", "silu, input") if name.startswith("CartPole") else ()))
         if settings.bins and not name.endswith(chosen):
