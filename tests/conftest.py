@@ -18,8 +18,11 @@ from helpers.servers import cluster as cluster, port as port, where as where
 from sb3_stable_ppo.common import signals
 
 gym.register_envs(ale_py)
-# As preload_forkserver() does, and what commands import: some hundred processes would import torch anew.
-multiprocessing.set_forkserver_preload(["sb3_stable_ppo.envs.worker_imports", "sb3_stable_ppo.zoo.manager"])
+# As preload_forkserver() does, what commands import, and what torch imports for the first optimizer of a process, which
+# takes it 2 seconds: some hundred processes would do it anew.
+multiprocessing.set_forkserver_preload(
+    ["sb3_stable_ppo.envs.worker_imports", "sb3_stable_ppo.zoo.manager", "torch._dynamo"]
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

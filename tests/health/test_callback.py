@@ -103,7 +103,9 @@ def test_a_run_with_health_ends_in_the_very_weights_of_a_run_without(name: str, 
             env = "CartPole-v1" if name == "DQN" else "Pendulum-v1"
             model = cls(policy, env, learning_starts=20, seed=0, policy_kwargs={"net_arch": [16]})
             return model.learn(120, callback=callback)
-        options = {"n_steps": 32} if name == "A2C" else {"n_steps": 32, "batch_size": 32}
+        options: dict[str, Any] = {"n_steps": 32} if name == "A2C" else {"n_steps": 32, "batch_size": 32}
+        if name == "RecurrentPPO":
+            options["policy_kwargs"] = {"lstm_hidden_size": 16}
         env = InvalidActionEnvDiscrete(4, n_invalid_actions=2) if name == "MaskablePPO" else make_cartpole()
         return cls(policy, env, seed=0, **options).learn(192, callback=callback)
 
