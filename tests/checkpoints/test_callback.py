@@ -118,7 +118,9 @@ def test_an_env_in_other_processes_goes_on_with_new_episodes(tmp_path: Path) -> 
         ppo(first).learn(128, callback=RunCheckpoint(every=64, folder=tmp_path))
     first.close()
     second = env()
-    with pytest.warns(UserWarning, match="continues from step 128, not bit for bit: SubprocVecEnv"):
+    with pytest.warns(
+        UserWarning, match="continues from step 128, not bit for bit: the state of the envs in SubprocVecEnv"
+    ):
         model = resume(tmp_path, second, total_timesteps=256)
     second.close()
     assert model.num_timesteps == 256

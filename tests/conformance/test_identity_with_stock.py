@@ -12,13 +12,13 @@ from helpers.conformance import (
     ACTION_SPACES,
     ALL,
     PAIRS,
-    SMALL,
     Scene,
     assert_identical,
     build,
     is_finite,
     make,
     policy_of,
+    small,
     supports,
 )
 from helpers.transformer import TokensExtractor
@@ -121,7 +121,7 @@ def test_an_update_that_kills_the_units_of_a_token_wise_layer_is_undone(algorith
 @ALL
 def test_guards_none_is_stock_training(algorithm: Any) -> None:
     ours = build(algorithm, guards=None).learn(128)
-    assert_same_weights(ours, PAIRS[algorithm](policy_of(algorithm), make(), **SMALL).learn(128))
+    assert_same_weights(ours, PAIRS[algorithm](policy_of(algorithm), make(), **small(algorithm, {})).learn(128))
 
 
 @ALL

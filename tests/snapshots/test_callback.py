@@ -134,7 +134,9 @@ def test_the_observation_has_the_ball_in_play(tmp_path: Path) -> None:
 
 
 def test_tensorboard_gets_one_picture_per_layer_and_snapshot_at_its_step(tmp_path: Path) -> None:
-    pong_model(tensorboard_log=str(tmp_path)).learn(200, callback=ActivationSnapshotCallback(100), tb_log_name="run")
+    model = pong_model(tensorboard_log=str(tmp_path))
+    model.learn(200, callback=ActivationSnapshotCallback(100), tb_log_name="run")
+    model.logger.close()  # a thread writes the events
     events = EventAccumulator(str(tmp_path / "run_1"), size_guidance={"images": 0})
     events.Reload()
     assert events.Tags()["images"] == ["activations/conv1", "activations/conv2", "activations/conv3"]
