@@ -1,12 +1,16 @@
-"""What all benchmarks share: a cell in a process of its own, and what is on record."""
+"""What benchmarks share: a cell in a process of its own, what is on record, and examples that are right."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from helpers.benchmarks import BENCHMARKS
 
@@ -36,3 +40,8 @@ def test_each_cell_runs_in_a_process_of_its_own_and_once(tmp_path: Path) -> None
     assert [(line["cell"], line["square"]) for line in lines] == [({"seed": 1}, 1), ({"seed": 2}, 4)]
     processes = {line["process"] for line in lines} | {int(caller.stdout.split()[-1]) for caller in callers}
     assert len(processes) == 4
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.py") if ">>>" in path.read_text()))
+def test_the_examples_in_a_benchmarks_docstrings_are_right(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -96,6 +96,7 @@ TABLES = [
     ("healthy_updates", "guards.md", 2),
     ("intervention_cost", "interventions.md", 1),
     ("kills", "reliability.md", 1),
+    ("lost_points", "pong.md", 1),
     ("lr_sweep", "guards.md", 1),
     ("norms", "norms.md", 0),
     ("overhead", "guards.md", 1),
