@@ -1,4 +1,4 @@
-"""Every test on one thread: pytest-xdist runs two of them at a time, and two that take turns on two cores crawl."""
+"""Every test on one thread: pytest-xdist runs several at a time, and those that take turns on two cores crawl."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ multiprocessing.set_forkserver_preload(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that two processes end at about the same time."""
+    """The longest first, so that the processes end at about the same time."""
 
     def seconds(item: pytest.Item) -> float:
         slow = item.get_closest_marker("slow")

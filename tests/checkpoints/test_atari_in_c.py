@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_twice_goes_on_in_new_ones(tmp_path: Path) -> N
     assert start(unbroken).wait(LIMIT) == 0
     for at_least in (128, 448):
         process = start(broken)
-        until = time.monotonic() + 120
+        until = time.monotonic() + LIMIT
         while not list((broken / "checkpoints").glob(f"*{at_least}")) and time.monotonic() < until:
             time.sleep(0.001)
         process.kill()

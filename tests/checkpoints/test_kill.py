@@ -57,7 +57,7 @@ def test_a_run_that_is_killed_and_resumed_in_new_processes_ends_as_one_that_was_
     assert start(script, unbroken).wait(LIMIT) == 0
     for at_least in (256, 1024):
         process = start(script, broken)
-        until = time.monotonic() + 60
+        until = time.monotonic() + LIMIT
         while not list((broken / "checkpoints").glob(f"*{at_least}")) and time.monotonic() < until:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
