@@ -35,4 +35,4 @@ class EpisodeCounter(VecEnvWrapper):
         """Why there is no score; None if an episode ended."""
         if self.n_episodes:
             return None
-        return f"No episode ended within {self.n_steps:,} steps, so there is no score. -n plays longer."
+        return f"No episode ended within {self.n_steps:,} steps, so there is no score. Play longer with -n."

@@ -168,7 +168,7 @@ def test_enjoy_prints_scores_without_a_screen(
 
 def test_enjoy_says_why_there_is_no_score(cartpole_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["enjoy", "--env", "CartPole-v1", "-f", str(cartpole_run), "-n", "5", "--no-render"]) == 0
-    assert "No episode ended within 5 steps, so there is no score. -n plays longer." in capsys.readouterr().out
+    assert "No episode ended within 5 steps, so there is no score. Play longer with -n." in capsys.readouterr().out
 
 
 @pytest.mark.slow
