@@ -37,6 +37,6 @@ SMOKE: dict[str, int] = {"steps": 256, "n_envs": 2}
 """The smallest run: one rollout and one update."""
 
 
-def make_pong(seed: int, n_envs: int = 8) -> VecEnv:
-    """SB3's own envs and wrappers."""
-    return VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=n_envs, seed=seed), 4)
+def make_pong(seed: int, n_envs: int = 8, env_id: str = "PongNoFrameskip-v4") -> VecEnv:
+    """SB3's own envs and wrappers; of another game too."""
+    return VecFrameStack(make_atari_env(env_id, n_envs=n_envs, seed=seed), 4)

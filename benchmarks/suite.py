@@ -7,8 +7,9 @@ Learning, measured the same way for all: env, settings and seed make a run; each
 Two runs at a time, each on one thread in a process of its own; what is on record is not run again. A line holds every
 game that ended (step and return), what updates were like, and the games that checks of the model played: once its last
 30 games of training are worth it, 20 games every 25,000 steps in SB3's own env, actions drawn as in training; a mean of
-18 or more is confirmed with 20 fresh games. From step 500,000 on checks come every 100,000 steps. Of vectors
-(vector_settings.py) a line holds means over sixtieths of the run, and 20 episodes of the final model, without draws.
+18 or more is confirmed with 20 fresh games. From step 500,000 on checks come every 100,000 steps. Of other games
+(game_settings.py) and of vectors (vector_settings.py) a line holds means over sixtieths of the run, and 20 episodes of
+the final model: games in SB3's own env with actions drawn as in training, vectors without draws.
 
 With ``--checkpoints FOLDER`` a run that was stopped goes on from its last checkpoint, with new games; its line says at
 which step. ::
@@ -23,6 +24,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, cast
@@ -37,6 +39,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 import sb3_stable_ppo
 from command import add_cell_flag, benchmark_parser, markdown, parsed, run_in_processes
+from game_settings import SETTINGS as OF_GAMES
 from pong import make_pong
 from record import finished
 from sb3_stable_ppo import LRSchedulerCallback, RunCheckpoint, StablePPO, resume
@@ -52,10 +55,11 @@ from suite_watch import EPISODES, MARK, Watch
 from vector_settings import SETTINGS as OF_VECTORS
 from vitals import guard_counts
 
-SETTINGS = {**OF_PONG_AND_PENDULUM, **OF_VECTORS}
+SETTINGS = {**OF_PONG_AND_PENDULUM, **OF_GAMES, **OF_VECTORS}
 
 HIDDEN = ("pi.fc1", "vf.fc1")
-NAME, VECTORS, GAME = "suite", "suite_vectors", "PongNoFrameskip-v4"
+NAME, GAMES, VECTORS, GAME = "suite", "suite_games", "suite_vectors", "PongNoFrameskip-v4"
+ATARI = ("ale", "sb3")
 STEPS = 400_000
 CHECKPOINTS = "SUITE_CHECKPOINTS"
 """The environment variable by which ``--checkpoints`` reaches the processes that train."""
@@ -67,7 +71,7 @@ def make_env(settings: Settings, seed: int) -> VecEnv:
     if settings.env == "ale":
         return make_atari_vec_env(settings.env_id, settings.n_envs, seed)
     if settings.env == "sb3":
-        return make_pong(seed, settings.n_envs)
+        return make_pong(seed, settings.n_envs, settings.env_id)
     env = make_vec_env(settings.env_id, settings.n_envs, seed)
     return VecNormalize(env, gamma=settings.options.get("gamma", 0.99)) if settings.env == "normalized" else env
 
@@ -152,11 +156,13 @@ def binned(games: Sequence[Sequence[float]], steps: int, bins: int) -> list[list
 
 
 def play_final(model: PPO, settings: Settings, seed: int) -> float:
-    """Mean return of 20 episodes of a model that has been trained, in fresh envs, without draws."""
+    """Mean return of 20 episodes of a model that has been trained, in fresh envs: games drawn, in SB3's own env."""
+    is_game = settings.env in ATARI
+    settings = replace(settings, env="sb3", n_envs=8) if is_game else settings
     env, trained_in = make_env(settings, 100_000 + 1000 * seed), model.get_vec_normalize_env()
     if isinstance(env, VecNormalize) and trained_in is not None:
         env.training, env.norm_reward, env.obs_rms = False, False, trained_in.obs_rms
-    score, _ = evaluate_policy(model, env, EPISODES, deterministic=True)
+    score, _ = evaluate_policy(model, env, EPISODES, deterministic=not is_game)
     env.close()
     return round(float(score), 2)
 
@@ -207,7 +213,10 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
 def options() -> argparse.ArgumentParser:
     parser = benchmark_parser(__doc__)
     parser.add_argument(
-        "--settings", nargs="+", default=["batch"], help="names of suite_settings.py, vector_settings.py"
+        "--settings",
+        nargs="+",
+        default=["batch"],
+        help="names of suite_settings.py, game_settings.py and vector_settings.py",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
@@ -230,7 +239,8 @@ def main() -> None:
         os.environ[CHECKPOINTS] = str(Path(args.checkpoints).resolve())
 
     def name_of(cell: dict[str, Any]) -> str:
-        return VECTORS if SETTINGS[cell["settings"]].bins else NAME
+        settings = SETTINGS[cell["settings"]]
+        return (GAMES if settings.env in ATARI else VECTORS) if settings.bins else NAME
 
     run_in_processes(__file__, name_of, args, cells, run, lambda: table(runs_of(GAME)), args.workers)
 

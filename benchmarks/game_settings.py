@@ -1,0 +1,31 @@
+"""
+The settings that the suite compares on Atari games other than Pong, by name: the game, whose numbers, and whose policy.
+
+``Breakout, Pong's, ours`` is Breakout with our policy and the numbers that ``zoo_configs/stable_ppo.yml`` has for Pong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sb3_stable_ppo import StepLR
+from suite_settings import BATCH, SETTINGS as OF_PONG, SHIPPED, Settings
+
+GAMES = ("Breakout", "SpaceInvaders", "Qbert")
+BINS = 60
+ATARI = BATCH.changed({"norm": "layer"}, learning_rate=StepLR(1e-4, step_size=444, gamma=0.9))
+"""As ``zoo_configs/stable_ppo.yml`` has it for Atari, in the first steps of ten million."""
+
+
+def of_a_game(settings: Settings, game: str) -> Settings:
+    """The same settings, for another game."""
+    return replace(settings, env_id=f"{game}NoFrameskip-v4", bins=BINS)
+
+
+SETTINGS: dict[str, Settings] = {}
+for _game in GAMES:
+    SETTINGS[f"{_game}, zoo, stock"] = of_a_game(OF_PONG["stock"], _game)
+    SETTINGS[f"{_game}, Pong's, stock"] = of_a_game(OF_PONG["shipped, PPO, CnnPolicy"], _game)
+    SETTINGS[f"{_game}, Pong's, ours"] = of_a_game(SHIPPED, _game)
+    SETTINGS[f"{_game}, atari, ours"] = of_a_game(ATARI, _game)
+    SETTINGS[f"{_game}, Pong's with ent_coef 0.01, ours"] = of_a_game(SHIPPED.changed(ent_coef=0.01), _game)
