@@ -32,6 +32,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=tests $(BIN)/mypy benchmarks/*.py
 	$(BIN)/lint-imports
 
 # The documentation site, into site/; a warning is an error.

@@ -41,9 +41,10 @@ SETTINGS: dict[str, Any] = {
 
 def run(precision: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[str, Any]:
     """Train; the mean score of the games that ended in each ``BIN`` of steps, and what the last updates were like."""
+    env = make_atari_vec_env(GAME, n_envs, seed)
     model = StablePPO(
         "StableCnnPolicy",
-        make_atari_vec_env(GAME, n_envs, seed),
+        env,
         seed=seed,
         rollout_buffer_class=TorchRolloutBuffer,
         rollout_buffer_kwargs={"memory_format": "channels_last"},
@@ -58,7 +59,7 @@ def run(precision: str, seed: int, steps: int = STEPS, n_envs: int = 8) -> dict[
     )
     games = Episodes()
     model.learn(steps, callback=games)
-    model.env.close()
+    env.close()
     ends, scores = np.array(games.ended).reshape(-1, 2).T
     curve = [scores[(ends > end - BIN) & (ends <= end)] for end in range(BIN, steps + 1, BIN)]
     names = ("train/entropy_loss", "train/approx_kl", "train/explained_variance", "guards/undone_updates")

@@ -26,7 +26,7 @@ from sb3_stable_ppo.envs import atari, atari_vec_env
 from sb3_stable_ppo.policies import mixin
 
 NAME = "emulator_threads"
-PARTS = {
+PARTS: dict[str, list[Any]] = {
     "giving way": [
         mock.patch.object(atari_vec_env, "batch_scheduling", nullcontext),
         mock.patch.object(atari_vec_env, "affinity_offset", return_value=-1),
@@ -34,7 +34,11 @@ PARTS = {
     "acting": [mock.patch.object(mixin, "single_threaded_inference", return_value=nullcontext())],
 }
 """What has to be replaced for a part of ``fast/threads.py`` to be off."""
-ARRANGEMENTS = {"nothing done": (), "giving way": ("giving way",), "giving way, acting": ("giving way", "acting")}
+ARRANGEMENTS: dict[str, tuple[str, ...]] = {
+    "nothing done": (),
+    "giving way": ("giving way",),
+    "giving way, acting": ("giving way", "acting"),
+}
 ROLLOUTS = 6
 
 

@@ -87,7 +87,7 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parsed(options())
-    cells = [{"game": game, "vec_env": vec_env} for game in GAMES for vec_env in ("dummy", "ale")]
+    cells: list[dict[str, Any]] = [{"game": game, "vec_env": vec_env} for game in GAMES for vec_env in ("dummy", "ale")]
     if args.smoke:
         cells = [{"game": "Breakout", "vec_env": "ale", "steps": 50}]
     run_missing(NAME, cells if not args.table else (), lambda cell: run(**cell))

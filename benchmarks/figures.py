@@ -27,8 +27,9 @@ from million_steps import million_steps_table, shipped_table
 from off_policy import SETTINGS as OFF_POLICY, table_of as off_policy_table
 from ranges_of_runs import ranges_table, runs_table as healthy_runs_table
 from sb3_stable_ppo.health.healthy_ranges import IMAGES, VECTORS
-from suite import GAME, MARK, mean_return, runs_of, table
+from suite import GAME, mean_return, runs_of, table
 from suite_settings import CONTROLS, SHIPPED_NAME
+from suite_watch import MARK
 from vector_tables import final, mean_over_run, networks_table, scores_table
 
 ROOT = Path(__file__).resolve().parent.parent

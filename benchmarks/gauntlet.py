@@ -225,6 +225,7 @@ def plot(path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
 
     colours = {"survived": "#4c9f70", "stopped with CollapseError": "#d9a441", "collapsed": "#b3403a"}
     rows = finished(NAME)
@@ -236,14 +237,14 @@ def plot(path: Path) -> None:
                 cell = {"stress": stress, "variant": variant, "seed": seed}
                 colour = next((colours[row["outcome"]] for row in rows if row["cell"] == cell), "#dddddd")
                 width = 0.96 / len(seeds)
-                axes.add_patch(plt.Rectangle((x + 0.02 + place * width, y + 0.06), width - 0.02, 0.88, color=colour))
+                axes.add_patch(Rectangle((x + 0.02 + place * width, y + 0.06), width - 0.02, 0.88, color=colour))
     axes.set(xlim=(0, len(VARIANTS)), ylim=(len(STRESSES), 0), title=f"A square for each run, seeds {seeds}")
     axes.set_xticks([x + 0.5 for x in range(len(VARIANTS))], [name.replace(", ", ",\n") for name in VARIANTS])
     axes.set_yticks([y + 0.5 for y in range(len(STRESSES))], list(STRESSES))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.legend(
-        [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()],
+        [Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()],
         list(colours),
         loc="upper left",
         bbox_to_anchor=(1, 1),

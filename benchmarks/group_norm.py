@@ -44,11 +44,11 @@ def layer_norm(images: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.Tens
     if not images.is_contiguous():
         by_pixel = images.permute(0, 2, 3, 1)
         shape = by_pixel.shape[1:]
-        spread = (each.expand(shape) for each in (weight, bias))
-        return nn.functional.layer_norm(by_pixel, shape, *spread, EPS).permute(0, 3, 1, 2)
+        scale, shift = (each.expand(shape) for each in (weight, bias))
+        return nn.functional.layer_norm(by_pixel, shape, scale, shift, EPS).permute(0, 3, 1, 2)
     shape = images.shape[1:]
-    spread = (each.view(-1, 1, 1).expand(shape) for each in (weight, bias))
-    return nn.functional.layer_norm(images, shape, *spread, EPS)
+    scale, shift = (each.view(-1, 1, 1).expand(shape) for each in (weight, bias))
+    return nn.functional.layer_norm(images, shape, scale, shift, EPS)
 
 
 def var_mean(images: th.Tensor, weight: th.Tensor, bias: th.Tensor) -> th.Tensor:
@@ -69,14 +69,15 @@ def run(form: str, layout: str, precision: str, layer: str, seed: int, rows: int
     images = images.contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
     weight, bias = ((th.rand(channels) + number).requires_grad_() for number in (0.5, -0.5))
     gradient = th.randn_like(images)
-    norm, passes = FORMS[form], []
+    norm = FORMS[form]
+    passes: list[float] = []
     autocast: Any = th.autocast("cpu", th.bfloat16) if precision == "bf16" else nullcontext()
     began = time.perf_counter()
     while len(passes) < 5 or time.perf_counter() - began < (SECONDS if rows == ROWS else 0.0):
         start = time.perf_counter()
         with autocast:
             found = norm(images, weight, bias)
-        found.backward(gradient.to(found.dtype))
+        th.autograd.backward(found, gradient.to(found.dtype))
         passes.append(1000 * (time.perf_counter() - start))
         images.grad = weight.grad = bias.grad = None
     exact = nn.functional.group_norm(images.detach().double(), 1, weight.detach().double(), bias.detach().double(), EPS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,21 @@ def told(found: tuple[float, float, float], digits: int) -> str:
     """
     middle, low, high = (f"{value:.{digits}f}" for value in found)
     return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def with_each(values: Sequence[float], digits: int = 0) -> str:
+    """
+    >>> with_each([1.0, 2.0])
+    '2 (1, 2)'
+
+    :param values: of one seed each
+    :param digits: behind the point
+    :return: from :data:`LEAST_SEEDS` on the interquartile mean and its interval; below it the mean and each value
+    """
+    if len(values) >= LEAST_SEEDS:
+        return told(interval(values), digits)
+    shown = [f"{value:.{digits}f}" for value in values]
+    return f"{mean(values):.{digits}f} ({', '.join(shown)})" if len(shown) > 1 else "".join(shown) or "-"
 
 
 def _estimated(scores: Any, measure: Callable[..., Any], repetitions: int) -> tuple[float, float, float]:

@@ -137,7 +137,7 @@ def train(name: str, folder: Path) -> None:
 
 def hashes(model: BaseAlgorithm, folder: Path) -> dict[str, str]:
     """Of all that two runs have to share at their end."""
-    normalized = model.get_vec_normalize_env()
+    normalized: Any = model.get_vec_normalize_env()  # its statistics are of one array here, not of a Dict
     statistics = None if normalized is None else (normalized.obs_rms.mean, normalized.obs_rms.var, normalized.returns)
     with (folder / "progress.csv").open() as file:
         # SB3 orders new columns as a set happens to be ordered

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch as th
@@ -54,7 +54,7 @@ def run(model: StablePPO, n_games: int, seed: int = 777, n_envs: int = N_ENVS) -
     while len(games) < n_games:
         with th.no_grad():
             policy = model.policy.get_distribution(model.policy.obs_to_tensor(observations)[0])  # type: ignore[arg-type]
-        of_actions = policy.distribution.probs
+        of_actions = cast(th.distributions.Categorical, policy.distribution).probs
         of_moves = th.stack([of_actions[:, list(same)].sum(1) for same in MOVES], 1)
         entropies.append([float(th.special.entr(each).sum(1).mean()) for each in (of_actions, of_moves)])
         observations, rewards, dones, _ = env.step(policy.sample().numpy())

@@ -74,9 +74,9 @@ def health(model: PPO) -> dict[str, float]:
     probe = ActivationProbe(model.policy)
     layers = layer_figures(probe, probe(observations))
     with th.no_grad():
-        distribution = model.policy.get_distribution(observations)
-        action = getattr(distribution.distribution, "probs", None)
-        action = distribution.distribution.mean if action is None else action
+        distribution: Any = model.policy.get_distribution(observations).distribution
+        action = getattr(distribution, "probs", None)
+        action = distribution.mean if action is None else action
     return {
         "dormant_fraction": max(figures["dormant_fraction"] for figures in layers.values()),
         "action_std_over_states": float(action.std(dim=0).mean()),

@@ -11,8 +11,9 @@ import numpy as np
 
 from command import markdown
 from record import finished
-from suite import GAME, MARK, first_at, mean_return, runs_of
+from suite import GAME, first_at, mean_return, runs_of
 from suite_settings import SHIPPED_NAME
+from suite_watch import MARK
 
 STEPS, MARKS = 1_000_000, (250_000, 500_000, 750_000, 1_000_000)
 NAME, BIN = "long_pong", 50_000

@@ -25,6 +25,7 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import numpy as np
 import torch as th
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.callbacks import BaseCallback
@@ -105,8 +106,9 @@ def run(settings: str, variant: str, seed: int, steps: int) -> dict[str, Any]:
     minutes = (time.perf_counter() - start) / 60
     found: dict[str, Any] = dict(task_returns(episodes.ended, PARTS, steps // PARTS))
     if not shifts:
-        found["final"] = round(float(evaluate_policy(model, Monitor(gym.make(env_id)), EPISODES)[0]), 2)
+        found["final"] = round(float(np.mean(evaluate_policy(model, Monitor(gym.make(env_id)), EPISODES)[0])), 2)
     probe = ActivationProbe(model.policy)
+    assert model.replay_buffer is not None
     rows = model.policy.obs_to_tensor(recent_observations(model.replay_buffer, 64))[0]
     layers = layer_figures(probe, inspect_policy(model.policy, probe, rows).activations)
     live = {name: [int(layer["live"]), int(layer["units"])] for name, layer in layers.items()}

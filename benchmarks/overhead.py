@@ -46,22 +46,23 @@ SMOKE = {"env": "smoke", "seed": 0, "models": 4}
 
 def build(env: str, algo: str, seed: int) -> PPO:
     """A model that has not trained yet."""
+    algorithm: type[PPO] = MODELS[algo]
     if env == "smoke":
-        return MODELS[algo]("MlpPolicy", "CartPole-v1", seed=seed, n_steps=64)
+        return algorithm("MlpPolicy", "CartPole-v1", seed=seed, n_steps=64)
     if env == "cartpole":
-        return MODELS[algo]("MlpPolicy", "CartPole-v1", seed=seed)
+        return algorithm("MlpPolicy", "CartPole-v1", seed=seed)
     if env == "cartpole, lean":
         lean = {"lean": True, "optimizer_kwargs": {"fused": True}}
-        return MODELS[algo](StableMlpPolicy, "CartPole-v1", seed=seed, policy_kwargs=lean)
+        return algorithm(StableMlpPolicy, "CartPole-v1", seed=seed, policy_kwargs=lean)
     if env == "pong":
-        return MODELS[algo](StablePongPolicy, make_pong(seed), seed=seed, policy_kwargs=TORCHS_WAY, **SETTINGS)
+        return algorithm(StablePongPolicy, make_pong(seed), seed=seed, policy_kwargs=TORCHS_WAY, **SETTINGS)
     games = make_atari_vec_env("PongNoFrameskip-v4", 8, seed)
     if env == "pong, shipped":
         policy_kwargs = {**SHIPPED.policy_kwargs, "compile": False}  # as the command line trains it
         numbers = {**SHIPPED.options, "learning_rate": 2.5e-4}  # a schedule would be one for all models
-        return MODELS[algo](StablePongPolicy, games, seed=seed, policy_kwargs=policy_kwargs, **numbers)
+        return algorithm(StablePongPolicy, games, seed=seed, policy_kwargs=policy_kwargs, **numbers)
     options = {**FAST_PATH, "policy_kwargs": {**FAST_PATH["policy_kwargs"], "compile": env == "pong, compiled"}}
-    return MODELS[algo](StablePongPolicy, games, seed=seed, **SETTINGS, **options)
+    return algorithm(StablePongPolicy, games, seed=seed, **SETTINGS, **options)
 
 
 def time_models(env: str, seed: int) -> dict[str, Any]:

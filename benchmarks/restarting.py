@@ -38,11 +38,11 @@ KINDS: dict[str, type[SubprocVecEnv]] = {
 STEPS = {"CartPole-v1": 4000, "Hopper-v5": 2000, "PongNoFrameskip-v4": 500}
 """Of a vec env in a round."""
 ROUNDS = {"steps": 40, "training": 20}
-CELLS = [
+CELLS: list[dict[str, Any]] = [
     *({"what": "steps", "env": env, "n_envs": n_envs} for env in STEPS for n_envs in (2, 8)),
     {"what": "training", "env": "CartPole-v1", "n_envs": 8},
 ]
-SMOKE = {"what": "steps", "env": "CartPole-v1", "n_envs": 2, "rounds": 1, "steps": 100}
+SMOKE: dict[str, Any] = {"what": "steps", "env": "CartPole-v1", "n_envs": 2, "rounds": 1, "steps": 100}
 
 
 def make(kind: str, env: str, n_envs: int) -> VecEnv:

@@ -32,7 +32,9 @@ class Shifted(gym.Wrapper[Any, Any, Any, Any]):
         self.reward_scale = reward_scale
 
     def _shifted(self, observation: np.ndarray) -> np.ndarray:
-        return observation.astype(np.float32) + self.shifts[min(self.steps // self.task_steps, len(self.shifts) - 1)]
+        shift: np.ndarray = self.shifts[min(self.steps // self.task_steps, len(self.shifts) - 1)]
+        shifted: np.ndarray = observation.astype(np.float32) + shift
+        return shifted
 
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
         observation, info = self.env.reset(**kwargs)

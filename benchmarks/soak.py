@@ -76,13 +76,18 @@ class Watch(BaseCallback):
     def _on_step(self) -> bool:
         return time.monotonic() - self.start < self.seconds
 
+    def open_files(self) -> int:
+        """Windows calls them handles."""
+        count: int = getattr(self.process, "num_fds" if hasattr(self.process, "num_fds") else "num_handles")()
+        return count
+
     def look(self) -> dict[str, float]:
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         return {
             "seconds": round(time.monotonic() - self.start, 1),
             "steps": self.num_timesteps,
             "rss_mb": round(self.process.memory_info().rss / 2**20, 2),
-            "open_files": self.process.num_fds() if hasattr(self.process, "num_fds") else self.process.num_handles(),
+            "open_files": self.open_files(),
             "threads": self.process.num_threads(),
             "hooks": sum(_hooks(self.model)),
             "tensors": sum(issubclass(type(each), th.Tensor) for each in gc.get_objects()),

@@ -79,7 +79,7 @@ def make_env(settings: Settings, seed: int) -> VecEnv:
 def build(settings: Settings, seed: int) -> PPO:
     """A model as its settings say."""
     env = make_env(settings, seed)
-    algorithm: Any = PPO if settings.algorithm == "PPO" else StablePPO
+    algorithm: type[PPO] = PPO if settings.algorithm == "PPO" else StablePPO
     policy = getattr(sb3_stable_ppo, settings.policy, settings.policy)
     return algorithm(policy, env, seed=seed, policy_kwargs=settings.policy_kwargs or None, **settings.options)
 
@@ -164,7 +164,7 @@ def play_final(model: PPO, settings: Settings, seed: int) -> float:
         env.training, env.norm_reward, env.obs_rms = False, False, trained_in.obs_rms
     score, _ = evaluate_policy(model, env, EPISODES, deterministic=not is_game)
     env.close()
-    return round(float(score), 2)
+    return round(float(np.mean(score)), 2)
 
 
 def mean_return(games: list[list[float]], step: float, last: int = 100) -> float | None:

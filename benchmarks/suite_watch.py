@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -94,4 +95,4 @@ class Watch(BaseCallback):
         with th.random.fork_rng(devices=[]):
             scores, _ = evaluate_policy(self.model, env, EPISODES, deterministic=False)
         env.close()
-        return float(scores)
+        return float(np.mean(scores))

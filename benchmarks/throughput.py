@@ -45,7 +45,7 @@ MORE = {
     )
 }
 """Further variants of ours, in the form of those of the command."""
-COMPILED = {"policy": "StablePongPolicy", "policy_kwargs": {**FULL.policy_kwargs, "compile": True}}
+COMPILED: dict[str, Any] = {"policy": "StablePongPolicy", "policy_kwargs": {**FULL.policy_kwargs, "compile": True}}
 ONE, EACH = f"{PONG}, compile: true", f"{PONG}, compile: true, each network by itself"
 REGIONS = {name: FULL._replace(name=name, **COMPILED) for name in (ONE, EACH)}
 """What ``policies/one_region.py`` is worth."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from command import markdown
-from intervals import LEAST_SEEDS, Scores, improvement, interval, over_tasks, told
+from intervals import LEAST_SEEDS, Scores, improvement, over_tasks, told, with_each
 from record import finished
 from vector_settings import STOCK
 
@@ -67,7 +67,7 @@ def mean_over_run(row: Row) -> float:
 
     :param row: a run
     """
-    return mean(value for _, value, _ in row["curve"])
+    return float(mean(value for _, value, _ in row["curve"]))
 
 
 def final(row: Row) -> float:
@@ -89,7 +89,8 @@ def networks_table(value: Callable[[Row], float]) -> str:
     runs = by_network()
     tasks = sorted((task for task, rows in runs[STOCK].items() if len(rows) > 1), key=_order)
     lines = [
-        [network, *(_cell([value(row) for row in of.get(task, [])]) for task in tasks)] for network, of in runs.items()
+        [network, *(with_each([value(row) for row in of.get(task, [])]) for task in tasks)]
+        for network, of in runs.items()
     ]
     return markdown(["network", *map(str, tasks)], lines)
 
@@ -137,13 +138,3 @@ def normalised(
 
 def _order(task: Task) -> tuple[int, str, int]:
     return (list(RL_ZOO3).index(task.env), task.numbers, task.steps)
-
-
-def _cell(values: Sequence[float]) -> str:
-    """The mean and each seed's, or over more seeds an interval."""
-    if not values:
-        return "-"
-    if len(values) >= LEAST_SEEDS:
-        return told(interval(values), 0)
-    shown = [f"{value:.0f}" for value in values]
-    return shown[0] if len(shown) == 1 else f"{mean(values):.0f} ({', '.join(shown)})"

@@ -14,6 +14,8 @@ BENCHMARKS = ROOT / "benchmarks"
 SHARED = {
     "command",
     "episodes",
+    "game_settings",
+    "game_tables",
     "intervals",
     "million_steps",
     "pong",
