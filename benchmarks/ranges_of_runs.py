@@ -37,6 +37,7 @@ OF_PARTS = {
     "weights": ("norm_growth", "update_ratio"),
     "norms": ("drift",),
 }
+GROWTH = "`health/weights/norm`, as a multiple of its first value"
 Range = list[float]
 Row = Mapping[str, Any]
 
@@ -125,8 +126,9 @@ def ranges_table(observations: str) -> str:
         for name in names:
             tag = "norms/<layer>" if part == "norms" else f"{part}/{name}"
             of_sb3 = "" if part == "train" else "health/"
+            tag = f"`{of_sb3}{tag}`" if (part, name) != ("weights", "norm_growth") else GROWTH
             cells = [shown(found.get(part, {}).get(name)) for found in of.values()]
-            lines.append([f"`{of_sb3}{tag}`", *cells])
+            lines.append([tag, *cells])
     lines = [line for line in lines if set(line[1:]) != {"-"}]
     return markdown(["", *NETWORKS.values()], lines)
 

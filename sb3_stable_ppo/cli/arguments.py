@@ -107,18 +107,19 @@ def count_or_seeds(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def add_gym_packages(parser: argparse._ActionsContainer) -> None:
+def add_gym_packages(parser: argparse._ActionsContainer, default: str = "none") -> None:
     """
     Add ``--gym-packages``.
 
     :param parser: of a command that makes an env, or a group of its arguments
+    :param default: what the command imports without it, in words
     """
     parser.add_argument(
         "--gym-packages",
         nargs="+",
         default=[],
         metavar="MODULE",
-        help="modules to import, which register the env (default: none)",
+        help=f"modules to import, which register the env (default: {default})",
     )
 
 

@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--seed", type=non_negative_int, default=0, metavar="SEED", help="seed of the env (default: %(default)s)"
     )
-    add_gym_packages(found)
+    add_gym_packages(found, "those that the model's run has imported")
     found.add_argument(
         "--weights-only",
         action="store_true",

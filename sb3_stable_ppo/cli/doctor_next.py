@@ -17,7 +17,7 @@ from sb3_stable_ppo.doctor.findings import Diagnosis
 from sb3_stable_ppo.envs.registry import check_env
 from sb3_stable_ppo.runs.folder import RunReader
 
-RESCUE = "docs/rescue_a_dead_agent.md"
+RESCUE = 'The page "Rescue a dead agent" of the documentation (docs/rescue_a_dead_agent.md)'
 
 
 def what_next(diagnosis: Diagnosis, model: Path, env: str | None) -> Iterator[str]:

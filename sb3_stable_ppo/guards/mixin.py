@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,22 @@ class GuardMixin(OnPolicyAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_warned", "_checked_env", "_backup", "_check_gradients", "_error"]
+
+    def save(self, path: str | Path | BufferedIOBase, *args: Any, **kwargs: Any) -> None:
+        """
+        SB3's, with the guards as plain numbers: stock SB3 loads the zip even where this package is not installed.
+
+        :param path: of the zip
+        :param args: SB3's
+        :param kwargs: SB3's
+        """
+        given = self.guards
+        guards = GuardConfig.of(given)
+        try:
+            self.guards = None if guards is None else asdict(guards)
+            super().save(path, *args, **kwargs)
+        finally:
+            self.guards = given
 
     # -- while collecting ----------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ def test_a_dead_network_is_sent_to_the_page_once_and_a_live_one_nowhere(tmp_path
     assert doctor(dead, "--env", "PongNoFrameskip-v4", "--rows", 32) == 1
     shown = capsys.readouterr().out
     assert shown.count("docs/rescue_a_dead_agent.md") == 1
-    assert shown.splitlines()[-1].startswith("docs/rescue_a_dead_agent.md")
+    assert shown.splitlines()[-1].startswith('The page "Rescue a dead agent"')
     assert "They are other observations than the run's, so the figures differ" in " ".join(shown.split())
     assert doctor(saved(tmp_path / "live.zip"), "--env", "CartPole-v1", "--rows", 64) == 0
     shown = capsys.readouterr().out

@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 import torch as th
 
-from helpers.conformance import ALL, PAIRS, SMALL, build, make, policy_of
+from helpers.conformance import ALL, PAIRS, SMALL, build, make, policy_of, small
 from helpers.guarded import Logged
+from helpers.processes import run_python
 from helpers.weights import assert_same_weights
-from sb3_stable_ppo import (
-    StableRecurrentPPO,
-)
+from sb3_stable_ppo import StableRecurrentPPO
 
 pytestmark = pytest.mark.slow(seconds=1)
 
@@ -45,6 +44,30 @@ def test_a_zip_of_the_stock_algorithm_loads_and_trains(algorithm: Any, tmp_path:
     ours.learn(64)
     ours.save(tmp_path / "ours.zip")
     assert_same_weights(PAIRS[algorithm].load(tmp_path / "ours.zip", env=make()), ours)
+
+
+WITHOUT_US = """
+import sys
+sys.modules["sb3_stable_ppo"] = None  # to import it raises ModuleNotFoundError
+import torch as th
+from sb3_contrib import MaskablePPO, RecurrentPPO
+from stable_baselines3 import PPO
+for algorithm in (PPO, MaskablePPO, RecurrentPPO):
+    path = f"{sys.argv[1]}/{algorithm.__name__}"
+    th.save(algorithm.load(path).policy.state_dict(), f"{path}.pt")
+"""
+
+
+def test_stock_loads_a_guarded_model_of_its_own_policy_where_this_package_is_not_installed(tmp_path: Path) -> None:
+    models = {}
+    for algorithm, stock in PAIRS.items():
+        policy = "MlpLstmPolicy" if algorithm is StableRecurrentPPO else "MlpPolicy"
+        models[stock] = algorithm(policy, make(), **small(algorithm, {})).learn(32)
+        models[stock].save(tmp_path / stock.__name__)
+    run_python(WITHOUT_US, str(tmp_path))
+    for stock, model in models.items():
+        loaded = th.load(tmp_path / f"{stock.__name__}.pt")
+        assert all(th.equal(tensor, loaded[name]) for name, tensor in model.policy.state_dict().items())
 
 
 @ALL

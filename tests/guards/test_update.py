@@ -62,6 +62,19 @@ def test_guards_are_saved_loaded_and_changed_at_load(tmp_path: Path) -> None:
     assert StablePPO.load(tmp_path / "model", guards=None).guards is None
 
 
+def test_saving_leaves_the_models_guards_as_they_are(tmp_path: Path) -> None:
+    model = StablePPO(
+        "MlpPolicy", make_cartpole(), guards={"max_kl": float("inf"), "fallback_ratio": [0.5, 2]}, **SMALL
+    )
+    guards = model.guards
+    model.save(tmp_path / "model")
+    assert model.guards is guards
+    assert StablePPO.load(tmp_path / "model").guards == guards
+    with pytest.raises(OSError):  # noqa: PT011  # whichever the system has for it
+        model.save(tmp_path / "model.zip" / "below_a_file")
+    assert model.guards is guards
+
+
 def test_a_collapse_error_is_a_value_error_so_that_tuning_prunes_the_trial() -> None:
     assert issubclass(CollapseError, ValueError)
 

@@ -98,6 +98,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_setup_model": "self",
         "_update_learning_rate": "self, optimizers",
         "collect_rollouts": "self, env, callback, rollout_buffer, n_rollout_steps",
+        "save": "self, path, exclude, include",
         "train": "self",
     },
     "HealthCallback": {
