@@ -21,6 +21,7 @@ import numpy as np
 
 from command import benchmark_parser, markdown, parsed
 from continual import screening_table
+from game_tables import games_table
 from intervals import interval, shown
 from make_pong import table as make_pong_table
 from million_steps import million_steps_table, shipped_table
@@ -143,6 +144,7 @@ def tables() -> dict[str, str]:
         "healthy-vectors": ranges_table(VECTORS),
         "continual": screening_table(),
         "off-policy-dqn": off_policy_table("dqn", OFF_POLICY["dqn"].steps),
+        "games": games_table(),
         "vectors-scores": scores_table(),
         "vectors-over-runs": networks_table(mean_over_run),
         "vectors-final": networks_table(final),

@@ -47,6 +47,7 @@ def test_tables_of_learning_in_the_docs_are_those_of_the_recorded_runs(
     marks = [name for page in PAGES for name in re.findall(r"<!-- figures: ([\w-]+) -->", page.read_text())]
     assert sorted(marks) == [
         "continual",
+        "games",
         "healthy-images",
         "healthy-runs",
         "healthy-vectors",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch as th
 import yaml
+from stable_baselines3.common.vec_env import VecEnv
 
 from helpers.benchmarks import load
 from helpers.processes import ROOT
@@ -22,6 +23,7 @@ def test_every_settings_of_the_suite_makes_a_model(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(th.nn.init, "orthogonal_", lambda tensor, **_: tensor)  # most of the time, with 3,136 inputs
     for name, settings in suite["SETTINGS"].items():
         chosen = (", stock", "layer leaky_relu", *(("MlpPolicy", "silu, input") if name.startswith("CartPole") else ()))
+        chosen += (", ours",) if name.startswith("Breakout") else ()
         if settings.bins and not name.endswith(chosen):
             continue  # the other networks differ in words alone
         model = suite["build"](replace(settings, n_envs=1), 0)  # a game's emulators take a second to begin
@@ -37,6 +39,40 @@ def test_a_run_on_vectors_is_recorded_as_a_curve_and_a_final_score() -> None:
     assert [step for step, _, _ in found["curve"]] == sorted({step for step, _, _ in found["curve"]})
     assert sum(count for *_, count in found["curve"]) == 20  # four envs, episodes of 200 steps
     assert -2000 < found["final"] < 0
+
+
+@pytest.mark.slow(seconds=10)
+@pytest.mark.usefixtures("results")
+def test_a_run_of_another_game_is_recorded_as_a_curve_and_a_score_in_sb3s_own_env(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    suite = load("suite")
+    name, played = "Breakout, Pong's, stock", []
+    quick = suite["SETTINGS"][name].changed(n_epochs=1, batch_size=512)
+    monkeypatch.setitem(suite["SETTINGS"], name, quick)
+
+    def evaluate(_: StablePPO, env: VecEnv, episodes: int, deterministic: bool) -> tuple[float, float]:
+        played.append((type(env).__name__, episodes, deterministic))
+        return 1.5, 0.0
+
+    monkeypatch.setitem(suite["play_final"].__globals__, "evaluate_policy", evaluate)
+    found = suite["run"](name, 0, 2048)
+    assert played == [("VecFrameStack", 20, False)]
+    assert found["final"] == 1.5
+    assert all(0 <= value <= 20 and step <= 2048 for step, value, _ in found["curve"])
+    assert sum(count for *_, count in found["curve"]) > 0
+
+
+def test_the_settings_of_games_are_those_of_the_configurations() -> None:
+    numbers = yaml.safe_load((ROOT / "zoo_configs/stable_ppo.yml").read_text())["atari"]
+    settings = load("game_settings")["SETTINGS"]["Qbert, atari, ours"]
+    for name in ("n_steps", "n_epochs", "batch_size", "ent_coef", "vf_coef"):
+        assert settings.options[name] == numbers[name], name
+    schedule = numbers["learning_rate"]
+    assert settings.options["learning_rate"].initial == float(schedule["initial"])
+    assert settings.options["learning_rate"].step_size == schedule["step_size"]
+    assert settings.policy_kwargs["norm"] == numbers["policy_kwargs"]["norm"]
+    assert (settings.env_id, settings.n_envs) == ("QbertNoFrameskip-v4", numbers["n_envs"])
 
 
 @pytest.mark.usefixtures("results")
