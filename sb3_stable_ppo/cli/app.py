@@ -8,14 +8,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from sb3_stable_ppo import __version__
 from sb3_stable_ppo.common.errors import CollapseError, UsageError
 from sb3_stable_ppo.common.packages import PROGRAM
+from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.common.signals import exit_status
 
+HOME = Path(__file__).parent.parent
+FORMAT = warnings.formatwarning
 COMMANDS = {
     "train": "train an agent through rl_zoo3; all flags of rl_zoo3's train work",
     "tune": "search for good hyperparameters with Optuna; several workers, several machines",
@@ -44,6 +50,22 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def one_line_warning(message: Warning | str, category: type[Warning], file: str, line: int, source: Any = None) -> str:
+    """
+    As ``warnings.formatwarning``; of our own warnings the text alone, which says what a user needs to know.
+
+    :param message: what is said
+    :param category: of the warning
+    :param file: the module that warns
+    :param line: in it
+    :param source: the line of code; None: it is looked up
+    :return: what is printed
+    """
+    if Path(file).is_relative_to(HOME):
+        return f"{PROGRAM}: warning: {message}\n"
+    return FORMAT(message, category, file, line, source)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """
     :param argv: the arguments; None: those of the process
@@ -52,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = parser().parse_args(argv[:1]).command
     try:
-        status: int = import_module(f"sb3_stable_ppo.cli.{command}").run(argv[1:])
+        with patched(warnings, "formatwarning", one_line_warning):
+            status: int = import_module(f"sb3_stable_ppo.cli.{command}").run(argv[1:])
         sys.stdout.flush()
     except UsageError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)

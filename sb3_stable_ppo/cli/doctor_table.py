@@ -98,11 +98,18 @@ def _foot(ranges: Figures) -> Iterator[str]:
     network = "SB3's own network" if ranges["network"] == STOCK else f"norm: {ranges['network']}"
     of_own, of_stock = (_runs(ranges["runs"][column]) for column in ("healthy", "stock"))
     yield f"healthy: {of_own}, {network}." if of_own else "healthy: no run of such a network is on record."
+    without = [name for name, of_layer in ranges["layers"].items() if not _has_range(of_layer)]
+    if of_own and without:
+        yield f"No healthy range (-) for {', '.join(without)}: those runs had another activation there."
     if ranges["network"] != STOCK:
         yield f"stock: {of_stock}, SB3's own network." if of_stock else "stock: no run is on record."
     low, high = healthy_ranges()["percentiles"]
     yield f"A range holds {low}% to {high}% of what HealthCallback measured in {healthy_ranges()['of']}."
     yield "A figure outside its range is no fault by itself: the verdict has thresholds of its own."
+
+
+def _has_range(of_layer: Figures) -> bool:
+    return any(found.get("healthy") for found in of_layer.values())
 
 
 def _runs(counts: Mapping[str, int]) -> str:

@@ -109,7 +109,7 @@ def _check(args: argparse.Namespace) -> None:
     if agent and not (agent.endswith(".zip") and Path(agent).is_file()):
         is_folder = Path(agent).is_dir()
         hint = f"; it is a folder: name the model in it, such as {Path(agent, args.env)}.zip" if is_folder else ""
-        raise UsageError(f"--trained-agent {agent}: no such .zip file{hint}.")
+        raise UsageError(f"--trained-agent (-i) {agent}: no such .zip file{hint}.")
     for names in PAIRS:
         name, *short = reversed(names)
         stored(f"{name} ({short[0]})" if short else name, getattr(args, _dest(name)))

@@ -20,10 +20,16 @@ from sb3_stable_ppo.common.layer_names import is_critic_layer
 from sb3_stable_ppo.doctor.config_rules import check_config
 from sb3_stable_ppo.doctor.findings import Diagnosis, Finding, conclude, finding
 from sb3_stable_ppo.doctor.ranges import compare
-from sb3_stable_ppo.doctor.remedies import BROKEN, DYING, IGNORES_THE_STATE, LOW_ENTROPY, REMEDIES
+from sb3_stable_ppo.doctor.remedies import BROKEN, DYING, FLAT_RETURN, IGNORES_THE_STATE, LOW_ENTROPY, REMEDIES
 from sb3_stable_ppo.health.alarms import Alarms
 from sb3_stable_ppo.health.figures import Figures, NotFinite, health_figures, inspect_policy
-from sb3_stable_ppo.health.learning import early_model, early_training, explained_variance_of, returns_of_health
+from sb3_stable_ppo.health.learning import (
+    early_model,
+    early_training,
+    explained_variance_of,
+    returns_of_health,
+    unknown_floor,
+)
 from sb3_stable_ppo.health.thresholds import (
     BALANCED,
     CONSTANT_POLICY,
@@ -221,5 +227,7 @@ def _early(model: BaseAlgorithm, history: list[Figures]) -> Iterable[Finding]:
         evidence = early_training(returns, explained_variance_of(history))
     else:
         evidence = early_model(len(model.ep_info_buffer or ()))
+        if evidence is None:
+            yield finding("unknown_floor", "note", None, None, unknown_floor(model), FLAT_RETURN)
     if evidence is not None:
         yield finding("early", "note", None, None, evidence, "Train on; the layers live.")

@@ -4,6 +4,7 @@ How the run of a model has made its env: what rl_zoo3 keeps of that in the run f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,12 @@ class EnvSettings(NamedTuple):
     statistics: Path | None = None
 
 
+def _of_checkpoint(path: Path) -> list[Path]:
+    """The statistics that SB3's ``CheckpointCallback`` writes beside ``NAME_1000_steps.zip``."""
+    found = re.fullmatch(r"(.+)_(\d+)_steps", path.stem)
+    return [path.with_name(f"{found[1]}_vecnormalize_{found[2]}_steps.pkl")] if found else []
+
+
 def env_settings(path: Path, env_id: str) -> EnvSettings:
     """
     The settings of the run that a model lies in, as rl_zoo3's ``enjoy`` reads them. **This unpickles what is in
@@ -41,7 +48,7 @@ def env_settings(path: Path, env_id: str) -> EnvSettings:
     """
     name = env_id.replace("/", "-")  # as rl_zoo3 names its folder
     folders = [parent / name for parent in path.absolute().parents[:LEVELS]]
-    files = [path.parent / "vecnormalize.pkl", *(folder / "vecnormalize.pkl" for folder in folders)]
+    files = [*_of_checkpoint(path), path.parent / "vecnormalize.pkl", *(each / "vecnormalize.pkl" for each in folders)]
     statistics = next((file for file in files if file.is_file()), None)
     folder = next((folder for folder in folders if (folder / "config.yml").is_file()), None)
     if folder is None:

@@ -64,15 +64,18 @@ def examine(
     finally:
         env.close()
     size, steps = rows_of(observations), model.num_timesteps
-    return diagnosis, f"{path}: {type(model).__name__} after {steps:,} steps, {size} observations of {env_id}"
+    told = f"{path}: {type(model).__name__} after {steps:,} steps, {size} observations of {env_id}"
+    statistics = env_settings(path, env_id).statistics
+    return diagnosis, told if statistics is None else f"{told}, normalised by {statistics.name}"
 
 
 def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv:
     """
     The env as the model has been trained in it: with the arguments and wrappers of the run that the model lies in,
-    Atari preprocessed where the model takes such images, frames stacked, observations normalised by a
-    ``vecnormalize.pkl`` that lies by the model, before they are stacked (as by rl_zoo3) or behind it, whichever its
-    shape fits; for MaskablePPO with action masks, where the env or its ``info`` has them.
+    Atari preprocessed where the model takes such images, frames stacked. Observations are normalised by a
+    ``vecnormalize.pkl`` that lies by the model, or by the file that SB3's CheckpointCallback writes for it: before they
+    are stacked (as by rl_zoo3) or behind it, whichever its shape fits. MaskablePPO has action masks, where the env or
+    its ``info`` has them.
 
     :param env_id: a Gymnasium id
     :param model: which will play

@@ -8,9 +8,9 @@ START_AGAIN = (
     "Start again with a lower learning rate (or fewer epochs) and StablePPO, which undoes updates that darken a layer."
 )
 REMEDIES = {
-    "dead": f"{START_AGAIN} Dead units do not recover by themselves. A policy with norms (StableCnnPolicy) dies less "
-    "easily. If you cannot start again: go on from an earlier checkpoint, or put the callback ReGraMa(), which makes "
-    "dead units anew, into the list of callbacks.",
+    "dead": f"{START_AGAIN} Dead units do not recover by themselves. A policy with norms (StableCnnPolicy for images, "
+    "StableMlpPolicy) dies less easily. If you cannot start again: go on from an earlier checkpoint, or put the "
+    "callback ReGraMa(), which makes dead units anew, into the list of callbacks.",
     "linear": f"{START_AGAIN} A norm before the activation (norm: layer) helps too.",
     "saturated": f"{START_AGAIN} Normalised observations (VecNormalize) or norm: layer help too.",
 }
@@ -25,7 +25,7 @@ IGNORES_THE_STATE = (
     "checkpoint."
 )
 BROKEN = (
-    "These weights cannot be saved; go on from an earlier checkpoint with StablePPO, which skips steps and undoes "
+    "These weights cannot be repaired; go on from an earlier checkpoint with StablePPO, which skips steps and undoes "
     "updates that are not finite, and look for NaN in rewards and observations (VecCheckNan)."
 )
 DYING = (
@@ -35,5 +35,9 @@ DYING = (
 HUGE_WEIGHTS = (
     "Lower the learning rate, clip gradients (max_grad_norm), look for huge rewards, and bound the weights with the "
     "callback WeightClip() or L2Init()."
+)
+FLAT_RETURN = (
+    'If it is no better than random play, the layers are not the cause: see "The return is flat at the floor" in the '
+    "documentation (docs/troubleshooting.md)."
 )
 NO_STATISTICS = "Collect a rollout before the model is used, or train it with StablePPO and our policies, which do."

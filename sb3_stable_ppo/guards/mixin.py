@@ -27,7 +27,7 @@ from sb3_stable_ppo.guards.broken_rollout import why_outputs_are_not_finite
 from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
 from sb3_stable_ppo.guards.checked_step import checked_below
 from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
-from sb3_stable_ppo.guards.model_format import FORMAT, check_format
+from sb3_stable_ppo.guards.model_format import FORMAT, check_format, check_policy
 from sb3_stable_ppo.guards.one_learn import OneLearn
 from sb3_stable_ppo.guards.reading import Reading, draw_probe_batch, dump_minibatch, read, row_mask
 from sb3_stable_ppo.guards.statistics import move_statistics
@@ -69,6 +69,7 @@ class GuardMixin(OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         check_format(self.format_version)  # `load` has set what the zip has
+        check_policy(self)
         self.format_version = FORMAT
         self.guards = GuardConfig.of(self.guards)
         self._warned: set[str] = set()

@@ -1,13 +1,18 @@
 """
-The version of what our algorithms put into a model's zip beside SB3's content.
+Whether a model's zip is one that our algorithms can go on with.
 """
 
 from __future__ import annotations
 
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
 from sb3_stable_ppo.common.errors import UsageError
 
 FORMAT = 1
-"""It rises when a zip can no longer be understood by the code before."""
+"""
+Of what our algorithms put into a zip beside SB3's content. It rises when a zip can no longer be understood by the code
+before.
+"""
 
 
 def check_format(version: object) -> None:
@@ -19,4 +24,16 @@ def check_format(version: object) -> None:
         raise UsageError(
             f"The model was saved in format {version}, and this version of sb3-stable-ppo knows formats up to {FORMAT}"
             ": load it with the version that saved it, or a newer one."
+        )
+
+
+def check_policy(model: OnPolicyAlgorithm) -> None:
+    """
+    :param model: of PPO's kind, about to make its policy
+    :raises UsageError: if it is a policy of DQN, SAC or the like, as that of their zips is, which PPO cannot train
+    """
+    if not hasattr(model.policy_class, "evaluate_actions"):
+        raise UsageError(
+            f"{model.policy_class.__name__} is the policy of another algorithm, which {type(model).__name__} cannot "
+            "train (it has no evaluate_actions). If it comes from a zip, load that with the algorithm that saved it."
         )

@@ -277,7 +277,7 @@ class HealthCallback(RunCallback):
         newborn = Alarms()
         newborn.update(self.num_timesteps, figures)
         if newborn.is_quiet:
-            self._last_healthy.keep(self.model)
+            self._last_healthy.keep(self.model, before_update=True)
 
     def _act(self, event: Event) -> None:
         if not event.raised:

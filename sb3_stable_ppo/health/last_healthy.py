@@ -27,20 +27,23 @@ class LastHealthy:
         self.folder = folder
         self._state: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._saved_step: int | None = None
+        self._of = ""
 
     @property
     def is_missing(self) -> bool:
         """Whether a first healthy model has still to come."""
         return self.folder is not None and self._state is None
 
-    def keep(self, model: BaseAlgorithm) -> None:
+    def keep(self, model: BaseAlgorithm, before_update: bool = False) -> None:
         """
         Copy the model's weights, in place of those kept before.
 
         :param model: which is healthy now
+        :param before_update: whether it is about to be updated at this step
         """
         if self.folder is None:
             return
+        self._of = f"{'before the update of ' if before_update else ''}step {model.num_timesteps:,}"
         attributes, parameters = self._state or ({}, None)
         variables = model._get_torch_save_params()[1]  # beside the state dicts, such as SAC's log_ent_coef
         names = ["num_timesteps", "_n_updates", *variables]
@@ -61,7 +64,7 @@ class LastHealthy:
         path = self.folder / "last_healthy.zip"
         attributes, parameters = self._state
         step = attributes["num_timesteps"]
-        named = f"The last healthy model, from before that (step {step:,}),"
+        named = f"The last healthy model ({self._of})"
         if step != self._saved_step:
             partial = path.with_name(f".{path.stem}.{os.getpid()}.part.zip")
             try:

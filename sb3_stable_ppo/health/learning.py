@@ -73,6 +73,19 @@ def early_model(n_episodes: int) -> str | None:
     return f"Fewer than {ENOUGH_EPISODES} finished episodes tell nothing yet." if n_episodes < ENOUGH_EPISODES else None
 
 
+def unknown_floor(model: Any) -> str:
+    """
+    What a model itself tells of its return, where no run folder tells more.
+
+    :param model: any of SB3, after some episodes
+    """
+    rollout = rollout_figures(model)
+    return (
+        f"The last {rollout['episodes']} episodes of training had a mean return of {rollout['ep_rew_mean']:,.4g}. The "
+        "zip alone does not tell whether the return has left its floor."
+    )
+
+
 def rollout_figures(model: Any) -> Figures:
     """
     What SB3's ``rollout/ep_rew_mean`` is made from, for a line of ``health.jsonl``.

@@ -4,10 +4,12 @@ The verdict on a run, from its alarms, its log, its last snapshot and how it end
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_stable_ppo.health.alarms import RULES, Alarms
 from sb3_stable_ppo.health.learning import early_training, explained_variance_of, returns_of_health, returns_of_log
 from sb3_stable_ppo.health.thresholds import (
     DARK,
@@ -22,6 +24,11 @@ from sb3_stable_ppo.report.check import NO, OPEN, YES
 from sb3_stable_ppo.runs.data import RunData
 from sb3_stable_ppo.runs.series import EVALUATION, EXPLAINED, RETURN, active_alarms
 from sb3_stable_ppo.snapshots.timeline import Timeline
+
+OF_THE_NETWORK = tuple(
+    rule for rule in RULES if rule.name in ("inactive_layer", "dormant_layer", "low_rank", "one_action")
+)
+"""Alarms on what a network is, not on how it moves: one look shows it."""
 
 
 class Verdict(NamedTuple):
@@ -44,7 +51,7 @@ def verdict_of(run: RunData, timeline: Timeline) -> Verdict:
     :param run: to judge
     :param timeline: of its snapshots
     """
-    active = active_alarms(run.health)
+    active = active_alarms(run.health) or _unconfirmed(run)
     for name in [name for name in VERDICT_OF if name in active]:
         layer: dict[str, Any] = run.health[-1].get("layers", {}).get(str(active[name].get("where")), {})
         word = verdict_of_alarm(name, str(layer.get("fault")))
@@ -81,6 +88,19 @@ def verdict_of(run: RunData, timeline: Timeline) -> Verdict:
         good, early = _good(run)
         return Verdict(good, f"All convolutions are active in the last snapshot. (No HealthCallback was on.){early}")
     return Verdict("unknown", "Nothing tells of the network's inside: no HealthCallback, no snapshots.")
+
+
+def _unconfirmed(run: RunData) -> dict[str, Any]:
+    """
+    Of a run with fewer measurements than alarms wait for: what each of them has shown. The doctor, who looks at the
+    final model alone, says the same.
+    """
+    if len(run.health) >= max(rule.patience for rule in OF_THE_NETWORK):
+        return {}
+    alarms = Alarms(tuple(replace(rule, patience=1) for rule in OF_THE_NETWORK))
+    for line in run.health:
+        alarms.update(line["step"], line)
+    return {name: event._asdict() for name, event in alarms.active.items()}
 
 
 def _good(run: RunData) -> tuple[str, str]:

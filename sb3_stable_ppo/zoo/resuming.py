@@ -138,8 +138,10 @@ def run_in(folder: str | Path) -> StartedRun:
     folder = Path(folder)
     what = f"--resume {folder}"
     if not folder.is_dir():
-        hint = f" A run folder such as logs/stable_ppo/CartPole-v1_1 is asked for, or {AUTO}."
-        raise UsageError(f"{what}: there is no such folder.{hint}")
+        hint = f"A run folder such as logs/stable_ppo/CartPole-v1_1 is asked for, or {AUTO}."
+        if folder.suffix == ".zip" and folder.is_file():
+            raise UsageError(f"{what}: this is a model. {hint} A model is trained on with -i {folder}, in a new run.")
+        raise UsageError(f"{what}: there is no such folder. {hint}")
     try:
         facts = RunReader(folder).facts
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from helpers.processes import run_python
 MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     (["--env", "PongNoFrameskip-v5"], {}, "Unknown env 'PongNoFrameskip-v5' (did you mean PongNoFrameskip-v4?)"),
     (["--gym-packages", "no_such_package"], {}, "gym_packages (--gym-packages) no_such_package: No module named"),
-    (["-i", "nowhere.zip"], {}, "--trained-agent nowhere.zip: no such .zip file"),
+    (["-i", "nowhere.zip"], {}, "--trained-agent (-i) nowhere.zip: no such .zip file"),
     (["-conf", "nowhere.yml"], {}, "No such file or directory: 'nowhere.yml'"),
     (
         ["-conf", "/"],
@@ -47,7 +47,7 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     (["-n", "0"], {}, "--n-timesteps (-n) 0: not a whole number of at least 1. Without the flag"),
     (["-n", "-5"], {}, "--n-timesteps (-n) -5: not a whole number of at least 1"),
     (["-n", "1e4"], {}, "--n-timesteps (-n) 1e4: not a whole number of at least 1"),
-    (["-i", "/"], {}, "--trained-agent /: no such .zip file; it is a folder: name the model in it, such as /CartPole"),
+    (["-i", "/"], {}, "(-i) /: no such .zip file; it is a folder: name the model in it, such as /CartPole"),
     (["--seed", "99999999999"], {}, "train: ValueError: Seed must be"),
 ]
 

@@ -38,7 +38,11 @@ def test_a_young_model_of_pong_is_early_training_and_changed_by_nothing() -> Non
         assert all(th.equal(value, state[name]) for name, value in model.policy.state_dict().items())
         assert th.equal(th.get_rng_state(), random)
         model.ep_info_buffer.extend({"r": -20.0, "l": 900} for _ in range(20))
-        assert diagnose(model, observations).verdict == "healthy", "what came before these 20 games nobody knows"
+        told = diagnose(model, observations)
+        assert told.verdict == "healthy", "what came before these 20 games nobody knows"
+        (note,) = (found for found in told.findings if found.name == "unknown_floor")
+        assert note.severity == "note"
+        assert note.evidence.startswith("The last 20 episodes of training had a mean return of -20. The zip alone does")
         assert diagnose(model.policy, observations).verdict == "healthy", "of a policy alone no episode is known"
 
 

@@ -14,6 +14,7 @@ import yaml
 from gymnasium import spaces
 from gymnasium.wrappers import TimeAwareObservation
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
@@ -104,6 +105,19 @@ def test_without_rl_zoo3_the_settings_of_a_run_are_not_left_out_in_silence(
     monkeypatch.setattr("sb3_stable_ppo.doctor.env_settings.find_spec", lambda _: None)
     assert doctor(tmp_path / "model.zip", "--env", "CartPole-v1") == 2
     assert "rl_zoo3 reads it: pip install 'sb3-stable-ppo[zoo]'. --weights-only" in capsys.readouterr().err
+
+
+def test_the_statistics_of_sb3s_checkpoint_callback_are_found_and_named(tmp_path: Path, capsys: Any) -> None:
+    env = VecNormalize(make_cartpole())
+    model = PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, seed=0)
+    model.learn(64, callback=CheckpointCallback(32, str(tmp_path), save_vecnormalize=True))
+    zips = {path.stem: path for path in tmp_path.glob("*.zip")}
+    path = zips["rl_model_64_steps"]
+    doctor(str(path), "--env", "CartPole-v1", "--rows", "32")
+    assert "32 observations of CartPole-v1, normalised by rl_model_vecnormalize_64_steps.pkl" in capsys.readouterr().out
+    (tmp_path / "rl_model_vecnormalize_64_steps.pkl").unlink()
+    doctor(str(path), "--env", "CartPole-v1", "--rows", "32")
+    assert capsys.readouterr().out.splitlines()[0].endswith("32 observations of CartPole-v1")
 
 
 def test_the_statistics_of_a_run_whose_env_has_a_namespace_are_found(tmp_path: Path) -> None:

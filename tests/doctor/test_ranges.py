@@ -199,6 +199,16 @@ def test_the_table_has_both_ranges_marks_what_is_outside_and_stays_below_100_col
     assert "Units are counted on 64 observations" in shown
 
 
+def test_layers_whose_activation_nobody_has_measured_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = PPO("MlpPolicy", make_cartpole(), policy_kwargs={"activation_fn": th.nn.ReLU}, n_steps=32, seed=0)
+    model.save(tmp_path / "relu")
+    doctor(tmp_path / "relu.zip", "--env", "CartPole-v1", "--rows", "32")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "No healthy range (-) for pi.fc1, pi.fc2, vf.fc1, vf.fc2: those runs had another activation there." in told
+
+
 def test_json_has_the_ranges_of_the_table(pong_zip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(pong_zip, "--env", "PongNoFrameskip-v4", "--rows", 16, "--json") == 0
     found = json.loads(capsys.readouterr().out)["figures"]["healthy_ranges"]

@@ -39,7 +39,8 @@ def test_a_healthy_model_raises_no_alarm(name: str, seed: int) -> None:
     # SAC and TD3 have ended four episodes by then
     assert diagnosis.verdict == ("early training" if continuous else "healthy"), str(diagnosis)
     known = {("early", "SAC"), ("early", "TD3"), ("one_action", "QRDQN")}
-    assert [finding for finding in diagnosis.findings if (finding.name, name) not in known] == []
+    found = [finding for finding in diagnosis.findings if (finding.name, name) not in known]
+    assert [finding.name for finding in found] == ([] if continuous else ["unknown_floor"])  # a note on the return
 
 
 STRESS: dict[str, Any] = {"learning_rate": 5e-3, "n_epochs": 10, "clip_range": 0.2, "n_steps": 64, "batch_size": 256}

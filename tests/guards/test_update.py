@@ -13,13 +13,13 @@ import pytest
 import stable_baselines3.ppo.ppo
 import torch as th
 from gymnasium import spaces
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 
 from helpers.envs import make_cartpole, make_pong
 from helpers.guarded import Corrupt, Logged
 from helpers.weights import assert_same_weights
-from sb3_stable_ppo import CollapseError, GuardConfig, StableMlpPolicy, StablePongPolicy, StablePPO
+from sb3_stable_ppo import CollapseError, GuardConfig, StableMlpPolicy, StablePongPolicy, StablePPO, UsageError
 
 SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 8, "n_epochs": 3, "seed": 0}
 NAN, INF = math.nan, math.inf
@@ -60,6 +60,12 @@ def test_guards_are_saved_loaded_and_changed_at_load(tmp_path: Path) -> None:
     assert StablePPO.load(tmp_path / "model").guards == GuardConfig(max_log_ratio=7.0)
     assert StablePPO.load(tmp_path / "model", guards={"max_log_ratio": 3}).guards == GuardConfig(max_log_ratio=3.0)
     assert StablePPO.load(tmp_path / "model", guards=None).guards is None
+
+
+def test_a_zip_of_another_algorithm_is_one_error_that_says_so(tmp_path: Path) -> None:
+    DQN("MlpPolicy", "CartPole-v1", buffer_size=10).save(tmp_path / "dqn")
+    with pytest.raises(UsageError, match="DQNPolicy is the policy of another algorithm, which StablePPO cannot train"):
+        StablePPO.load(tmp_path / "dqn")
 
 
 def test_saving_leaves_the_models_guards_as_they_are(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_a_network_that_breaks_is_said_with_its_layer_and_its_last_healthy_model
     callbacks = [Break("features_extractor.cnn.conv2", 128, -10.0), HealthCallback(folder=tmp_path, budget=None)]
     with pytest.warns(UserWarning, match="HealthCallback: 100% of the units of conv2 are linear") as warned:
         model = pong_model(guards=None).learn(64 * 5, callback=callbacks)
-    assert any(f"(step 64), is in {tmp_path / 'last_healthy.zip'}" in str(warning.message) for warning in warned)
+    assert any(f"(step 64) is in {tmp_path / 'last_healthy.zip'}" in str(warning.message) for warning in warned)
     kept = StablePPO.load(tmp_path / "last_healthy.zip")
     assert kept.num_timesteps == 64
     assert_same_weights(kept, pong_model(guards=None).learn(64))
@@ -75,7 +75,11 @@ def test_an_earlier_model_that_goes_on_in_the_same_folder_has_no_alarms_of_later
 @pytest.mark.parametrize("on_alarm", ["stop", "raise", "function"])
 def test_an_alarm_stops_or_raises_or_calls(on_alarm: str, has_folder: bool, tmp_path: Path) -> None:
     folder = tmp_path if has_folder else None
-    model_kept = "The last healthy model," if has_folder else "not kept, as there is no folder to save it in"
+    model_kept = (
+        r"The last healthy model \(before the update of step 64\) is in"
+        if has_folder
+        else "not kept, as there is no folder to save it in"
+    )
     heard: list[Any] = []
     action: Any = (
         (lambda event, model: heard.append((event.name, model.num_timesteps))) if on_alarm == "function" else on_alarm

@@ -59,6 +59,18 @@ def test_inactive_leaky_layers_are_a_linear_network() -> None:
     assert verdict_of(run, NO_TIMELINE).word == "linear network"
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_run_too_short_for_an_alarm_is_judged_by_what_each_measurement_shows(count: int) -> None:
+    dark = health_line(layers={"conv1": layer(0, 32), "conv2": layer(64, 64)})
+    found = verdict_of(run_of(health=[dark] * count), NO_TIMELINE)
+    if count < 3:
+        assert found == Verdict("collapsed activations", "100% of the units of conv1 are dead (since step 1,000).")
+        recovered = verdict_of(run_of(health=[*[dark] * (count - 1), health_line()]), NO_TIMELINE)
+        assert recovered.word == "early training"
+    else:  # that no alarm was raised is what the run has on record
+        assert found.word == "early training"
+
+
 def test_a_policy_that_ignores_the_state_has_collapsed_as_the_doctor_has_it() -> None:
     alive, constant = (health_line(policy={"action_balance": 1.0, "policy_variance": value}) for value in (1e-5, 0.0))
     told = "The policy does the same in every state: its variance over states has fallen from 1.0e-05 to 0.0e+00."

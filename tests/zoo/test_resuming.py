@@ -131,6 +131,7 @@ def test_flags_that_agree_with_the_run_may_be_given_again(broken: Path) -> None:
     assert (broken / "report.html").is_file() is False  # the first call has --no-report
 
 
+EXAMPLE = "logs/stable_ppo/CartPole-v1_1"
 MISTAKES: list[tuple[list[str], str]] = [
     (["--env", "Pendulum-v1"], "--env Pendulum-v1 contradicts the run, which has CartPole-v1"),
     (["--algo", "a2c"], "--algo a2c contradicts the run, which has ppo"),
@@ -161,6 +162,11 @@ def test_a_folder_without_a_run_is_one_sentence(tmp_path: Path, capsys: pytest.C
 
     assert "there is no such folder" in complaint(tmp_path / "nowhere")
     assert "this is no run folder, as it has no run.json" in complaint(tmp_path)
+    model = tmp_path / "model.zip"
+    model.touch()
+    assert f"this is a model. A run folder such as {EXAMPLE} is asked for" in complaint(model)
+    assert complaint(model).endswith(f"A model is trained on with -i {model}, in a new run.")
+    model.unlink()
     folder = tmp_path / "ppo" / "CartPole-v1_1"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"status": "running"}))

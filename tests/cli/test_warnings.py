@@ -1,0 +1,30 @@
+"""Warnings on the command line."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from sb3_stable_ppo.cli import app
+
+
+def test_a_warning_of_ours_is_its_text_without_a_line_of_code() -> None:
+    ours = str(app.HOME / "health" / "callback.py")
+    assert app.one_line_warning("it is dark", UserWarning, ours, 1) == "sb3-stable-ppo: warning: it is dark\n"
+    of_others = app.one_line_warning("an odd batch size", UserWarning, __file__, 1)
+    assert of_others == warnings.formatwarning("an odd batch size", UserWarning, __file__, 1)
+
+
+def test_a_command_prints_warnings_so_and_leaves_them_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def run(argv: list[str]) -> int:
+        seen.append((argv, warnings.formatwarning))
+        return 0
+
+    before = warnings.formatwarning
+    monkeypatch.setattr("sb3_stable_ppo.cli.doctor.run", run)
+    assert app.main(["doctor", "a.zip"]) == 0
+    assert seen == [(["a.zip"], app.one_line_warning)]
+    assert warnings.formatwarning is before
