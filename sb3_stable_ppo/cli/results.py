@@ -102,7 +102,8 @@ def next_commands(folder: Path) -> Iterator[tuple[str, str]]:
     played = [*algo, "--env", env, *packages, "-f", logs, "--exp-id", number]
     yield command_line("report", run), "the run as a page; with other runs, compared"
     yield command_line("doctor", run, *packages), "its layers beside healthy ranges"
-    yield command_line("enjoy", *played), "watch it play"
+    if facts.get("status") != "collapsed":  # such a policy may not be able to act
+        yield command_line("enjoy", *played), "watch it play"
 
 
 def _layers_table(first: Figures, last: Figures) -> Table:

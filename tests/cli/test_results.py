@@ -91,6 +91,14 @@ def test_the_commands_that_follow_are_understood(folder: Path, capsys: pytest.Ca
     assert main(shlex.split(lines[0])[1:]) == 0
 
 
+def test_a_run_that_collapsed_is_not_offered_to_be_watched(folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps({"env": "CartPole-v1", "algo": "ppo", "status": "collapsed"}))
+    assert [words for _, words in next_commands(folder)] == [
+        "the run as a page; with other runs, compared",
+        "its layers beside healthy ranges",
+    ]
+
+
 def test_a_run_that_left_no_model_has_no_commands_that_follow(folder: Path, tmp_path: Path) -> None:
     (folder / "CartPole-v1.zip").unlink()
     assert list(next_commands(folder)) == []
