@@ -61,6 +61,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
         "_updates.count",
         "_last_healthy._state",
         "_last_healthy._saved_step",
+        "_last_healthy._is_before_update",
         "_budget.elapsed",
         "_budget.spent",
         "_budget.thorough_cost",

@@ -11,7 +11,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from sb3_stable_ppo import __version__
@@ -20,7 +19,6 @@ from sb3_stable_ppo.common.packages import PROGRAM
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.common.signals import exit_status
 
-HOME = Path(__file__).parent.parent
 FORMAT = warnings.formatwarning
 COMMANDS = {
     "train": "train an agent through rl_zoo3; all flags of rl_zoo3's train work",
@@ -50,20 +48,21 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def one_line_warning(message: Warning | str, category: type[Warning], file: str, line: int, source: Any = None) -> str:
+def one_line_warning(message: Warning | str, category: type[Warning], file: str, line: int, code: Any = None) -> str:
     """
-    As ``warnings.formatwarning``; of our own warnings the text alone, which says what a user needs to know.
+    As ``warnings.formatwarning``, but that a ``UserWarning`` is its text alone: where in the code it was given does not
+    help whoever typed a command.
 
     :param message: what is said
     :param category: of the warning
     :param file: the module that warns
     :param line: in it
-    :param source: the line of code; None: it is looked up
+    :param code: the line of code; None: it is looked up
     :return: what is printed
     """
-    if Path(file).is_relative_to(HOME):
+    if category is UserWarning:
         return f"{PROGRAM}: warning: {message}\n"
-    return FORMAT(message, category, file, line, source)
+    return FORMAT(message, category, file, line, code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

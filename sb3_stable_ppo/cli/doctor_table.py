@@ -100,7 +100,7 @@ def _foot(ranges: Figures) -> Iterator[str]:
     yield f"healthy: {of_own}, {network}." if of_own else "healthy: no run of such a network is on record."
     without = [name for name, of_layer in ranges["layers"].items() if not _has_range(of_layer)]
     if of_own and without:
-        yield f"No healthy range (-) for {', '.join(without)}: those runs had another activation there."
+        yield f"No healthy range (-) for {', '.join(without)}: no layer of that kind, norm and activation is on record."
     if ranges["network"] != STOCK:
         yield f"stock: {of_stock}, SB3's own network." if of_stock else "stock: no run is on record."
     low, high = healthy_ranges()["percentiles"]

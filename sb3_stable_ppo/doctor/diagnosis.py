@@ -227,7 +227,8 @@ def _early(model: BaseAlgorithm, history: list[Figures]) -> Iterable[Finding]:
         evidence = early_training(returns, explained_variance_of(history))
     else:
         evidence = early_model(len(model.ep_info_buffer or ()))
-        if evidence is None:
-            yield finding("unknown_floor", "note", None, None, unknown_floor(model), FLAT_RETURN)
+        told = unknown_floor(model) if evidence is None else None
+        if told is not None:
+            yield finding("unknown_floor", "note", None, None, told, FLAT_RETURN)
     if evidence is not None:
         yield finding("early", "note", None, None, evidence, "Train on; the layers live.")

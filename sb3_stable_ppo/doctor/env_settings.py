@@ -30,6 +30,23 @@ class EnvSettings(NamedTuple):
     statistics: Path | None = None
 
 
+def statistics_of(path: Path, env_id: str) -> Path | None:
+    """
+    :param path: the model's zip
+    :param env_id: the env
+    :return: the file of VecNormalize's statistics that belongs to the model, if there is one
+    """
+    folders = [path.parent, *_folders(path, env_id)]
+    files = [*_of_checkpoint(path), *(folder / "vecnormalize.pkl" for folder in folders)]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _folders(path: Path, env_id: str) -> list[Path]:
+    """Where the run of a model may have left what rl_zoo3 keeps of it."""
+    name = env_id.replace("/", "-")  # as rl_zoo3 names its folder
+    return [parent / name for parent in path.absolute().parents[:LEVELS]]
+
+
 def _of_checkpoint(path: Path) -> list[Path]:
     """The statistics that SB3's ``CheckpointCallback`` writes beside ``NAME_1000_steps.zip``."""
     found = re.fullmatch(r"(.+)_(\d+)_steps", path.stem)
@@ -46,10 +63,8 @@ def env_settings(path: Path, env_id: str) -> EnvSettings:
     :return: empty, if there is no such run
     :raises ImportError: if there is one, and rl_zoo3 or a wrapper is not installed
     """
-    name = env_id.replace("/", "-")  # as rl_zoo3 names its folder
-    folders = [parent / name for parent in path.absolute().parents[:LEVELS]]
-    files = [*_of_checkpoint(path), path.parent / "vecnormalize.pkl", *(each / "vecnormalize.pkl" for each in folders)]
-    statistics = next((file for file in files if file.is_file()), None)
+    folders = _folders(path, env_id)
+    statistics = statistics_of(path, env_id)
     folder = next((folder for folder in folders if (folder / "config.yml").is_file()), None)
     if folder is None:
         return EnvSettings({}, statistics=statistics)

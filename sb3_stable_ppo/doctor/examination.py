@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.doctor.diagnosis import diagnose
-from sb3_stable_ppo.doctor.env_settings import env_settings
+from sb3_stable_ppo.doctor.env_settings import env_settings, statistics_of
 from sb3_stable_ppo.doctor.findings import Diagnosis
 from sb3_stable_ppo.doctor.saved_models import load_model
 from sb3_stable_ppo.doctor.untrusted_zip import read_weights
@@ -65,8 +65,9 @@ def examine(
         env.close()
     size, steps = rows_of(observations), model.num_timesteps
     told = f"{path}: {type(model).__name__} after {steps:,} steps, {size} observations of {env_id}"
-    statistics = env_settings(path, env_id).statistics
-    return diagnosis, told if statistics is None else f"{told}, normalised by {statistics.name}"
+    normalizer, statistics = unwrap_vec_normalize(env), statistics_of(path, env_id)
+    is_normalized = normalizer is not None and normalizer.norm_obs and statistics is not None
+    return diagnosis, f"{told}, normalised by {statistics.name}" if is_normalized else told
 
 
 def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv:

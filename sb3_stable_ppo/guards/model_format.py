@@ -5,6 +5,7 @@ Whether a model's zip is one that our algorithms can go on with.
 from __future__ import annotations
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 
 from sb3_stable_ppo.common.errors import UsageError
 
@@ -32,8 +33,9 @@ def check_policy(model: OnPolicyAlgorithm) -> None:
     :param model: of PPO's kind, about to make its policy
     :raises UsageError: if it is a policy of DQN, SAC or the like, as that of their zips is, which PPO cannot train
     """
-    if not hasattr(model.policy_class, "evaluate_actions"):
+    policy: object = model.policy_class  # or a function that makes one
+    if isinstance(policy, type) and issubclass(policy, BasePolicy) and not hasattr(policy, "evaluate_actions"):
         raise UsageError(
-            f"{model.policy_class.__name__} is the policy of another algorithm, which {type(model).__name__} cannot "
+            f"{policy.__name__} is the policy of another algorithm, which {type(model).__name__} cannot "
             "train (it has no evaluate_actions). If it comes from a zip, load that with the algorithm that saved it."
         )

@@ -27,7 +27,7 @@ class LastHealthy:
         self.folder = folder
         self._state: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._saved_step: int | None = None
-        self._of = ""
+        self._is_before_update = False
 
     @property
     def is_missing(self) -> bool:
@@ -43,7 +43,7 @@ class LastHealthy:
         """
         if self.folder is None:
             return
-        self._of = f"{'before the update of ' if before_update else ''}step {model.num_timesteps:,}"
+        self._is_before_update = before_update
         attributes, parameters = self._state or ({}, None)
         variables = model._get_torch_save_params()[1]  # beside the state dicts, such as SAC's log_ent_coef
         names = ["num_timesteps", "_n_updates", *variables]
@@ -64,7 +64,7 @@ class LastHealthy:
         path = self.folder / "last_healthy.zip"
         attributes, parameters = self._state
         step = attributes["num_timesteps"]
-        named = f"The last healthy model ({self._of})"
+        named = f"The last healthy model ({'before the update of ' if self._is_before_update else ''}step {step:,})"
         if step != self._saved_step:
             partial = path.with_name(f".{path.stem}.{os.getpid()}.part.zip")
             try:

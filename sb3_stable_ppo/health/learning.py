@@ -73,16 +73,19 @@ def early_model(n_episodes: int) -> str | None:
     return f"Fewer than {ENOUGH_EPISODES} finished episodes tell nothing yet." if n_episodes < ENOUGH_EPISODES else None
 
 
-def unknown_floor(model: Any) -> str:
+def unknown_floor(model: Any) -> str | None:
     """
     What a model itself tells of its return, where no run folder tells more.
 
-    :param model: any of SB3, after some episodes
+    :param model: any of SB3
+    :return: in words; None if it knows no episode's return, or one that is not finite
     """
-    rollout = rollout_figures(model)
+    returns = [float(episode["r"]) for episode in model.ep_info_buffer or () if "r" in episode]
+    if not returns or not np.isfinite(returns).all():
+        return None
     return (
-        f"The last {rollout['episodes']} episodes of training had a mean return of {rollout['ep_rew_mean']:,.4g}. The "
-        "zip alone does not tell whether the return has left its floor."
+        f"The last {len(returns)} episodes of training had a mean return of {np.mean(returns):,.4g}. The zip alone "
+        "does not tell whether the return has left its floor."
     )
 
 

@@ -51,7 +51,7 @@ def verdict_of(run: RunData, timeline: Timeline) -> Verdict:
     :param run: to judge
     :param timeline: of its snapshots
     """
-    active = active_alarms(run.health) or _unconfirmed(run)
+    active = {**_unconfirmed(run), **active_alarms(run.health)}
     for name in [name for name in VERDICT_OF if name in active]:
         layer: dict[str, Any] = run.health[-1].get("layers", {}).get(str(active[name].get("where")), {})
         word = verdict_of_alarm(name, str(layer.get("fault")))

@@ -9,11 +9,11 @@ import pytest
 from sb3_stable_ppo.cli import app
 
 
-def test_a_warning_of_ours_is_its_text_without_a_line_of_code() -> None:
-    ours = str(app.HOME / "health" / "callback.py")
-    assert app.one_line_warning("it is dark", UserWarning, ours, 1) == "sb3-stable-ppo: warning: it is dark\n"
-    of_others = app.one_line_warning("an odd batch size", UserWarning, __file__, 1)
-    assert of_others == warnings.formatwarning("an odd batch size", UserWarning, __file__, 1)
+def test_a_warning_to_the_user_is_its_text_without_a_line_of_code_and_others_keep_their_place() -> None:
+    assert app.one_line_warning("it is dark", UserWarning, __file__, 1) == "sb3-stable-ppo: warning: it is dark\n"
+    divided = app.one_line_warning("divide by zero", RuntimeWarning, __file__, 1)
+    assert divided == warnings.formatwarning("divide by zero", RuntimeWarning, __file__, 1)
+    assert "RuntimeWarning" in divided
 
 
 def test_a_command_prints_warnings_so_and_leaves_them_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from helpers.envs import make_cartpole, make_pong
 from helpers.guarded import Corrupt, Logged
@@ -66,6 +67,13 @@ def test_a_zip_of_another_algorithm_is_one_error_that_says_so(tmp_path: Path) ->
     DQN("MlpPolicy", "CartPole-v1", buffer_size=10).save(tmp_path / "dqn")
     with pytest.raises(UsageError, match="DQNPolicy is the policy of another algorithm, which StablePPO cannot train"):
         StablePPO.load(tmp_path / "dqn")
+
+
+def test_a_function_that_makes_the_policy_is_taken_as_sb3_takes_it() -> None:
+    def policy(*args: Any, **kwargs: Any) -> ActorCriticPolicy:
+        return ActorCriticPolicy(*args, **kwargs)
+
+    assert isinstance(StablePPO(policy, make_cartpole(), **SMALL).policy, ActorCriticPolicy)  # type: ignore[arg-type]
 
 
 def test_saving_leaves_the_models_guards_as_they_are(tmp_path: Path) -> None:

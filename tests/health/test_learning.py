@@ -1,6 +1,7 @@
 """Whether an agent has begun to learn is read from its returns, whatever the number of its steps."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sb3_stable_ppo.health.learning import (
     explained_variance_of,
     returns_of_health,
     returns_of_log,
+    unknown_floor,
 )
 from sb3_stable_ppo.health.thresholds import ENOUGH_EPISODES
 from sb3_stable_ppo.runs.folder import RunReader
@@ -90,6 +92,18 @@ def test_few_episodes_tell_nothing() -> None:
     assert early_training(returns_of_log(None), NOTHING) == "Fewer than 20 finished episodes tell nothing yet."
     assert early_model(3) == "Fewer than 20 finished episodes tell nothing yet."
     assert early_model(ENOUGH_EPISODES) is None
+
+
+def test_the_return_of_a_model_is_told_as_far_as_it_is_known() -> None:
+    def told(*episodes: dict[str, float]) -> str | None:
+        return unknown_floor(SimpleNamespace(ep_info_buffer=episodes))
+
+    assert told({"r": -21.0}, {"r": -20.0}, {"l": 3}) == (
+        "The last 2 episodes of training had a mean return of -20.5. The zip alone does not tell whether the return "
+        "has left its floor."
+    )
+    assert told() is None
+    assert told({"r": float("inf")}) is None
 
 
 def test_of_a_run_that_was_resumed_nobody_knows_the_floor() -> None:

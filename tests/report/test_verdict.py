@@ -67,6 +67,8 @@ def test_a_run_too_short_for_an_alarm_is_judged_by_what_each_measurement_shows(c
         assert found == Verdict("collapsed activations", "100% of the units of conv1 are dead (since step 1,000).")
         recovered = verdict_of(run_of(health=[*[dark] * (count - 1), health_line()]), NO_TIMELINE)
         assert recovered.word == "early training"
+        jumped = {**dark, "events": [event("jumping_policy")]}
+        assert verdict_of(run_of(health=[*[dark] * (count - 1), jumped]), NO_TIMELINE) == found, "the worst counts"
     else:  # that no alarm was raised is what the run has on record
         assert found.word == "early training"
 
