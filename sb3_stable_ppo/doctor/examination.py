@@ -66,8 +66,9 @@ def examine(
     size, steps = rows_of(observations), model.num_timesteps
     told = f"{path}: {type(model).__name__} after {steps:,} steps, {size} observations of {env_id}"
     normalizer, statistics = unwrap_vec_normalize(env), statistics_of(path, env_id)
-    is_normalized = normalizer is not None and normalizer.norm_obs and statistics is not None
-    return diagnosis, f"{told}, normalised by {statistics.name}" if is_normalized else told
+    if statistics is not None and normalizer is not None and normalizer.norm_obs:
+        told += f", normalised by {statistics.name}"
+    return diagnosis, told
 
 
 def make_env(env_id: str, model: BaseAlgorithm, path: Path, seed: int) -> VecEnv:
