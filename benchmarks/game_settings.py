@@ -14,7 +14,7 @@ from suite_settings import BATCH, SETTINGS as OF_PONG, SHIPPED, Settings
 GAMES = ("Breakout", "SpaceInvaders", "Qbert")
 BINS = 60
 ATARI = BATCH.changed({"norm": "layer"}, learning_rate=StepLR(1e-4, step_size=444, gamma=0.9))
-"""As ``zoo_configs/stable_ppo.yml`` has it for Atari, in the first steps of ten million."""
+"""What ``zoo_configs/stable_ppo.yml`` had for Atari before it had Pong's numbers; the first steps of ten million."""
 
 
 def of_a_game(settings: Settings, game: str) -> Settings:

@@ -192,15 +192,16 @@ def test_a_schedule_that_ends_with_the_run_does_not_warn(schedule: CountingSched
         schedule.begin(0, total, -(-total // 1024), restart=True)
 
 
-def test_ataris_configuration_ends_at_about_a_tenth() -> None:
+def test_the_schedule_of_pongs_batchnorm_ends_at_about_a_tenth() -> None:
     import yaml
 
     from sb3_stable_ppo.zoo.hyperparams import with_numbers
     from sb3_stable_ppo.zoo.registry import config_file
 
-    atari = with_numbers(yaml.safe_load(config_file("stable_ppo").read_text()))["atari"]
-    updates = atari["n_timesteps"] / (atari["n_envs"] * atari["n_steps"])
-    schedule = make_schedule(**atari["learning_rate"])
+    file = config_file("stable_ppo").with_name("stable_ppo_batchnorm.yml")
+    pong = with_numbers(yaml.safe_load(file.read_text()))["PongNoFrameskip-v4"]
+    updates = pong["n_timesteps"] / (pong["n_envs"] * pong["n_steps"])
+    schedule = make_schedule(**pong["learning_rate"])
     assert (schedule.initial, schedule.gamma) == (1e-4, 0.9)
     assert 0.09 < schedule.value_at(int(updates)) / schedule.initial < 0.11
 
