@@ -13,6 +13,7 @@ from suite_settings import BATCH, SETTINGS as OF_PONG, SHIPPED, Settings
 
 GAMES = ("Breakout", "SpaceInvaders", "Qbert")
 BINS = 60
+NO_NORMS = {"norm": "none", "norm_input": "none"}
 ATARI = BATCH.changed({"norm": "layer"}, learning_rate=StepLR(1e-4, step_size=444, gamma=0.9))
 """What ``zoo_configs/stable_ppo.yml`` had for Atari before it had Pong's numbers; the first steps of ten million."""
 
@@ -27,5 +28,5 @@ for _game in GAMES:
     SETTINGS[f"{_game}, zoo, stock"] = of_a_game(OF_PONG["stock"], _game)
     SETTINGS[f"{_game}, Pong's, stock"] = of_a_game(OF_PONG["shipped, PPO, CnnPolicy"], _game)
     SETTINGS[f"{_game}, Pong's, ours"] = of_a_game(SHIPPED, _game)
-    SETTINGS[f"{_game}, atari, ours"] = of_a_game(ATARI, _game)
-    SETTINGS[f"{_game}, Pong's with ent_coef 0.01, ours"] = of_a_game(SHIPPED.changed(ent_coef=0.01), _game)
+    SETTINGS[f"{_game}, atari before, ours"] = of_a_game(ATARI, _game)
+    SETTINGS[f"{_game}, Pong's, ours without norms"] = of_a_game(SHIPPED.changed(NO_NORMS), _game)
