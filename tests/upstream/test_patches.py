@@ -7,6 +7,7 @@ import inspect
 from helpers.processes import ROOT
 
 PATCHED = {
+    ("cli/app.py", "warnings", "formatwarning"),
     ("cli/enjoy.py", "argparse.ArgumentParser", "error"),
     ("cli/enjoy.py", "rl_zoo3.enjoy", "create_test_env"),
     ("cli/enjoy.py", "rl_zoo3.enjoy", "ALGOS"),
