@@ -1,7 +1,5 @@
 """AtariVecEnv: what SB3's own Atari envs do. (What SB3 expects of any VecEnv: test_batch_vec_envs.py.)"""
 
-import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, is_vecenv_wrapped
 
-from helpers.processes import run_python
 from sb3_stable_ppo.envs.atari import make_atari_env, make_atari_vec_env
 from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
-from sb3_stable_ppo.fast import threads
 from sb3_stable_ppo.runs.logs import read_monitors
 
 pytestmark = pytest.mark.slow(seconds=1)
@@ -229,52 +225,6 @@ def test_a_missing_rom_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         AtariVecEnv(PONG)
 
 
-# -- threads -----------------------------------------------------------------------------------------------------------
-
-
-POLICIES = """
-import json, os
-from concurrent.futures import ThreadPoolExecutor
-from sb3_stable_ppo.envs.atari_vec_env import AtariVecEnv
-
-def policies():
-    return {task: os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")}
-
-with ThreadPoolExecutor(1) as another_thread:  # of which nothing is left when the env is made
-    change = another_thread.submit(os.sched_setscheduler, 0, os.SCHED_BATCH, os.sched_param(0))
-if isinstance(change.exception(), OSError):
-    print("null")
-    raise SystemExit
-before = policies()
-env = AtariVecEnv("PongNoFrameskip-v4", 2, num_threads=2)
-after = policies()
-print(json.dumps([before, after]))
-env.close()
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has SCHED_BATCH")
-def test_the_emulators_threads_give_way_and_those_of_others_do_not() -> None:
-    told = json.loads(run_python(POLICIES))  # a process whose threads no other test has touched
-    if told is None:
-        pytest.skip("this machine forbids a change of the scheduling policy")
-    before, after = told
-    assert [policy for task, policy in after.items() if task not in before] == [os.SCHED_BATCH] * 2
-    assert {task: policy for task, policy in after.items() if task in before} == before
-
-
-@pytest.mark.parametrize(
-    ("count", "cores", "ours", "first"),
-    [(2, 2, {0, 1}, 0), (1, 2, {0, 1}, -1), (2, 4, {0, 1}, -1), (4, 4, {0, 1, 2, 3}, 0), (8, 4, {0, 1, 2, 3}, -1)],
-)
-def test_threads_are_bound_to_cores_only_where_they_are_as_many(
-    count: int, cores: int, ours: set[int], first: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: ours, raising=False)
-    assert threads.affinity_offset(count) == first
-
-
 @pytest.mark.parametrize("actions", [[6, 0], [-1, 0], [0], [[0, 0]], [0, 1, 2]])
 def test_an_action_that_the_game_does_not_have_is_an_error_and_no_hang(actions: Any) -> None:
     env = AtariVecEnv(PONG, 2, seed=0)
@@ -301,11 +251,3 @@ def test_an_action_is_repeated_four_times_whoever_skips_the_frames(env_id: str) 
         counts[vec_env] = later - first
         env.close()
     assert counts == {"ale": 4, "dummy": 4}
-
-
-def test_a_sandbox_that_forbids_scheduling_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(*_: Any) -> None:
-        raise PermissionError("Operation not permitted")
-
-    monkeypatch.setattr(threads.os, "sched_setscheduler", forbidden)
-    AtariVecEnv(PONG, 1, seed=0).close()
