@@ -13,7 +13,13 @@ from suite_settings import BATCH, SETTINGS as OF_PONG, SHIPPED, Settings
 
 GAMES = ("Breakout", "SpaceInvaders", "Qbert")
 BINS = 60
-NO_NORMS = {"norm": "none", "norm_input": "none"}
+VARIANTS: dict[str, dict[str, str]] = {
+    "ours": {},
+    "ours without norms": {"norm": "none", "norm_input": "none"},
+    "ours without norm_input": {"norm_input": "none"},
+    "ours without norm": {"norm": "none"},
+}
+"""What changes in ``policy_kwargs`` of the settings shipped for Pong."""
 ATARI = BATCH.changed({"norm": "layer"}, learning_rate=StepLR(1e-4, step_size=444, gamma=0.9))
 """What ``zoo_configs/stable_ppo.yml`` had for Atari before it had Pong's numbers; the first steps of ten million."""
 
@@ -26,7 +32,7 @@ def of_a_game(settings: Settings, game: str) -> Settings:
 SETTINGS: dict[str, Settings] = {}
 for _game in GAMES:
     SETTINGS[f"{_game}, zoo, stock"] = of_a_game(OF_PONG["stock"], _game)
-    SETTINGS[f"{_game}, Pong's, stock"] = of_a_game(OF_PONG["shipped, PPO, CnnPolicy"], _game)
-    SETTINGS[f"{_game}, Pong's, ours"] = of_a_game(SHIPPED, _game)
     SETTINGS[f"{_game}, atari before, ours"] = of_a_game(ATARI, _game)
-    SETTINGS[f"{_game}, Pong's, ours without norms"] = of_a_game(SHIPPED.changed(NO_NORMS), _game)
+    SETTINGS[f"{_game}, Pong's, stock"] = of_a_game(OF_PONG["shipped, PPO, CnnPolicy"], _game)
+    for _name, _changes in VARIANTS.items():
+        SETTINGS[f"{_game}, Pong's, {_name}"] = of_a_game(SHIPPED.changed(_changes), _game)
