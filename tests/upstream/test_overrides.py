@@ -32,6 +32,7 @@ STANDS_BEFORE: dict[str, tuple[type, ...]] = {
     "TriesCompiling": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
     "NormalizesValues": (PPO, MaskablePPO, RecurrentPPO),
     "StablePolicyMixin": (ActorCriticPolicy, MaskableActorCriticPolicy, RecurrentActorCriticPolicy),
+    "UndoMixin": (PPO, MaskablePPO, RecurrentPPO),
 }
 """Mixins: the classes whose methods they override, which their own bases do not tell."""
 
@@ -96,7 +97,6 @@ OVERRIDES: dict[str, dict[str, str]] = {
     "GuardMixin": {
         "_excluded_save_params": "self",
         "_setup_model": "self",
-        "_update_learning_rate": "self, optimizers",
         "collect_rollouts": "self, env, callback, rollout_buffer, n_rollout_steps",
         "save": "self, path, exclude, include",
         "train": "self",
@@ -197,6 +197,11 @@ OVERRIDES: dict[str, dict[str, str]] = {
     "StopTrainingOnReturn": {"_on_step": "self", "_on_training_start": "self"},
     "TrialCheckpoint": {"_on_training_end": "self"},
     "TrialManager": {"create_callbacks": "self"},
+    "UndoMixin": {
+        "_excluded_save_params": "self",
+        "_setup_model": "self",
+        "_update_learning_rate": "self, optimizers",
+    },
     "ValueNormCallback": {"_on_rollout_end": "self", "_on_step": "self", "_on_training_start": "self"},
 }
 """By class of ours and method, the parameters that upstream's method has (of the first class that it stands before)."""

@@ -1,0 +1,61 @@
+"""
+How far an update has moved a policy, and whether that is too far.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sb3_stable_ppo.guards.arithmetic import lost_unit_fraction, newly_inactive_fraction
+from sb3_stable_ppo.guards.config import GuardConfig
+from sb3_stable_ppo.guards.reading import Reading, row_mask
+from sb3_stable_ppo.metrics.kl import mean_kl
+
+
+class Movement(NamedTuple):
+    """
+    :param kl: mean KL divergence of the action distributions, of those before from those after
+    :param lost: largest fraction of a layer's live units that died
+    :param lost_layer: that layer
+    :param inactive: largest fraction of a layer's units that became positive on no row
+    :param inactive_layer: that layer
+    """
+
+    kl: float
+    lost: float
+    lost_layer: str
+    inactive: float
+    inactive_layer: str
+
+    def why_too_far(self, guards: GuardConfig) -> str | None:
+        """
+        :param guards: the bounds
+        :return: which bound is passed, in words; None: none is
+        """
+        if not self.kl <= guards.max_kl:  # not "kl >": a KL of NaN is too large as well
+            return f"it moved the policy by a KL of {self.kl:.3g}, more than max_kl {guards.max_kl:g}"
+        if self.lost > guards.max_lost_unit_fraction:
+            return (
+                f"{self.lost:.0%} of the live units of {self.lost_layer} died, more than max_lost_unit_fraction "
+                f"{guards.max_lost_unit_fraction:.0%}"
+            )
+        if self.inactive > guards.max_newly_inactive_fraction:
+            return (
+                f"{self.inactive:.0%} of the units of {self.inactive_layer} are positive on no row any more, more than "
+                f"max_newly_inactive_fraction {guards.max_newly_inactive_fraction:.0%}"
+            )
+        return None
+
+
+def movement(before: Reading, after: Reading, samples: Any) -> Movement:
+    """
+    Compare two readings of the same rows.
+
+    :param before: the policy before an update
+    :param after: the policy after it
+    :param samples: the rows that both were read on
+    """
+    kl = mean_kl(before.distributions, after.distributions, row_mask(samples))
+    lost = lost_unit_fraction(before.spread, after.spread)
+    inactive = newly_inactive_fraction(before.positive, after.positive)
+    return Movement(kl, *lost, *inactive)
