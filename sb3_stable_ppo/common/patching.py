@@ -41,6 +41,16 @@ def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
             setattr(owner, name, before)
 
 
+def uncompiled(module: Any) -> Any:
+    """
+    What ``torch.compile`` has wrapped, or the module itself. The wrapper looks names up in what it wraps, so that is
+    where an attribute has to be shadowed.
+
+    :param module: such as a policy
+    """
+    return getattr(module, "_orig_mod", module)
+
+
 def _described(owner: Any) -> str:
     """The owner, and the versions of the packages that its attributes come from."""
     if isinstance(owner, ModuleType):

@@ -6,7 +6,7 @@ other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
@@ -49,7 +49,10 @@ def bodies(actor: Sequence[nn.Module], critic: Sequence[nn.Module]) -> Bodies:
     """
     are_alike = [repr(module) for module in actor] == [repr(module) for module in critic]
     begin_with_products = [type(module) for module in actor[:1]] == [nn.Linear]
-    return Twins(actor, critic) if are_alike and begin_with_products else Two(actor, critic)
+    # Twins move the weights to memory of their own, where the processes of share_memory() would not see them change
+    tensors: list[Any] = [parameter for module in (*actor, *critic) for parameter in module.parameters()]
+    stay = any(tensor.is_shared() for tensor in tensors)
+    return Twins(actor, critic) if are_alike and begin_with_products and not stay else Two(actor, critic)
 
 
 class Twins:

@@ -11,6 +11,7 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 
+from sb3_stable_ppo.common.patching import uncompiled
 from sb3_stable_ppo.common.tensors import all_finite, copied, first_nonfinite
 
 VARIABLES, MEMORY = "variables", "intervention_memory"
@@ -75,7 +76,7 @@ class LastGood:
                 if isinstance(part, th.optim.Optimizer):
                     part.load_state_dict(copied(kept))  # which keeps the tensors that it is given
                     continue
-                for key, tensor in getattr(part, "_orig_mod", part).state_dict().items():
+                for key, tensor in uncompiled(part).state_dict().items():
                     if isinstance(tensor, th.Tensor):
                         tensor.copy_(kept[key])
             for name, value in self._variables().items():

@@ -14,6 +14,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_stable_ppo.common.errors import CollapseError, one_line
 from sb3_stable_ppo.common.log_formats import TABLE
+from sb3_stable_ppo.common.patching import uncompiled
 from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken_distribution
 from sb3_stable_ppo.guards.arithmetic import next_scale
 from sb3_stable_ppo.guards.backup import Backup
@@ -59,6 +60,13 @@ class UndoMixin(OnPolicyAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_warned", "_backup", "_check_gradients", "_error"]
 
+    def _setup_learn(
+        self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
+    ) -> Any:
+        if reset_num_timesteps:  # a new run begins at the rate that it was given
+            self._lr_scale, self._scale_moves = 1.0, False
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
+
     def _update_learning_rate(self, optimizers: Any) -> None:
         super()._update_learning_rate(optimizers)
         guards = GuardConfig.of(self.guards)
@@ -76,12 +84,13 @@ class UndoMixin(OnPolicyAlgorithm):
         :param guards: the bounds
         :return: the last attempt; and why it was dropped, in words, or None where it was kept
         """
+        policy = uncompiled(self.policy)
         rows = draw_probe_batch(self.rollout_buffer, guards.probe_rows)
-        probe = ActivationProbe(self.policy)
-        before = read(self.policy, probe, rows, self.action_space)
+        probe = ActivationProbe(policy)
+        before = read(policy, probe, rows, self.action_space)
         remembered = self.intervention_memory
-        if self._backup is None or self._backup.policy is not self.policy or self._backup.remembered is not remembered:
-            self._backup = Backup(self.policy, remembered)
+        if self._backup is None or self._backup.policy is not policy or self._backup.remembered is not remembered:
+            self._backup = Backup(policy, remembered)
         else:
             self._backup.take()
         backup, n_updates = self._backup, self._n_updates
@@ -127,12 +136,14 @@ class UndoMixin(OnPolicyAlgorithm):
         return update, problem
 
     def _halve_learning_rate(self) -> None:
-        """By the schedule itself, if it follows the KL of updates too; otherwise by a scale of the guards' own."""
+        """
+        By the schedule itself, if it follows the KL of updates too; for all others, and below its bound, by a scale of
+        the guards' own.
+        """
         schedule = counting_schedule(self.learning_rate)
-        if isinstance(schedule, KLAdaptiveLR):
-            schedule.lower(2.0)
-        else:
-            self._lr_scale /= 2
+        left = schedule.lower(2.0) if isinstance(schedule, KLAdaptiveLR) else 2.0
+        if left > 1.0:
+            self._lr_scale /= left
             self._scale_moves = True
 
     def _attempt(self, update: GuardedUpdate, backup: Backup) -> str | None:
@@ -148,18 +159,19 @@ class UndoMixin(OnPolicyAlgorithm):
                 raise
             self._error = error
             return f"train() failed: {one_line(error, 300)}"
-        state = {name: tensor for name, tensor in self.policy.state_dict().items() if tensor.is_floating_point()}
+        policy = uncompiled(self.policy)
+        state = {name: tensor for name, tensor in policy.state_dict().items() if tensor.is_floating_point()}
         if all_finite(list(state.values())):
             return None
         # A buffer that was not finite before, such as a mask of -inf, is meant to be so; a weight never is
-        weights = {name for name, _ in self.policy.named_parameters()}
+        weights = {name for name, _ in policy.named_parameters()}
         meant = {name for name in state if name not in weights and not all_finite([backup.tensors[name]])}
         return first_nonfinite({name: tensor for name, tensor in state.items() if name not in meant})
 
     def _read_if_finite(self, rows: Any, probe: ActivationProbe) -> Reading | None:
         """The policy's reading; None if its outputs are not finite, as those of finite weights can be that are huge."""
         try:
-            return read(self.policy, probe, rows, self.action_space)
+            return read(uncompiled(self.policy), probe, rows, self.action_space)
         except ValueError as error:
             if not is_broken_distribution(error):
                 raise
@@ -173,7 +185,7 @@ class UndoMixin(OnPolicyAlgorithm):
             moved = self._read_if_finite(rows, probe)
             return math.inf if moved is None else mean_kl(after.distributions, moved.distributions, row_mask(rows))
 
-        kl = move_statistics(self.policy, kl_now, guards.max_statistics_kl)
+        kl = move_statistics(uncompiled(self.policy), kl_now, guards.max_statistics_kl)
         if kl is not None:
             self.logger.record("norm/commit_kl", kl)
 

@@ -20,7 +20,7 @@ import sb3_contrib
 import stable_baselines3
 import torch as th
 
-from sb3_stable_ppo.common.patching import patched
+from sb3_stable_ppo.common.patching import patched, uncompiled
 from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite
 from sb3_stable_ppo.guards.arithmetic import finite_or_zero, guard_log_prob, normalize_advantages
 from sb3_stable_ppo.guards.checked_env import WarnOnce
@@ -52,10 +52,11 @@ class GuardedUpdate:
     def __init__(self, model: Any, guards: GuardConfig, warn_once: WarnOnce, check_gradients: bool = True) -> None:
         self.check_gradients = check_gradients
         self.model, self.guards, self.warn_once = model, guards, warn_once
+        self.policy = uncompiled(model.policy)
         self.normalize = model.normalize_advantage
-        self.parameters = dict(model.policy.named_parameters())
+        self.parameters = dict(self.policy.named_parameters())
         self.original_get = model.rollout_buffer.get
-        self.original_evaluate_actions = model.policy.evaluate_actions
+        self.original_evaluate_actions = self.policy.evaluate_actions
         self.rows = self.clamped = self.nonfinite = self.steps = self.skipped_steps = 0
         self.advantage_std_skips = 0
         """Minibatches whose advantages were not normalised; known when ``train`` has ended."""
@@ -75,9 +76,9 @@ class GuardedUpdate:
         self._undo = ExitStack()
         self._undo.enter_context(patched(self.model, "normalize_advantage", False))
         self._undo.enter_context(patched(self.model.rollout_buffer, "get", self.get))
-        self._undo.enter_context(patched(self.model.policy, "evaluate_actions", self.evaluate_actions))
+        self._undo.enter_context(patched(self.policy, "evaluate_actions", self.evaluate_actions))
         if self.check_gradients:
-            self._undo.callback(self.model.policy.optimizer.register_step_pre_hook(self.before_step).remove)
+            self._undo.callback(self.policy.optimizer.register_step_pre_hook(self.before_step).remove)
             for name, parameter in self.parameters.items():
                 if parameter.requires_grad:
                     hook = partial(self._look_at_gradient, name)

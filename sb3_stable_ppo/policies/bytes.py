@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_stable_ppo.fast.config import FastPathConfig
@@ -22,15 +23,15 @@ class BytesToExtractor(BasePolicy):
     fast_path_config: FastPathConfig
 
     def extract_features(self, obs: Any, features_extractor: Any) -> Any:
-        """SB3's, but on the fast path without ``preprocess_obs``, which makes bytes floats."""
-        if self.gives_bytes_to(features_extractor):
+        """SB3's, but on the fast path bytes come without ``preprocess_obs``, which makes them floats."""
+        if isinstance(obs, th.Tensor) and obs.dtype == th.uint8 and self.gives_bytes_to(features_extractor):
             return features_extractor(obs)
         return super().extract_features(obs, features_extractor)
 
     def gives_bytes_to(self, features_extractor: Any) -> bool:
         """
         :param features_extractor: one of the policy's
-        :return: whether it gets observations as they are
+        :return: whether it gets bytes as they are
         """
         return (
             not self.fast_path_config.is_plain

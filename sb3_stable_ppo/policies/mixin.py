@@ -50,8 +50,9 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
     :param action_space: the action space
     :param lr_schedule: learning rate as a function of the remaining progress
     :param norm: ``batch``, ``layer`` or ``none``; None: the policy's default
-    :param norm_hidden: the same of the hidden layers behind convolutions; None: ``none`` in ``StablePongPolicy`` and
-        ``StableCnnPolicy``, else ``norm``
+    :param norm_hidden: the same of the linear layer behind convolutions and of all hidden layers; None: ``none`` in
+        ``StablePongPolicy`` and ``StableCnnPolicy``; else ``norm`` in the hidden layers, and ``none`` in the linear
+        layer of each image of a Dict
     :param norm_input: ``running``: observations are normalised by the mean and variance of all rollouts so far: vectors
         number by number, as ``VecNormalize`` does outside, images channel by channel; ``none``: they come as they are
     :param norm_value: ``running``: the critic's last layer learns ``(return - mean) / std``
@@ -243,7 +244,8 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
             if not self.fast_path_config.is_plain:
                 rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
                 stack.enter_context(single_threaded_inference(rows, self.device))
-            stack.enter_context(self._learning_statistics())
+            deterministic = kwargs.get("deterministic", any(arg is True for arg in args))
+            stack.enter_context(self._learning_statistics(deterministic))
             return super().forward(obs, *args, **kwargs)
 
     def set_training_mode(self, mode: bool) -> None:
@@ -274,7 +276,7 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
 def _with_eps(
     optimizer_kwargs: dict[str, Any] | None, optimizer_class: type[th.optim.Optimizer]
 ) -> dict[str, Any] | None:
-    """SB3 gives Adam its eps of 1e-5 only where there are no ``optimizer_kwargs`` at all."""
-    if optimizer_kwargs is None or not issubclass(optimizer_class, th.optim.Adam):
+    """SB3 gives Adam, and no class derived from it, its eps of 1e-5 only where there are no ``optimizer_kwargs``."""
+    if optimizer_kwargs is None or optimizer_class is not th.optim.Adam:
         return optimizer_kwargs
     return {"eps": 1e-5, **optimizer_kwargs}

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
 from sb3_stable_ppo.policies.blocks import MOMENTUM, BlockConfig
 from sb3_stable_ppo.policies.calibration import calibrating, norms_with_statistics, untracked
+from sb3_stable_ppo.policies.input_norm import RunningInputNorm, pretraining
 from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm
 from sb3_stable_ppo.policies.running_norm import GATHERED, RunningNorm, gathering
 
@@ -30,6 +32,8 @@ class BatchNormStatistics(BasePolicy):
     block_config: BlockConfig
     running_norms: tuple[RunningNorm, ...]
     """The norms whose running statistics move after each update."""
+    _has_acted = True
+    """Whether a rollout has been begun, here or in the process that saved the policy."""
 
     def _find_norms(self, *networks: nn.Module) -> None:
         """
@@ -39,18 +43,26 @@ class BatchNormStatistics(BasePolicy):
         self.running_norms = tuple(norm for norm in self._norms if isinstance(norm, RunningNorm))
         self._acting_steps = 0
         self._calibrates = bool(self._norms)
+        self._has_acted = not any(isinstance(norm, RunningInputNorm) for norm in self._norms)
 
     @contextmanager
-    def _learning_statistics(self) -> Iterator[None]:
+    def _learning_statistics(self, deterministic: bool) -> Iterator[None]:
         """
-        Around a ``forward``, with which algorithms collect rollouts. In eval mode and until the first update, BatchNorm
-        learns its statistics from the observations that pass here, in place of the mean 0 and variance 1 it is born
-        with. (From its first batch alone it would not do: a few frames just after the reset hardly differ, and what
-        comes later is then divided by next to nothing: docs/batchnorm.md.) Afterwards they are gathered.
+        Around a ``forward``, with which algorithms collect rollouts: without gradients, and drawing their actions.
+        Whoever calls it otherwise looks at the policy, or exports it, and changes nothing.
+
+        In eval mode and until the first update, BatchNorm learns its statistics from the observations that pass here,
+        in place of the mean 0 and variance 1 it is born with. (From its first batch alone it would not do: a few frames
+        just after the reset hardly differ, and what comes later is then divided by next to nothing: docs/batchnorm.md.)
+        Afterwards they are gathered.
+
+        :param deterministic: whether the actions are not drawn
         """
-        if self.training or not self._norms:
+        if self.training or not self._norms or deterministic or th.is_grad_enabled():
             yield
-        elif self._calibrates:
+            return
+        self._has_acted = True
+        if self._calibrates:
             with calibrating(self._norms):
                 yield
         else:
@@ -58,6 +70,17 @@ class BatchNormStatistics(BasePolicy):
             self._acting_steps += 1
             with gathering(norms):
                 yield
+
+    def evaluate_actions(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        SB3's. Where a policy learns here before it has ever acted, as in behaviour cloning, its observations are
+        normalised by what it learns from, not by the mean 0 and variance 1 they are born with.
+        """
+        if self._has_acted or not th.is_grad_enabled():
+            return super().evaluate_actions(*args, **kwargs)  # type: ignore[misc]  # of the actor-critic behind
+        self._calibrates = False  # a first rollout must not put its own statistics under the weights learnt here
+        with pretraining([norm for norm in self.running_norms if isinstance(norm, RunningInputNorm)]):
+            return super().evaluate_actions(*args, **kwargs)  # type: ignore[misc]
 
     def set_training_mode(self, mode: bool) -> None:
         """SB3 leaves train mode before whatever acts next: there BatchNorm's running statistics move."""
@@ -95,6 +118,7 @@ class BatchNormStatistics(BasePolicy):
             self._use_batch_statistics()
         result = super().load_state_dict(state_dict, *args, **kwargs)
         self._calibrates = any(untracked(norm) for norm in self._norms)
+        self._has_acted = not self._calibrates
         return result
 
     def _use_batch_statistics(self) -> None:

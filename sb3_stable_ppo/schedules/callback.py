@@ -108,6 +108,8 @@ class LRSchedulerCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._count()
+        if self.schedule is not None and not getattr(self.model, "counts_updates", False):
+            self.schedule.counted = False  # a later learn() without this callback is told so
 
     def _count(self) -> None:
         if self.schedule is None or getattr(self.model, "counts_updates", False):

@@ -99,19 +99,20 @@ class CountingSchedule:
             self.count = 0
         elif self.unit == "steps":
             self.count = start
-        total = total_updates if self.unit == "updates" else total_timesteps
         rollouts = math.ceil((total_timesteps - start) / steps_per_update)
         if self.unit == "updates":  # fewer than total_updates where this schedule is new and the model is not
-            last = min(self.count + rollouts, total_updates) - 1
+            total = min(self.count + rollouts, total_updates)
+            last = total - 1
         else:
+            total = total_timesteps
             last = start + (rollouts - 1) * steps_per_update
         self.fix_length(total, last, restart)
         if self.value_at(self.count) == 0.0:
             warnings.warn(f"{self!r} is at its end: the learning rate is 0. {self.advice}", stacklevel=2)
             return
-        early_end = self.early_end(last + 1 if self.unit == "updates" else total)
+        early_end = self.early_end(total)
         if early_end is not None:
-            step = round(early_end * total_timesteps / total)
+            step = start + round((early_end - self.count) / (total - self.count) * (total_timesteps - start))
             warnings.warn(
                 f"{self!r} falls below a thousandth of its start after {step:,} of {total_timesteps:,} steps and "
                 f"learns next to nothing from there on. {self.advice}",
@@ -122,7 +123,7 @@ class CountingSchedule:
         """
         Learn how long the run is; for schedules that end with it.
 
-        :param total: updates (or steps) of the whole run
+        :param total: the count at the end of this ``learn()``
         :param last: the count in the run's last update
         :param restart: whether a new run starts
         """
@@ -132,7 +133,7 @@ class CountingSchedule:
         The count from which the value stays below a thousandth of ``initial``, if more than the last hundredth of the
         run comes after it (each schedule that ends at zero crosses that line at its very end).
 
-        :param total: updates (or steps) of the whole run
+        :param total: the count at the end of this ``learn()``
         """
         low, high = self.warmup, total
         if high <= low or self.value_at(high - 1) >= self.initial / 1000:

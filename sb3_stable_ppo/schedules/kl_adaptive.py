@@ -63,6 +63,14 @@ class KLAdaptiveLR(CountingSchedule):
             )
         self.rate = self.initial
 
+    def value_at(self, count: int) -> float:
+        """
+        As :class:`CountingSchedule` has it, but the warm-up rises to the rate that undone updates have left.
+
+        :param count: updates done before
+        """
+        return self.rate * (count + 1) / (self.warmup + 1) if count < self.warmup else self.rate
+
     def decay(self, count: int) -> float:  # noqa: ARG002  # it follows the KL, not the count
         return self.rate
 
@@ -85,10 +93,13 @@ class KLAdaptiveLR(CountingSchedule):
                 self.rate = min(self.rate * self.factor, self.high)
         super().advance(num_timesteps, kl)
 
-    def lower(self, factor: float) -> None:
+    def lower(self, factor: float) -> float:
         """
         Divide the rate, but not below ``low``.
 
         :param factor: by which
+        :return: by how much less than ``factor`` it was divided: 1 where ``low`` did not stop it
         """
-        self.rate = max(self.rate / factor, self.low)
+        wanted = self.rate / factor
+        self.rate = max(wanted, self.low)
+        return self.rate / wanted

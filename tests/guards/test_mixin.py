@@ -250,3 +250,13 @@ def test_a_model_that_has_trained_can_be_pickled_with_its_env_and_goes_on() -> N
     assert_same_weights(model, copied)
     copied.learn(32, reset_num_timesteps=False)
     assert copied.num_timesteps == 64
+
+
+def test_a_policy_that_the_user_has_compiled_is_guarded_as_it_is() -> None:
+    plain = StablePPO("MlpPolicy", make_cartpole(), n_steps=16, batch_size=16, seed=0).learn(64)
+    compiled = StablePPO("MlpPolicy", make_cartpole(), n_steps=16, batch_size=16, seed=0)
+    compiled.policy = th.compile(compiled.policy, backend="eager")
+    compiled.learn(64)
+    assert compiled.logger.name_to_value["guards/update_kl"] == plain.logger.name_to_value["guards/update_kl"] > 0
+    for found, expected in zip(compiled.policy.parameters(), plain.policy.parameters(), strict=True):
+        assert th.equal(found, expected)

@@ -70,6 +70,7 @@ def grown(policy: Any) -> Any:
                 buffer.copy_(th.randn(buffer.shape, generator=generator))
             elif name.endswith(("running_var", "return_var")):
                 buffer.copy_(th.rand(buffer.shape, generator=generator) + 0.5)
+    policy._has_acted = True
     policy.set_training_mode(True)  # an update has begun, so the statistics stand
     policy.set_training_mode(False)
     return policy

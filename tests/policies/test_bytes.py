@@ -82,3 +82,16 @@ def test_predict_acts_in_bfloat16_on_exact_bytes_as_forward_does() -> None:
     with th.no_grad():
         _, values, _ = policy.forward(obs)
         assert th.equal(policy.predict_values(obs), values)
+
+
+@pytest.mark.parametrize(
+    "options", [{"memory_format": "channels_last"}, {"norm_input": "running", "precision": "auto"}]
+)
+def test_an_image_in_floats_is_divided_by_255_as_bytes_are(options: dict[str, Any]) -> None:
+    policy = StablePongPolicy(IMAGE, spaces.Discrete(3), lambda _: 1e-3, **options)
+    policy.set_training_mode(False)
+    obs = th.from_numpy(np.random.default_rng(0).integers(0, 256, (8, *IMAGE.shape), np.uint8))
+    with th.no_grad():
+        policy(obs)  # which calibrates norm_input
+        found, expected = policy.predict_values(obs.float()), policy.predict_values(obs)
+    th.testing.assert_close(found, expected, atol=2e-2 if "precision" in options else 1e-5, rtol=0)

@@ -67,20 +67,25 @@ def test_the_norms_of_an_extractor_of_the_users_own_are_not_calibrated() -> None
     policy_kwargs = {"features_extractor_class": NormedExtractor, "norm": "batch"}
     model = PPO(StableMlpPolicy, make_cartpole(), n_steps=8, batch_size=16, n_epochs=1, policy_kwargs=policy_kwargs)
     model.policy.set_training_mode(False)
-    model.policy(th.ones(3, 4))
+    with th.no_grad():
+        model.policy(th.ones(3, 4))
     assert int(model.policy.features_extractor.frozen.num_batches_tracked) == 0
     assert int(model.policy.mlp_extractor.policy_net.norm1.num_batches_tracked) == 1
     model.learn(16)
 
 
-def test_predict_and_evaluate_actions_never_calibrate() -> None:
+def test_only_acting_as_in_a_rollout_calibrates() -> None:
     built = pong_policy()
     built.set_training_mode(False)
     frames = th.zeros(2, 4, 84, 84, dtype=th.uint8)
     built.predict(np.zeros((2, 4, 84, 84), np.uint8))
     built.evaluate_actions(frames, th.zeros(2))
-    assert [int(norm.num_batches_tracked) for norm in norms_with_statistics(built)] == [0, 0, 0]
     built(frames)
+    with th.no_grad():
+        built(frames, deterministic=True)
+    assert [int(norm.num_batches_tracked) for norm in norms_with_statistics(built)] == [0, 0, 0]
+    with th.no_grad():
+        built(frames)
     assert [int(norm.num_batches_tracked) for norm in norms_with_statistics(built)] == [1, 1, 1]
 
 

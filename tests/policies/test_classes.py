@@ -79,6 +79,12 @@ def test_the_optimizer_holds_the_reinitialised_parameters_with_sb3s_eps() -> Non
     assert built.optimizer.defaults["eps"] == 1e-5
 
 
+@pytest.mark.parametrize(("optimizer_class", "eps"), [(th.optim.Adam, 1e-5), (th.optim.AdamW, 1e-8)])
+def test_optimizer_kwargs_leave_adam_sb3s_eps_and_other_optimizers_their_own(optimizer_class: Any, eps: float) -> None:
+    built = build(StableMlpPolicy, optimizer_class=optimizer_class, optimizer_kwargs={"weight_decay": 0.01})
+    assert built.optimizer.defaults["eps"] == eps
+
+
 def test_pong_policy_has_an_actor_and_a_critic_of_512_units_each() -> None:
     built = build(StablePongPolicy)
     assert [str(module) for module in built.mlp_extractor.policy_net] == [

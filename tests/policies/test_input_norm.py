@@ -118,6 +118,23 @@ def test_a_rollout_and_its_update_see_the_same_numbers() -> None:
     assert model.logger.name_to_value["norm/commit_kl"] > 0
 
 
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("algorithm", [PPO, StablePPO])
+def test_a_policy_that_was_cloned_from_data_keeps_the_numbers_it_learnt_with(algorithm: Any, trains: bool) -> None:
+    model = model_of(algorithm, learning_rate=0.0)
+    policy, rows = model.policy, th.randn(640, 4, generator=th.Generator().manual_seed(2)) * 3 + 50
+    policy.set_training_mode(trains)
+    for batch in rows.split(64):
+        policy.evaluate_actions(batch, th.zeros(64))
+    norm = input_norm(policy)
+    th.testing.assert_close(norm.running_mean, rows.mean(0))
+    th.testing.assert_close(norm.running_var, rows.var(0, correction=0))
+    model.learn(32)  # one rollout of CartPole's numbers, near 0: it counts as one more batch
+    policy.set_training_mode(False)  # as at the next rollout, in which stock PPO's statistics move
+    assert int(norm.rollouts) == 11
+    assert bool((norm.running_mean > rows.mean(0) * 0.9).all())
+
+
 def test_a_loaded_model_acts_as_the_saved_one_without_a_second_file(tmp_path: Path) -> None:
     model = model_of().learn(96)
     model.save(tmp_path / "model")

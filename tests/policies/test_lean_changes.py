@@ -94,6 +94,15 @@ def test_a_rollout_acts_with_the_head_that_was_put_in_before_it() -> None:
         th.testing.assert_close(plain, lean_one, rtol=1e-3, atol=1e-4)
 
 
+def test_weights_in_shared_memory_stay_there() -> None:
+    policy = policy_of(lean=True)
+    rows = rows_of(policy)
+    acted(policy, rows)  # which puts the weights of actor and critic side by side
+    policy.share_memory()
+    assert_acts_alike(policy, rows)
+    assert all(parameter.is_shared() for parameter in policy.parameters())
+
+
 def test_functional_call_is_computed_with_the_weights_that_it_gives() -> None:
     policy = policy_of(lean=True)
     obs = rows_of(policy)

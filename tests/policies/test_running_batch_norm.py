@@ -176,7 +176,7 @@ def test_with_and_without_guards_the_weights_and_statistics_are_the_same_bit_for
     assert_same_weights(guarded, stock)
 
 
-def test_evaluation_and_prediction_gather_nothing_and_move_nothing_that_is_not_due() -> None:
+def test_looking_at_a_policy_gathers_nothing_and_moves_nothing_that_is_not_due() -> None:
     model = mlp_model()
     model.learn(64)
     before = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
@@ -184,6 +184,9 @@ def test_evaluation_and_prediction_gather_nothing_and_move_nothing_that_is_not_d
     for _ in range(GATHER_EVERY + 1):
         model.predict(rows)
         model.policy.evaluate_actions(th.zeros(4, 4), th.zeros(4))
+        model.policy(th.zeros(4, 4))
+        with th.no_grad():
+            model.policy(th.zeros(4, 4), deterministic=True)
     assert_same(model.policy.state_dict(), before, "policy")
 
 

@@ -62,6 +62,13 @@ def test_stock_ppo_without_the_callback_says_that_nothing_counts() -> None:
         model.learn(2 * UPDATE)
 
 
+def test_a_later_learn_without_the_callback_says_that_nothing_counts() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), **SMALL).learn(2 * UPDATE, callback=LRSchedulerCallback(LinearLR(1e-3)))
+    with pytest.raises(RuntimeError, match="nothing counts them here"):
+        model.learn(2 * UPDATE)
+    model.learn(2 * UPDATE, callback=LRSchedulerCallback())
+
+
 def test_the_callback_without_any_schedule_says_so() -> None:
     model = PPO("MlpPolicy", make_cartpole(), learning_rate=1e-3, **SMALL)
     with pytest.raises(ValueError, match=r"nothing to count: learning_rate is 0\.001"):

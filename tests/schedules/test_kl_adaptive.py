@@ -126,6 +126,23 @@ def test_an_undone_update_halves_this_rate_and_the_guards_have_no_scale_beside_i
     assert counting_schedule(model.learning_rate).rate == pytest.approx(1e-3 / 8 * 1.5)  # type: ignore[union-attr]
 
 
+def test_an_undone_update_is_tried_again_at_half_the_rate_in_a_warm_up_too() -> None:
+    schedule = KLAdaptiveLR(1e-3, target=100.0, warmup=3)
+    assert schedule.value_at(0) == pytest.approx(2.5e-4)
+    schedule.lower(2.0)
+    assert schedule.value_at(0) == pytest.approx(1.25e-4)
+
+
+def test_below_the_bound_of_this_rate_the_guards_scale_halves_on() -> None:
+    schedule = KLAdaptiveLR(1e-3, target=100.0, factor=1.5, low=4e-4)
+    guards = {"max_kl": 1e-9, "max_retries": 2}
+    model = StablePPO("MlpPolicy", make_cartpole(), learning_rate=schedule, guards=guards, **SMALL)
+    with pytest.warns(UserWarning, match="An update was undone"):
+        model.learn(UPDATE)
+    assert model._undone_updates == 3
+    assert 4e-4 * model._lr_scale == pytest.approx(1e-3 / 8)
+
+
 @pytest.mark.parametrize("algorithm", [StablePPO, StableRecurrentPPO])
 @pytest.mark.parametrize("sound_updates", [0, 1])
 def test_an_update_that_is_dropped_before_its_kl_is_known_is_counted_and_leaves_the_rate_to_the_undo(

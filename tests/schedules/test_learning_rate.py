@@ -109,6 +109,15 @@ def test_a_new_schedule_in_steps_on_a_resumed_model_starts_where_the_model_is() 
     assert rates.used == pytest.approx([6e-4, 5e-4])
 
 
+def test_a_new_schedule_on_a_resumed_model_is_as_long_as_the_learn_it_begins_with() -> None:
+    model = StablePPO("MlpPolicy", make_cartpole(), learning_rate=1e-3, **SMALL).learn(4 * UPDATE)
+    model.learning_rate = LinearLR(1e-3)
+    model._setup_lr_schedule()
+    rates = RateRecorder()
+    model.learn(2 * UPDATE, callback=rates, reset_num_timesteps=False)
+    assert rates.used == pytest.approx([1e-3, 5e-4])
+
+
 def test_a_schedule_that_has_ended_warns_that_nothing_will_be_learnt() -> None:
     model = StablePPO("MlpPolicy", make_cartpole(), learning_rate=LinearLR(1e-3), **SMALL).learn(2 * UPDATE)
     with pytest.warns(UserWarning, match=r"is at its end: the learning rate is 0\. Give it a longer total="):
