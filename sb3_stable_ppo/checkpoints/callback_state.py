@@ -40,11 +40,10 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "ProgressBarCallback": (),
     "LRSchedulerCallback": (),  # the count is the schedule's, which is the model's
     "StopTrainingOnReturn": ("is_reached", "_returns", "_is_warned"),
-    "Intervention": ("_logged_at", "_seen", "_updates.count"),
+    "Intervention": ("_logged_at", "_updates.count"),
     "AdamReset": ("_n_copies",),
     "ReDo": ("_batches",),
     "ReGraMa": ("_gradients",),
-    "ShrinkPerturb": ("_drawn_at",),
     "HealthCallback": (
         "n_measured",
         "n_rollouts",

@@ -97,6 +97,7 @@ class HealthCallback(RunCallback):
         self.rows, self.thorough_rows = whole_number(rows, "rows", 1), whole_number(thorough_rows, "thorough_rows", 1)
         self.budget, self.on_alarm = budget, on_alarm
         self._marks: list[dict[str, Any]] = []
+        self._alarms_of: object = None
         self._pending: Measurement | None = None
         """Begun before an update, to be ended after it."""
         self._updates = UpdateCounter()
@@ -126,7 +127,10 @@ class HealthCallback(RunCallback):
         return "its figures and alarms are logged, and last_healthy.zip is not saved"
 
     def _begin(self) -> None:
-        self.alarms = Alarms()
+        goes_on = not self.locals.get("reset_num_timesteps", True) and self._alarms_of is self.model.policy
+        if not goes_on or self.writer.folder is not None:  # without a folder nothing else tells of the alarms so far
+            self.alarms = Alarms()
+        self._alarms_of = self.model.policy
         for line in self.writer.reader.health():  # of a run that goes on, else there are none
             if line["step"] <= self.num_timesteps:  # later ones are not of this model's past, but of a model after it
                 self.alarms.update(int(line["step"]), line)

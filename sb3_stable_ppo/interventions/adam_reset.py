@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from statistics import mean
 from typing import Any, ClassVar
 
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from sb3_stable_ppo.common.checks import one_of
 from sb3_stable_ppo.common.lazy import public
@@ -32,7 +31,9 @@ def mean_step_multiplier(steps: int, betas: tuple[float, float]) -> float:
     :param betas: Adam's
     """
     first, second = betas
-    return mean(math.sqrt(1 - second**t) / (1 - first**t) for t in range(1, steps + 1))
+    known = min(steps, math.ceil(20 / (1 - max(betas))))  # later steps are as long as without a reset
+    total = math.fsum(math.sqrt(1 - second**t) / (1 - first**t) for t in range(1, known + 1))
+    return (total + steps - known) / steps
 
 
 @public
@@ -108,14 +109,24 @@ class AdamReset(Intervention):
         if not self._at_copies:
             return int(model.gradient_steps * self.trigger.number)
         every: Any = model  # DQN and its kind, whose train_freq is a TrainFreq once they are set up
-        frequency = every.train_freq.frequency if isinstance(every.train_freq, TrainFreq) else every.train_freq
+        frequency = every.train_freq
+        if isinstance(frequency, TrainFreq):
+            if frequency.unit is TrainFrequencyUnit.EPISODE:
+                return None
+            frequency = frequency.frequency
         return int(max(every.target_update_interval // (frequency * every.n_envs) * every.gradient_steps, 1))
 
+    def before_update(self) -> None:
+        """DQN copies its target while it collects: the next step is the first on the new objective."""
+        if self._at_copies and isinstance(self.model, OffPolicyAlgorithm):
+            before, self._n_copies = self._n_copies, self._copies() or 0
+            if self._n_copies != before:
+                self.memory.update(is_due=str(self.trigger), due_at=self.model._n_updates)
+                with th.no_grad():
+                    self._act()
+
     def _is_due(self, count: int) -> bool:
-        if not self._at_copies or not isinstance(self.model, OffPolicyAlgorithm):
-            return super()._is_due(count)
-        before, self._n_copies = self._n_copies, self._copies() or 0
-        return self._n_copies != before
+        return not (self._at_copies and isinstance(self.model, OffPolicyAlgorithm)) and super()._is_due(count)
 
     def act(self) -> None:
         for learner in self.learners:

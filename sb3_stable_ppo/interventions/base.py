@@ -56,7 +56,7 @@ class Intervention(BaseCallback):
         self.trigger = Trigger.of(when, self.kinds)
         self._updates = UpdateCounter()
         self._logged_at = 0
-        self._seen: dict[str, int] = {}
+        self._has_begun = False
         self._health: HealthCallback | None = None
         self._step_hooks: list[RemovableHandle] = []
         self.learners: list[Learner] = []
@@ -117,6 +117,11 @@ class Intervention(BaseCallback):
         return type(self).__name__ + (f"_{number}" if number > 1 else "")
 
     @property
+    def is_new_run(self) -> bool:
+        """Whether this ``learn()`` begins a run, or goes on with one (``reset_num_timesteps=False``)."""
+        return bool(self.locals.get("reset_num_timesteps", True))
+
+    @property
     def memory(self) -> dict[str, Any]:
         """What it remembers from one update to the next: tensors and numbers by name, looked up each time."""
         return memory_of(self.model, self._name)
@@ -127,6 +132,7 @@ class Intervention(BaseCallback):
                 f"{type(self).__name__} does nothing within {type(self.parent).__name__}, which tells it of steps "
                 "alone. Give it to learn() beside the other callbacks."
             )
+        self._has_begun = False
         self.learners = learners_of(self.model)
         if not self.learners:
             raise ValueError(f"{type(self).__name__} needs an optimizer, and {type(self.model).__name__} has none.")
@@ -136,9 +142,18 @@ class Intervention(BaseCallback):
         self._updates.begin(self.model)
         self._logged_at = self.num_timesteps
         self._find_health()
-        self._seen = {}
+        self._forget_what_is_past()
         self.begin()
         self._attach()
+        self._has_begun = True
+
+    def _forget_what_is_past(self) -> None:
+        """What fell due with another trigger, or before a stretch without it; and the alarms of a run that is over."""
+        memory = self.memory
+        if memory.get("is_due", 1) not in (1, str(self.trigger)) or memory.get("due_at") != self.model._n_updates:
+            memory.pop("is_due", None)
+        if self.is_new_run:
+            memory.pop("alarms", None)
 
     def _warn_of_trpo(self) -> None:
         if any(cls.__name__ == "TRPO" for cls in type(self.model).__mro__):
@@ -199,7 +214,7 @@ class Intervention(BaseCallback):
         self._look()
 
     def _on_training_end(self) -> None:
-        if self.learners:  # rl_zoo3 calls it even where training has not begun
+        if self._has_begun:  # rl_zoo3 calls it even where training has not
             self._look(is_over=True)
             self._detach()
 
@@ -213,7 +228,9 @@ class Intervention(BaseCallback):
             self.after_update()
             memory["updates"] = memory.get("updates", 0) + 1
             if self._is_due(memory["updates"]):
-                memory["is_due"] = 1
+                memory["is_due"] = str(self.trigger)
+        if "is_due" in memory:
+            memory["due_at"] = self.model._n_updates
         if "is_due" in memory and self.is_ready():
             with th.no_grad():
                 if is_over:
@@ -231,7 +248,7 @@ class Intervention(BaseCallback):
 
     def _act(self) -> None:
         memory = self.memory
-        del memory["is_due"]
+        del memory["is_due"], memory["due_at"]
         if self.act() is not False:
             memory["acted"] = memory.get("acted", 0) + 1
             self._tell()
@@ -242,9 +259,9 @@ class Intervention(BaseCallback):
         if self.trigger.kind == "always" or self._health is None:
             return False
         raised = {name: event.step for name, event in self._health.alarms.active.items() if name in self.trigger.alarms}
-        is_new = any(self._seen.get(name) != step for name, step in raised.items())
-        self._seen = raised
-        return is_new
+        seen = self.memory.get("alarms", {})
+        self.memory["alarms"] = raised
+        return any(seen.get(name) != step for name, step in raised.items())
 
     def _tell(self) -> None:
         """In SB3's log, and in ``health.jsonl``, which the report draws its time axis from."""

@@ -8,7 +8,8 @@ import torch as th
 
 from sb3_stable_ppo.common.checks import number, one_of
 from sb3_stable_ppo.common.lazy import public
-from sb3_stable_ppo.interventions.memory import initial_weights, keep_as_initial
+from sb3_stable_ppo.common.tensors import copied
+from sb3_stable_ppo.interventions.memory import initial_weights
 from sb3_stable_ppo.interventions.weight_space import WeightIntervention, tensors
 from sb3_stable_ppo.metrics.weights import distance
 from sb3_stable_ppo.probes.learners import Weight
@@ -32,7 +33,7 @@ class L2Init(WeightIntervention):
     :param strength: share of the way back, of each time; from 0 to 1
     :param when: ``always``; or as a trigger, for a stronger pull now and then
     :param last_layer: whether the last layer of each network is drawn back too
-    :param initial: ``saved``: those before the first update; ``now``: those when training starts
+    :param initial: ``saved``: those before the first update; ``now``: those when this callback's run starts
     :param verbose: SB3's verbosity
     :raises ValueError: for a strength out of range; when training starts, if a trained model has no initial weights
     """
@@ -53,8 +54,11 @@ class L2Init(WeightIntervention):
 
     def begin(self) -> None:
         if self.initial == "now":
-            keep_as_initial(self.model)
-        saved = initial_weights(self.model, type(self).__name__)
+            if self.is_new_run or "initial" not in self.memory:
+                self.memory["initial"] = {weight.name: copied(weight.parameter).cpu() for weight in self.everything()}
+            saved = self.memory["initial"]
+        else:
+            saved = initial_weights(self.model, type(self).__name__)
         self._initial = {weight.name: saved[weight.name].to(weight.parameter.device) for weight in self.everything()}
 
     def move(self, weights: list[Weight]) -> None:

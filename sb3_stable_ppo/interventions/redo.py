@@ -12,7 +12,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from sb3_stable_ppo.common.checks import number, whole_number
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.interventions.unit_graph import UnitGraph, UnitLayer, blank_observations
-from sb3_stable_ppo.interventions.unit_space import ScoredReset
+from sb3_stable_ppo.interventions.unit_space import ScoredReset, shares
 from sb3_stable_ppo.metrics.layers import but_units
 from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.probes.rows import concat_batches, recent_observations, rows_of, strided_observations
@@ -22,7 +22,7 @@ from sb3_stable_ppo.probes.rows import concat_batches, recent_observations, rows
 class ReDo(ScoredReset):
     """
     Resets dormant units, those that are active far less than the others of their layer: ``s_i <= tau`` with
-    ``s_i = E|h_i| / mean_k E|h_k|``, over observations of the latest rollouts or of the replay buffer
+    ``s_i = E|h_i| / mean_k E|h_k|``, over observations of the latest rollouts, or of the latest of the replay buffer
     (https://arxiv.org/abs/2302.12902).
 
     Made for ReLU. A unit of LeakyReLU that is always on its negative side has 1% of the others' activation and looks
@@ -49,7 +49,9 @@ class ReDo(ScoredReset):
     def _readable(self, graph: UnitGraph) -> UnitGraph:
         self._probe = ActivationProbe(self.model.policy)
         read = self._probe(blank_observations(self.model.policy, 2))
-        self._names = {layer.path: layer.name for layer in self._probe.all_layers if layer.name in read}
+        # not the output of a convolution whose activation is a function: it is large where the units are always 0
+        known = self._probe.activations.keys() & read.keys()
+        self._names = {layer.path: layer.name for layer in self._probe.all_layers if layer.name in known}
         unread = {
             layer.path: "has no activation that could be read"
             for layer in graph.layers
@@ -60,7 +62,8 @@ class ReDo(ScoredReset):
 
     def begin(self) -> None:
         super().begin()
-        self._batches: list[Any] = []
+        if not self.goes_on:
+            self._batches: list[Any] = []
         if self._probe.leaky and self.tau > 0:
             warnings.warn(
                 f"ReDo judges units by their activation, and those of {type(self.model.policy).__name__} are of "
@@ -96,5 +99,5 @@ class ReDo(ScoredReset):
             name = self._names[layer.path]
             activation = activations[name]
             means = self._probe.by_unit(name, activation.abs().mean(dim=but_units(activation))).mean(dim=0)
-            found.append((layer, means / (means.mean() + 1e-9)))
+            found.append((layer, shares(means)))
         return found

@@ -11,7 +11,7 @@ import torch as th
 from sb3_stable_ppo.common.checks import number, whole_number
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.interventions.unit_graph import UnitLayer
-from sb3_stable_ppo.interventions.unit_space import WHOLE, ScoredReset
+from sb3_stable_ppo.interventions.unit_space import WHOLE, ScoredReset, shares
 
 
 @public
@@ -49,9 +49,10 @@ class ReGraMa(ScoredReset):
 
     def begin(self) -> None:
         super().begin()
-        self._gradients: dict[str, deque[th.Tensor]] = {
-            layer.path: deque(maxlen=self.minibatches) for layer in self.graph.layers
-        }
+        if not self.goes_on:
+            self._gradients: dict[str, deque[th.Tensor]] = {
+                layer.path: deque(maxlen=self.minibatches) for layer in self.graph.layers
+            }
 
     def before_update(self) -> None:
         """Listen, if the update is one of those whose gradients will be wanted."""
@@ -83,7 +84,7 @@ class ReGraMa(ScoredReset):
             finite = [gradient for gradient in recorded if bool(th.isfinite(gradient).all())]
             recorded.clear()
             if finite and (bool((means := th.stack(finite).mean(dim=0)).any()) or self._is_dead(layer)):
-                found.append((layer, means / (means.mean() + 1e-12)))
+                found.append((layer, shares(means)))
         return found
 
     def _is_dead(self, layer: UnitLayer) -> bool:

@@ -53,12 +53,14 @@ class ShrinkPerturb(WeightIntervention):
         self.perturb = number(shares[1] if perturb is None else perturb, "perturb", high=1.0)
 
     def begin(self) -> None:
-        self._drawn_at = self.num_timesteps
+        if self.is_new_run:
+            self.memory.pop("drawn_at", None)
+        self.memory.setdefault("drawn_at", self.num_timesteps)
         self._draw(self.memory.setdefault("draws", 0))
 
     def after_update(self) -> None:
-        if self.trigger.kind == "always" and self.num_timesteps - self._drawn_at >= DRAW_EVERY:
-            self._drawn_at = self.num_timesteps
+        if self.trigger.kind == "always" and self.num_timesteps - self.memory["drawn_at"] >= DRAW_EVERY:
+            self.memory["drawn_at"] = self.num_timesteps
             self._next_draw()
 
     def act(self) -> None:

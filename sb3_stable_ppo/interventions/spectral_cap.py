@@ -55,8 +55,10 @@ class SpectralCap(WeightIntervention):
         output = matrix @ vectors[weight.name].to(matrix)
         left = th.nn.functional.normalize(output, dim=0)
         right = matrix.T @ left
-        vectors[weight.name] = th.nn.functional.normalize(right, dim=0)
         sigma: th.Tensor = th.linalg.vector_norm(right)
+        # From weights of 0, or NaN, no vector would ever come back
+        is_sound = (sigma > 0) & th.isfinite(sigma)
+        vectors[weight.name] = th.where(is_sound, right / sigma.clamp(min=1e-12), vectors[weight.name].to(matrix))
         return sigma
 
     def after_update(self) -> None:

@@ -189,14 +189,14 @@ class _Trace:
     def _read(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         if not self.is_marked:
             return
-        inputs = next(_tensors([args, kwargs]))
+        inputs = next(tensors_in([args, kwargs]))
         if len(inputs) != len(self.marks):
             raise _CannotTellError(f"comes before {path}, which does not take a row for each observation")
         self.feeds.setdefault(path, (module, []))[1].append(self._feeders(units_last(inputs, module)))
 
     def _replace(self, module: nn.Module, args: Any, kwargs: Any, output: th.Tensor) -> th.Tensor:
         if is_norm(module):
-            return next(_tensors([args, kwargs]))
+            return next(tensors_in([args, kwargs]))
         replaced = th.zeros_like(output)
         if module is self.layer:
             if len(output) != len(self.marks):
@@ -219,7 +219,7 @@ class _Trace:
 
     def _look_out(self, where: str, values: Any) -> None:
         """Whether marks are among some values, which are told by rows that differ."""
-        for tensor in _tensors(values):
+        for tensor in tensors_in(values):
             if not self.is_marked or not tensor.is_floating_point():
                 continue
             rows = tensor if len(tensor) == len(self.marks) else tensor.movedim(-min(tensor.dim(), 2), 0)  # LSTM
@@ -289,11 +289,12 @@ def _in_conflict(layers: Any) -> set[str]:
     return found
 
 
-def _tensors(value: Any) -> Iterator[th.Tensor]:
+def tensors_in(value: Any) -> Iterator[th.Tensor]:
+    """All tensors in nested tuples, lists and dicts that have a dimension."""
     if isinstance(value, th.Tensor) and value.dim():
         yield value
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors_in(list(value.values()))
     elif isinstance(value, (list, tuple)):
         for part in value:
-            yield from _tensors(part)
+            yield from tensors_in(part)

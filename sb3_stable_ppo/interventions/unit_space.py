@@ -7,8 +7,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from typing import Any, ClassVar
+from weakref import ReferenceType, ref
 
 import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.utils.hooks import RemovableHandle
 
@@ -18,6 +20,7 @@ from sb3_stable_ppo.interventions.fresh import fresh_draw
 from sb3_stable_ppo.interventions.triggers import Trigger
 from sb3_stable_ppo.interventions.unit_graph import UnitGraph, UnitLayer, unit_graph
 from sb3_stable_ppo.interventions.unit_resets import UnitResets
+from sb3_stable_ppo.interventions.unit_sharing import without_shared
 
 ON_POLICY, OFF_POLICY = 10, 1000
 """Updates from one time to the next, where the user does not say."""
@@ -42,9 +45,12 @@ class UnitIntervention(Intervention):
     def __init__(self, when: Any = "always", verbose: int = 0) -> None:
         super().__init__(when, verbose)
         self._handles: list[RemovableHandle] = []
+        self._ended: tuple[ReferenceType[BaseAlgorithm], int] | None = None
+        """The model whose training ended with this callback, and its updates at that time."""
 
     def check(self) -> None:
-        self.graph = self._readable(unit_graph(self.model.policy, self.learners))
+        policy = self.model.policy
+        self.graph = self._readable(without_shared(policy, unit_graph(policy, self.learners)))
         if not self.graph.layers:
             told = "; ".join(f"{path} {reason}" for path, reason in self.graph.left_alone.items())
             raise ValueError(
@@ -66,6 +72,11 @@ class UnitIntervention(Intervention):
             told = "; ".join(f"{path} {reason}" for path, reason in self.graph.left_alone.items())
             warnings.warn(f"{type(self).__name__} leaves some layers alone: {told}.", stacklevel=2)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether this callback has seen the model's last update, so that what it gathered is still of use."""
+        return self._ended is not None and (self._ended[0](), self._ended[1]) == (self.model, self.model._n_updates)
+
     def listen(self, handles: Iterable[RemovableHandle]) -> None:
         """
         Keep hooks until the next rollout starts, which may come without an update: off-policy, before
@@ -84,6 +95,7 @@ class UnitIntervention(Intervention):
     def _on_training_end(self) -> None:
         self.listen([])
         super()._on_training_end()
+        self._ended = ref(self.model), self.model._n_updates
 
     def count(self, layer: UnitLayer, units: th.Tensor) -> None:
         """For the log."""
@@ -93,6 +105,17 @@ class UnitIntervention(Intervention):
     def figures(self) -> dict[str, float]:
         counts: dict[str, int] = self.memory.get("units", {})
         return {"units": float(sum(counts.values())), **{f"units.{path}": float(n) for path, n in counts.items()}}
+
+
+def shares(values: th.Tensor) -> th.Tensor:
+    """
+    >>> shares(th.tensor([0.0, 1e-17, 3e-17])).tolist(), shares(th.zeros(2)).tolist()
+    ([0.0, 0.75, 2.25], [0.0, 0.0])
+
+    :param values: of the units of a layer, none below 0
+    :return: each as a share of their mean, however small that is; of a layer of zeros 0
+    """
+    return values / values.mean().clamp(min=th.finfo(values.dtype).tiny)
 
 
 class ScoredReset(UnitIntervention):

@@ -29,7 +29,7 @@ class WeightProjection(WeightIntervention):
     :param when: ``always``, or as a trigger: the paper's own code projects each step, others once a rollout
     :param last_layer: whether the last layer of each network is held too; SB3 begins actors with weights of nearly 0
         there, which have to grow
-    :param initial: ``saved``: norms before the first update; ``now``: those when training starts
+    :param initial: ``saved``: norms before the first update; ``now``: those when this callback's run starts
     :param verbose: SB3's verbosity
     :raises ValueError: when training starts, if a trained model has no initial norms
     """
@@ -49,13 +49,15 @@ class WeightProjection(WeightIntervention):
                 f"{type(self.model.policy).__name__} here has none: it changes what the network computes.",
                 stacklevel=2,
             )
-        if self.initial == "now" or "norms" not in self.memory:
-            weights = {weight.name: weight.parameter.detach() for weight in self.everything()}
+        if self.initial == "now" and self.is_new_run:
+            self.memory.pop("norms", None)
+        norms = self.memory.setdefault("norms", {})
+        missing = [weight for weight in self.everything() if weight.name not in norms]  # of last_layer, from now on
+        if missing:
+            weights = {weight.name: weight.parameter.detach() for weight in missing}
             if self.initial == "saved":
                 weights = initial_weights(self.model, type(self).__name__, keep=False) or weights
-            self.memory["norms"] = {
-                weight.name: float(th.linalg.vector_norm(weights[weight.name])) for weight in self.everything()
-            }
+            norms.update({weight.name: float(th.linalg.vector_norm(weights[weight.name])) for weight in missing})
 
     def move(self, weights: list[Weight]) -> None:
         initial, norms = self.memory["norms"], th._foreach_norm(tensors(weights))

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch as th
-from stable_baselines3 import A2C, PPO
+from stable_baselines3 import A2C, DQN, PPO
 
-from helpers.interventions import MODELS, ON, net
+from helpers.interventions import MODELS, OFF, ON, net
 from sb3_stable_ppo import AdamReset
 from sb3_stable_ppo.interventions.adam_reset import mean_step_multiplier
 from sb3_stable_ppo.interventions.base import Intervention
@@ -50,6 +50,35 @@ def test_dqn_resets_when_the_target_network_is_copied() -> None:
     # a copy every 20 steps, an update every 4 from step 20 on
     assert max(steps) <= 6
     assert steps.count(1) == 4
+
+
+def test_the_first_step_on_a_new_target_is_the_first_of_adam() -> None:
+    class Steps(Intervention):
+        """Adam's count behind each step, and the target's copies so far."""
+
+        def begin(self) -> None:
+            self.seen: list[tuple[int, int]] = []
+
+        def after_step(self, learner: Any) -> None:
+            count = next(iter(learner.optimizer.state.values()))["step"]
+            self.seen.append((self.num_timesteps // 20, int(count)))
+
+    model, steps = MODELS["DQN"](), Steps()
+    model.learn(80, callback=[AdamReset(), steps])
+    firsts = dict(reversed(steps.seen))
+    assert firsts == {1: 1, 2: 1, 3: 1, 4: 1}
+
+
+def test_where_updates_come_after_episodes_nobody_knows_the_steps_between_two_resets(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    model = DQN("MlpPolicy", "CartPole-v1", train_freq=(1, "episode"), target_update_interval=50, **OFF, **net())
+    model.learn(60, callback=[AdamReset()])
+    assert not [warning for warning in recwarn if "step count to 0" in str(warning.message)]
+
+
+def test_the_multiplier_of_seldom_resets_is_nearly_1() -> None:
+    assert 0.999 < mean_step_multiplier(10**9, (0.9, 0.999)) < 1
 
 
 def test_the_multiplier_is_that_of_adams_own_steps() -> None:

@@ -19,6 +19,7 @@ from helpers.interventions import INTERVENTIONS, MINIBATCHES, MODELS, STEPS, Not
 from helpers.processes import run_python
 from helpers.weights import assert_same, assert_same_weights
 from sb3_stable_ppo import (
+    AdamReset,
     L2Init,
     ShrinkPerturb,
     SpectralCap,
@@ -173,6 +174,13 @@ def test_what_cannot_be_served_is_one_clear_error() -> None:
     inside = EveryNTimesteps(16, callback=L2Init())
     with pytest.raises(ValueError, match="L2Init does nothing within EveryNTimesteps, which tells it of steps alone"):
         MODELS["PPO"]().learn(32, callback=[inside])
+
+
+def test_the_error_of_what_cannot_be_served_is_not_hidden_by_the_end_of_a_run() -> None:
+    refused = AdamReset()
+    with pytest.raises(ValueError, match="AdamReset resets Adam and AdamW"):
+        MODELS["A2C"]().learn(32, callback=[refused])
+    refused.on_training_end()  # as rl_zoo3 does in any case
 
 
 def test_trpo_is_told_that_its_actor_is_out_of_reach() -> None:

@@ -8,6 +8,8 @@ import torch as th
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
@@ -92,6 +94,27 @@ def test_redo_resets_the_units_that_are_never_active_and_no_others() -> None:
     assert changed.tolist() == DEAD
     assert redo.figures()[f"units.{FIRST}"] == 2
     assert redo.figures()["units"] == sum(units(model, "ReDo").values())
+
+
+class Functional(BaseFeaturesExtractor):
+    """A convolution whose activation is a function, which no hook sees."""
+
+    def __init__(self, observation_space: Any) -> None:
+        super().__init__(observation_space, 16)
+        self.conv, self.fc, self.act = nn.Conv2d(1, 4, 8, 8), nn.Linear(144, 16), nn.ReLU()
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        return self.act(self.fc(self.conv(x).relu().flatten(1)))
+
+
+def test_redo_leaves_a_convolution_alone_whose_activation_it_cannot_read() -> None:
+    kwargs = {"features_extractor_class": Functional, "net_arch": [16], "activation_fn": nn.ReLU}
+    env = FakeImageEnv(screen_height=48, screen_width=48, n_channels=1)
+    model = PPO("CnnPolicy", env, n_steps=32, batch_size=16, n_epochs=1, seed=0, policy_kwargs=kwargs)
+    redo = ReDo(tau=0.0, when=EACH)
+    with pytest.warns(UserWarning, match="features_extractor.conv has no activation that could be read"):
+        model.learn(64, callback=redo)
+    assert "features_extractor.fc" in {layer.path for layer in redo.graph.layers}
 
 
 def test_redo_divides_a_units_mean_activation_by_that_of_its_layer() -> None:

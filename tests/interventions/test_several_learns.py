@@ -8,9 +8,9 @@ import pytest
 import torch as th
 from stable_baselines3 import PPO
 
-from helpers.interventions import EACH, INTERVENTIONS, MODELS, Note
+from helpers.interventions import EACH, INTERVENTIONS, MODELS, Note, weights
 from helpers.weights import assert_same, assert_same_weights
-from sb3_stable_ppo import ReDo, ReGraMa
+from sb3_stable_ppo import L2Init, ReDo, ReGraMa, ShrinkPerturb, WeightProjection
 from sb3_stable_ppo.interventions.base import Intervention
 
 pytestmark = [
@@ -56,6 +56,47 @@ def test_off_policy_too(name: str, kept: bool) -> None:
     callback = INTERVENTIONS[name]()
     parts = learn_in_parts("SAC", 12, lambda: callback if kept else INTERVENTIONS[name]())
     assert_same_weights(parts, whole)
+
+
+def test_fresh_networks_are_drawn_as_often_in_short_calls_as_in_a_long_one() -> None:
+    whole = MODELS["PPO"]().learn(32 * 72, callback=[ShrinkPerturb()])
+    parts = MODELS["PPO"]()
+    for _ in range(12):
+        parts.learn(32 * 6, callback=[ShrinkPerturb()], reset_num_timesteps=False)
+    assert memory_of(parts)["draws"] == memory_of(whole)["draws"] == 2
+    assert_same_weights(parts, whole)
+
+
+@pytest.mark.parametrize("name", ["A2C", "SAC"])
+@pytest.mark.parametrize("make", SCORED)
+def test_what_units_are_judged_by_is_gathered_over_calls_that_share_a_callback(name: str, make: Any) -> None:
+    when, calls = {"every_updates": 9}, 10
+    whole = MODELS[name]().learn(32 * calls, callback=[make(when=when)])
+    parts, callback = MODELS[name](), make(when=when)
+    for _ in range(calls):
+        parts.learn(32, callback=[callback], reset_num_timesteps=False)
+    assert memory_of(parts)["units"] == memory_of(whole)["units"]
+
+
+def test_now_is_when_the_run_of_the_callback_began() -> None:
+    model = MODELS["PPO"]().learn(32)
+    began = weights(model)
+    for _ in range(3):
+        model.learn(32, callback=[L2Init(initial="now")], reset_num_timesteps=False)
+    assert_same(memory_of(model)["initial"], {name: began[name] for name in memory_of(model)["initial"]}, "")
+    assert "initial_weights" not in model.__dict__
+    anew = weights(model)
+    model.learn(32, callback=[L2Init(initial="now")])
+    assert_same(memory_of(model)["initial"], {name: anew[name] for name in memory_of(model)["initial"]}, "")
+
+
+def test_a_projection_takes_up_the_last_layer_when_it_is_told_to() -> None:
+    model = MODELS["PPO"]()
+    model.policy.action_net.weight.data.mul_(3.0)
+    model.learn(32, callback=[WeightProjection(initial="now")])
+    norm = float(model.policy.action_net.weight.detach().norm())
+    model.learn(64, callback=[WeightProjection(initial="now", last_layer=True)], reset_num_timesteps=False)
+    assert float(model.policy.action_net.weight.detach().norm()) == pytest.approx(norm)
 
 
 def test_the_count_of_updates_goes_on_in_a_model_that_was_saved(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from helpers.interventions import MODELS, ON_POLICY, Note
+from helpers.interventions import MINIBATCHES, MODELS, ON_POLICY, Note, net
 from sb3_stable_ppo import HealthCallback, L2Init
 from sb3_stable_ppo.interventions.adam_reset import AdamReset
 from sb3_stable_ppo.interventions.triggers import Trigger
@@ -93,6 +93,55 @@ def test_an_alarm_is_answered_once_each_time_that_it_is_raised(tmp_path: Path) -
     assert "inactive_layer" in [event["name"] for event in raised]
     assert 1 <= len(note.acted) <= len(raised)
     assert all(step > 64 for step in note.acted)
+
+
+class Silenced(BaseCallback):
+    """Puts out the first layer from step 64 on."""
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= 64:
+            with th.no_grad():
+                self.model.policy.mlp_extractor.policy_net[0].bias.fill_(-100.0)
+        return True
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["the same callbacks", "new ones each time"])
+@pytest.mark.parametrize("folder", [True, False], ids=["with a folder", "without"])
+def test_an_alarm_is_answered_once_however_short_the_calls_of_learn_are(
+    kept: bool, folder: bool, tmp_path: Path
+) -> None:
+    if not kept and not folder:
+        pytest.skip("nothing tells a new callback without a folder of the alarms so far")
+
+    def callbacks() -> list[BaseCallback]:
+        health = HealthCallback(every_updates=1, budget=None, folder=tmp_path if folder else None, on_alarm=ignore)
+        return [Silenced(), health, Note(when={"on_alarm": "inactive_layer"})]
+
+    model = PPO("MlpPolicy", "CartPole-v1", **MINIBATCHES, **net(activation_fn=th.nn.ReLU))
+    given, acted = callbacks(), 0
+    for _ in range(12):
+        given = given if kept else callbacks()
+        model.learn(32, callback=given, reset_num_timesteps=False)
+        acted += len(given[-1].acted)
+    assert acted == 1
+
+
+def ignore(event: Any, model: Any) -> None:
+    pass
+
+
+def test_what_fell_due_with_another_trigger_or_long_ago_is_not_done() -> None:
+    model = MODELS["PPO"]()
+    model.learn(64, callback=[Note(when={"every_updates": 2})])
+    other = Note(when={"every_updates": 100})
+    model.learn(64, callback=[other], reset_num_timesteps=False)
+    assert other.acted == []
+    model = MODELS["PPO"]()
+    model.learn(64, callback=[Note(when={"every_updates": 2})])
+    model.learn(32, reset_num_timesteps=False)
+    late = Note(when={"every_updates": 2})
+    model.learn(32, callback=[late], reset_num_timesteps=False)
+    assert late.acted == []
 
 
 def test_an_alarm_needs_somebody_who_raises_it_at_fixed_updates(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from helpers.interventions import MODELS, OFF, net
 from helpers.weights import assert_same
 from sb3_stable_ppo import StablePPO
 from sb3_stable_ppo.interventions.unit_graph import UnitGraph, unit_graph
+from sb3_stable_ppo.interventions.unit_sharing import without_shared
 from sb3_stable_ppo.probes.learners import learners_of
 
 SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "seed": 0}
@@ -25,7 +26,7 @@ def images(discrete: bool = True, size: int = 48) -> FakeImageEnv:
 
 
 def graph_of(model: Any) -> UnitGraph:
-    return unit_graph(model.policy, learners_of(model))
+    return without_shared(model.policy, unit_graph(model.policy, learners_of(model)))
 
 
 def readers(graph: UnitGraph, path: str) -> dict[str, list[list[int]]]:
@@ -117,6 +118,18 @@ class Residual(BaseFeaturesExtractor):
         return self.second(self.first(x).relu()) + self.third(x)
 
 
+class Skipping(BaseFeaturesExtractor):
+    """``x + relu(first(x))``, or with a frozen layer ``relu(frozen(x)) + relu(first(x))``."""
+
+    def __init__(self, observation_space: Any, frozen: bool = False) -> None:
+        super().__init__(observation_space, 4)
+        self.first, self.frozen = nn.Linear(4, 4), nn.Linear(4, 4) if frozen else nn.Identity()
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x: th.Tensor) -> th.Tensor:
+        return self.frozen(x) + self.first(x).relu()
+
+
 class Mixing(FlattenExtractor):
     """A layer whose units depend on each other behind it."""
 
@@ -134,6 +147,16 @@ def test_layers_whose_outputs_are_added_are_left_alone() -> None:
     adds = "adds its outputs to those of another layer"
     assert graph.left_alone == {"features_extractor.second": adds, "features_extractor.third": adds}
     assert readers(graph, "features_extractor.first") == {"features_extractor.second": one_each(8)}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_layer_that_shares_its_inputs_with_observations_or_a_frozen_layer_is_left_alone(frozen: bool) -> None:
+    kwargs = {"features_extractor_class": Skipping, "features_extractor_kwargs": {"frozen": frozen}, "net_arch": [8]}
+    graph = graph_of(PPO("MlpPolicy", "CartPole-v1", policy_kwargs=kwargs, **SMALL))
+    assert graph.left_alone == {
+        "features_extractor.first": "feeds mlp_extractor.policy_net.0, which others feed too",
+    }
+    assert readers(graph, "mlp_extractor.policy_net.0") == {"action_net": one_each(8)}
 
 
 def test_layers_whose_units_are_mixed_or_feed_something_else_are_left_alone_with_the_reason() -> None:

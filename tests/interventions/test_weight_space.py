@@ -99,6 +99,19 @@ def test_at_a_trigger_spectral_cap_is_exact_at_once() -> None:
     assert float(th.linalg.svdvals(layer.weight.detach())[0]) == pytest.approx(2.0, rel=1e-5)
 
 
+def test_weights_that_were_0_once_are_capped_when_they_grow() -> None:
+    model = MODELS["PPO"]()
+    cap, weight = SpectralCap(cap=0.5), model.policy.mlp_extractor.policy_net[2].weight
+    kept = weight.detach().clone() * 3
+    with th.no_grad():
+        weight.zero_()
+    model.learn(32, callback=[cap])
+    with th.no_grad():
+        weight.copy_(kept)
+    model.learn(32 * 10, callback=[cap], reset_num_timesteps=False)
+    assert float(th.linalg.matrix_norm(weight.detach(), 2)) == pytest.approx(0.5, rel=0.02)
+
+
 def test_spectral_cap_reads_a_convolution_as_a_matrix_with_a_row_for_each_channel() -> None:
     cap = SpectralCap(cap=1.0)
     model = MODELS["PPO"]()

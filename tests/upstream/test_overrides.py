@@ -72,7 +72,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_on_training_start": "self",
     },
     "CheckedVecEnv": {"reset": "self", "step_wait": "self"},
-    "BatchNormStatistics": {"set_training_mode": "self, mode"},
+    "BatchNormStatistics": {"evaluate_actions": "self, obs, actions", "set_training_mode": "self, mode"},
     "CountsUpdates": {
         "_setup_learn": "self, total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar",
         "_setup_lr_schedule": "self",
@@ -199,6 +199,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
     "TrialManager": {"create_callbacks": "self"},
     "UndoMixin": {
         "_excluded_save_params": "self",
+        "_setup_learn": "self, total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar",
         "_setup_model": "self",
         "_update_learning_rate": "self, optimizers",
     },

@@ -17,7 +17,7 @@ PATCHED = {
     ("guards/checked_step.py", "self.venv", "step_wait"),
     ("guards/update.py", "self.model", "normalize_advantage"),
     ("guards/update.py", "self.model.rollout_buffer", "get"),
-    ("guards/update.py", "self.model.policy", "evaluate_actions"),
+    ("guards/update.py", "self.policy", "evaluate_actions"),
     ("interventions/aside.py", "network", "_begin_pass"),
     ("interventions/aside.py", "network", "action_dist"),
     ("interventions/feature_regularization.py", "buffer", "_get_samples"),
