@@ -7,19 +7,22 @@ The settings that the suite compares on Atari games other than Pong, by name: th
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from sb3_stable_ppo import StepLR
 from suite_settings import BATCH, SETTINGS as OF_PONG, SHIPPED, Settings
 
 GAMES = ("Breakout", "SpaceInvaders", "Qbert")
 BINS = 60
-VARIANTS: dict[str, dict[str, str]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours without norms": {"norm": "none", "norm_input": "none"},
     "ours without norm_input": {"norm_input": "none"},
     "ours without norm": {"norm": "none"},
+    "ours without norm_input and with gain sqrt 2": {"norm_input": "none", "init_gain": 2**0.5},
 }
 """What changes in ``policy_kwargs`` of the settings shipped for Pong."""
+SHARED = "ours without norm_input and with one hidden layer"
 ATARI = BATCH.changed({"norm": "layer"}, learning_rate=StepLR(1e-4, step_size=444, gamma=0.9))
 """What ``zoo_configs/stable_ppo.yml`` had for Atari before it had Pong's numbers; the first steps of ten million."""
 
@@ -36,3 +39,5 @@ for _game in GAMES:
     SETTINGS[f"{_game}, Pong's, stock"] = of_a_game(OF_PONG["shipped, PPO, CnnPolicy"], _game)
     for _name, _changes in VARIANTS.items():
         SETTINGS[f"{_game}, Pong's, {_name}"] = of_a_game(SHIPPED.changed(_changes), _game)
+    _one_layer = replace(SHIPPED.changed({"norm_input": "none"}), policy="StableCnnPolicy")
+    SETTINGS[f"{_game}, Pong's, {SHARED}"] = of_a_game(_one_layer, _game)
