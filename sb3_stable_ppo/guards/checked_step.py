@@ -48,6 +48,7 @@ class CheckedStep:
         self.step_wait = venv.step_wait
         self.checked = CheckedVecEnv(venv, self._note, cure)
         self._warn_once, self._is_new = warn_once, False
+        self._steps: int | None = None
         self._told = (0, 0)
         self._undo = ExitStack()
 
@@ -66,7 +67,9 @@ class CheckedStep:
 
     def __call__(self) -> Any:
         """In place of ``step_wait``."""
-        if self.learn.is_over():
+        before, self._steps = self._steps, self.learn.num_timesteps
+        # Where the model's steps stand still, it evaluates; or its run broke off, and another model trains in this env
+        if self.learn.is_over() or (before == self._steps and not self.learn.is_calling()):
             self.remove()
             return self.step_wait()
         try:

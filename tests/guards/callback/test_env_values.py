@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from helpers.guard_callback import ALGORITHMS, STEPS, Sensor, assert_given_back, counts, is_finite, make, quiet
@@ -58,3 +59,30 @@ def test_by_default_a_bad_observation_ends_the_run_and_is_named(normalise: bool)
     assert_given_back(model)
     if normalise:
         assert np.isfinite(model.env.obs_rms.mean).all()
+
+
+class Stops(BaseCallback):
+    """As Ctrl-C."""
+
+    def _on_step(self) -> bool:
+        if self.n_calls == 20:
+            raise KeyboardInterrupt
+        return True
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_run_that_broke_off_leaves_another_model_in_its_env_unguarded(normalise: bool) -> None:
+    model = make("SAC", normalise, inf_at=(20 + STEPS,))
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(STEPS, callback=[GuardCallback(), Stops()])
+    other = SAC("MlpPolicy", model.env, **OFF, **net()).learn(STEPS)
+    assert np.isinf(other.replay_buffer.rewards).sum() == 1  # type: ignore[union-attr]
+    assert_given_back(other)
+
+
+def test_an_evaluation_in_the_training_env_is_part_of_the_run() -> None:
+    model = make("SAC", inf_at=(90,))
+    guard = GuardCallback()
+    quiet(model, guard, EvalCallback(model.env, eval_freq=20, n_eval_episodes=2, verbose=0))
+    assert guard.nonfinite_rewards == 1
+    assert_given_back(model)
