@@ -21,8 +21,15 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 import sb3_stable_ppo
 from sb3_stable_ppo.checkpoints.callback_state import callback_states, set_callback_states, stateful_callbacks
 from sb3_stable_ppo.checkpoints.env_state import env_state
-from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS, NOT_WRITTEN, clear_partial, prune, set_aside_later, writing
-from sb3_stable_ppo.checkpoints.logs import save_logs, set_pending
+from sb3_stable_ppo.checkpoints.folder import (
+    CHECKPOINTS,
+    clear_partial,
+    prune,
+    remove_damaged,
+    set_aside_later,
+    writing,
+)
+from sb3_stable_ppo.checkpoints.logs import ContinuedLogger, save_logs, set_pending
 from sb3_stable_ppo.checkpoints.model_state import (
     has_replay_buffer,
     model_state,
@@ -127,8 +134,7 @@ class RunCheckpoint(RunCallback):
         self._root = None if self.writer.folder is None else Path(self.writer.folder) / CHECKPOINTS
         if self._root is not None:
             clear_partial(self._root)
-            if self._goes_on is None:
-                set_aside_later(self._root, self.num_timesteps)
+            (set_aside_later if self._goes_on is None else remove_damaged)(self._root, self.num_timesteps)
         self._saved_at, self._saved_time = self.num_timesteps, time.monotonic()
         self._finished_rollouts, self._is_between = -1, True
         self._others = stateful_callbacks(self.locals.get("callback"))
@@ -160,6 +166,8 @@ class RunCheckpoint(RunCallback):
         if has_begun and self.model.num_timesteps > self._saved_at:
             self._finished_rollouts += 1
             self.save(is_end=True)
+        if has_begun and isinstance(self.logger, ContinuedLogger):
+            self.logger.iterations = 0  # a next learn() counts from 1, as SB3 does
 
     def save(self, is_end: bool = False) -> None:
         """
@@ -176,7 +184,7 @@ class RunCheckpoint(RunCallback):
             with writing(self._root, step, facts) as folder:
                 facts.update(self._write(folder, is_end))
             prune(self._root, self.keep)
-        except NOT_WRITTEN as error:
+        except Exception as error:  # a full disk, too little memory, or whatever pickling a user's object may raise
             warnings.warn(
                 f"The checkpoint at step {step:,} could not be written ({described(error, 200)}). Training goes on; "
                 "the next is tried when it is due.",
@@ -259,7 +267,8 @@ class RunCheckpoint(RunCallback):
             "exact": not not_saved,
             "env_is_saved": not env.problems,
             "not_saved": not_saved,
-            "is_asked_for_logs": model.tensorboard_log is not None or model._custom_logger,
+            "is_asked_for_logs": (model.tensorboard_log is not None or model._custom_logger)
+            and model.logger.get_dir() is not None,
             "time": time.time(),
             "versions": {
                 "sb3_stable_ppo": sb3_stable_ppo.__version__,

@@ -21,8 +21,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from sb3_stable_ppo.checkpoints.foreign import BY_NAME, is_code, is_inert, kind_of
 from sb3_stable_ppo.common.errors import UsageError, described
 
-STRUCTURE = frozenset({"venv", "env", "envs", "class_attributes", "spec", "_cached_spec", "step_wait"})
-"""Attributes that say how the layers hang together, and the guards' check of a rollout; the new env has its own."""
+INNER: tuple[tuple[type, str], ...] = ((VecEnvWrapper, "venv"), (DummyVecEnv, "envs"), (gym.Wrapper, "env"))
+"""Where each kind of layer has the next."""
+STRUCTURE = frozenset(
+    {"class_attributes", "spec", "_cached_spec", "step_wait", "_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs"}
+)
+"""Attributes that say how the layers were made, and the guards' check of a rollout; the new env has its own."""
 
 OUTSIDE = frozenset({"asyncio", "concurrent", "multiprocessing", "socket", "subprocess"})
 """Packages of objects whose state is in another process."""
@@ -50,12 +54,13 @@ def env_state(env: VecEnv, action_space: spaces.Space[Any] | None = None) -> Env
     for number, layer in enumerate(layers):
         kept: dict[str, Any] = {}
         foreign: dict[str, Any] = {}
-        own, is_outside = _own_state(layer), _is_outside(layer)
+        (own, problem), is_outside = _own_state(layer), _is_outside(layer)
+        problems += [problem] if problem else []
         is_closed = is_outside and own is None
         if is_closed:
             problems.append(f"the state of the envs in {type(layer).__name__} cannot be saved")
         for name, value in vars(layer).items():
-            if name in STRUCTURE or is_closed:
+            if name in STRUCTURE or is_closed or any(isinstance(layer, cls) and name == at for cls, at in INNER):
                 continue
             kind = kind_of(value)
             if kind is not None:
@@ -93,6 +98,13 @@ def set_env_state(env: VecEnv, content: bytes) -> spaces.Space[Any] | None:
             f"{', '.join(now)}. Build it as in the first run."
         )
     for layer, entry in zip(layers, saved, strict=True):
+        n_envs = entry["kept"].get("num_envs")
+        if isinstance(layer, VecEnv) and n_envs is not None and n_envs != layer.num_envs:
+            raise UsageError(
+                f"The env of the checkpoint has {n_envs} envs, and this one has {layer.num_envs}. Build it as in the "
+                "first run."
+            )
+    for layer, entry in zip(layers, saved, strict=True):
         vars(layer).update(entry["kept"])
         for name, (kind, state) in entry["foreign"].items():
             live = vars(layer).get(name)
@@ -121,12 +133,22 @@ def _is_outside(layer: Any) -> bool:
     return isinstance(layer, VecEnv) and not isinstance(layer, (VecEnvWrapper, DummyVecEnv))
 
 
-def _own_state(layer: Any) -> Any:
-    """An env that knows by itself how it is saved; not a wrapper, which may pass on its inner env's methods."""
+def _own_state(layer: Any) -> tuple[Any, str | None]:
+    """
+    Of an env that knows by itself how it is saved; not a wrapper, which may pass on its inner env's methods.
+
+    :return: its state, and why it cannot be saved, in words, or None
+    """
     if isinstance(layer, (gym.Wrapper, VecEnvWrapper)):
-        return None
-    has_both = hasattr(type(layer), "state_dict") and hasattr(type(layer), "load_state_dict")
-    return layer.state_dict() if has_both else None
+        return None, None
+    if not (hasattr(type(layer), "state_dict") and hasattr(type(layer), "load_state_dict")):
+        return None, None
+    try:
+        own = layer.state_dict()
+        pickle.dumps(own)
+    except Exception as error:  # a user's code
+        return None, f"the state_dict() of {type(layer).__name__} cannot be saved ({described(error, 100)})"
+    return own, None
 
 
 def _drop_unpicklable(layer: Any, kept: dict[str, Any], names: dict[int, tuple[Any, ...]]) -> list[str]:

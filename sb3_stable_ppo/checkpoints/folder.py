@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from pickle import PicklingError
 from typing import Any, NamedTuple
 
 from sb3_stable_ppo.common.errors import UsageError, described
@@ -31,9 +30,6 @@ from sb3_stable_ppo.common.files import json_ready
 FORMAT = 1
 """The version of this format. Raise it where an older package could not read what is written."""
 CHECKPOINTS, MANIFEST = "checkpoints", "manifest.json"
-NOT_WRITTEN = (OSError, RuntimeError, PicklingError, TypeError, AttributeError)
-"""What keeps a checkpoint from being written: torch tells of a full disk by a RuntimeError, and what cannot be pickled
-raises any of the last three."""
 
 
 class Checkpoint(NamedTuple):
@@ -143,6 +139,19 @@ def set_aside_later(root: Path, step: int) -> None:
             "need. To go on from one of them, give it its old name back and call resume().",
             stacklevel=2,
         )
+
+
+def remove_damaged(root: Path, step: int) -> None:
+    """
+    Remove the checkpoints of later steps than the newest sound one, which :func:`newest_checkpoint` has passed over and
+    told of: :func:`prune` would keep them in place of sound ones.
+
+    :param root: the folder of all checkpoints
+    :param step: of the checkpoint that a run goes on from
+    """
+    for folder in _folders(root):
+        if int(folder.name) > step:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def newest_checkpoint(run_folder: Path) -> Checkpoint:

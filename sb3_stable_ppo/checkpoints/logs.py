@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ ITERATIONS = "time/iterations"
 """A count that SB3 keeps within ``learn()``, so that it begins anew in each."""
 GROWING = {"log": "log.txt", "json": "progress.json"}
 """Files that only grow: their length tells where the checkpoint was."""
+FILES = {"csv": "progress.csv", **GROWING}
 LINES, MONITORS = "health.jsonl", "*.monitor.csv"
 """HealthCallback's and the Monitors', which only grow too."""
 
@@ -141,6 +143,12 @@ def save_logs(
         if name is None:
             problems.append(f"the log writer {type(writer).__name__} is not continued")
             continue
+        place = Path(writer.file.name) if isinstance(writer, (CSVOutputFormat, JSONOutputFormat)) else None
+        if name == "log":
+            place = Path(writer.file.name)  # type: ignore[attr-defined]
+        if place is not None and place.absolute() != (folder / FILES[name]).absolute():
+            problems.append(f"the log {place.name} is not continued, only {FILES[name]} is")
+            continue
         formats.append(name)
         if name == "csv":
             target.mkdir(exist_ok=True)
@@ -177,6 +185,12 @@ def cut_logs(facts: dict[str, Any], run_folder: Path, source: Path) -> None:
         path = run_folder / name
         if path.is_file() and path.stat().st_size > length:
             os.truncate(path, length)
+        elif path.is_file() and path.stat().st_size < length and path.match(MONITORS):
+            warnings.warn(
+                f"{path} has lost what the run had written by the checkpoint: Monitor empties its file where an env is "
+                "built. Build the env of a run that goes on with monitor_kwargs={'override_existing': False}.",
+                stacklevel=4,
+            )
     if (source / "progress.csv").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / "progress.csv", folder / "progress.csv")

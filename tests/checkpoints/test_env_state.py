@@ -9,16 +9,25 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics, StickyAction
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+)
 
 from helpers.envs import SceneEnv
 from helpers.masked_env import StrictEnv
 from sb3_stable_ppo.algorithms import StablePPO
 from sb3_stable_ppo.checkpoints.env_state import env_state, set_env_state
+from sb3_stable_ppo.common.errors import UsageError
 
 
 def play(env: VecEnv, steps: int, seed: int = 0) -> list[Any]:
@@ -209,3 +218,51 @@ def test_the_lines_of_a_monitor_go_on(tmp_path: Path) -> None:
     play(first, 50), play(second, 50)
     assert lines(1) == lines(0)
     assert len(lines(0)) > 4
+
+
+class Adapter(gym.Env[Any, Any]):
+    """No ``gym.Wrapper``, but it holds an env as one does, and several more."""
+
+    def __init__(self) -> None:
+        self.env = gym.make("Pendulum-v1")
+        self.envs = [gym.make("Pendulum-v1") for _ in range(2)]
+        self.observation_space, self.action_space = self.env.observation_space, self.env.action_space
+        self.turn = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        for env in self.envs:
+            env.reset(seed=seed)
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        self.turn += 1
+        own, other = self.env.step(action), self.envs[self.turn % 2].step(action)
+        return own[0], float(own[1]) + float(other[1]), self.turn % 50 == 0, False, {}
+
+
+def test_an_env_that_holds_others_goes_on_with_them() -> None:
+    assert_goes_on(lambda seed: make_vec_env(Adapter, n_envs=2, seed=seed))
+
+
+class Raises(Adapter):
+    def state_dict(self) -> Any:
+        raise ValueError("the simulator is busy")
+
+    def load_state_dict(self, state: Any) -> None:
+        pass
+
+
+def test_a_state_dict_that_cannot_be_had_is_told() -> None:
+    state = env_state(DummyVecEnv([Raises]))
+    assert state.problems == ["the state_dict() of Raises cannot be saved (ValueError: the simulator is busy)"]
+
+
+def test_another_number_of_envs_in_processes_is_told() -> None:
+    few, more = (VecNormalize(SubprocVecEnv([CartPoleEnv] * n, start_method="fork")) for n in (1, 2))
+    try:
+        content = env_state(few).content
+        with pytest.raises(UsageError, match="The env of the checkpoint has 1 envs, and this one has 2"):
+            set_env_state(more, content)
+    finally:
+        few.close()
+        more.close()

@@ -199,3 +199,39 @@ def test_a_clock_that_is_set_changes_neither_training_nor_checkpoints(
     assert steps == [64, 128, 192, 256]
     resumed = resume(tmp_path, make_vec_env("CartPole-v1", n_envs=2, seed=3), total_timesteps=320)
     assert_same_weights(ppo().learn(320), resumed)
+
+
+def damage(folder: Path) -> None:
+    (folder / "model.zip").write_bytes(b"")
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_checkpoints_take_no_place_among_those_that_are_kept(keep: int, tmp_path: Path) -> None:
+    logged(tmp_path).learn(64 * 5, callback=RunCheckpoint(every=64, keep=5))
+    root = tmp_path / "checkpoints"
+    for step in (256, 320):
+        damage(root / f"{step:012d}")
+    env = make_vec_env("CartPole-v1", n_envs=2, seed=3)
+    with pytest.warns(UserWarning, match="is damaged"):
+        resume(tmp_path, env, callback=RunCheckpoint(every=64, keep=keep), total_timesteps=256)
+    assert newest_checkpoint(tmp_path).step == 256
+    kept = [f"{256 - 64 * each:012d}" for each in range(keep)]
+    assert sorted(path.name for path in root.iterdir()) == sorted(kept)
+
+
+class Pointer:
+    """A schedule that holds what cannot be pickled."""
+
+    def __call__(self, progress: float) -> float:
+        return 1e-3 * progress
+
+    def __reduce__(self) -> Any:
+        raise ValueError("ctypes objects containing pointers cannot be pickled")
+
+
+def test_a_model_that_cannot_be_pickled_is_told_and_trains_on(tmp_path: Path) -> None:
+    model = logged(tmp_path)
+    model.learning_rate = Pointer()
+    with pytest.warns(UserWarning, match=r"at step 64 could not be written \(ValueError: ctypes objects"):
+        model.learn(128, callback=RunCheckpoint(every=64))
+    assert model.num_timesteps == 128

@@ -7,10 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import CSVOutputFormat, Logger, configure
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from helpers.resumed import CLOCK, Killer, Setup, assert_goes_on_exactly, go_on, train
+from sb3_stable_ppo.checkpoints import RunCheckpoint, resume
+from sb3_stable_ppo.checkpoints.folder import newest_checkpoint
 from sb3_stable_ppo.checkpoints.logs import AppendingCSV, ContinuedInterval
 
 
@@ -91,3 +96,27 @@ def test_new_columns_are_added_to_lines_that_are_there(tmp_path: Path) -> None:
 
 def test_an_interval_goes_on() -> None:
     assert [1 + 2 + number for number in range(6) if (number + 1) % ContinuedInterval(3, before=2) == 0] == [3, 6]
+
+
+def test_a_log_of_another_name_is_told_and_checkpoints_are_written(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1)
+    model.set_logger(Logger(str(tmp_path), [CSVOutputFormat(str(tmp_path / "metrics.csv"))]))
+    model.learn(64, callback=RunCheckpoint(every=32))
+    facts = newest_checkpoint(tmp_path).facts
+    assert facts["not_saved"] == ["the log metrics.csv is not continued, only progress.csv is"]
+
+
+def test_a_monitors_file_that_was_emptied_is_told_with_the_cure(tmp_path: Path) -> None:
+    def env() -> Any:
+        return make_vec_env("CartPole-v1", n_envs=1, seed=0, monitor_dir=str(tmp_path), vec_env_cls=SubprocVecEnv)
+
+    first = env()
+    model = PPO("MlpPolicy", first, n_steps=128, batch_size=64, n_epochs=1)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    with pytest.warns(UserWarning, match="continues, not bit for bit"):
+        model.learn(256, callback=RunCheckpoint(every=128))
+    first.close()
+    second = env()
+    with pytest.warns(UserWarning, match=r"0.monitor.csv has lost .* monitor_kwargs=\{'override_existing': False\}"):
+        resume(tmp_path, second, total_timesteps=384)
+    second.close()
