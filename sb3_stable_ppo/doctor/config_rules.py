@@ -47,7 +47,16 @@ Told = Iterator[tuple[str, str]]
 def _negative_learning_rate(model: Any) -> Told:
     """SB3 lets the progress go below zero in the last rollout (``_update_current_progress_remaining``)."""
     total, rollout = getattr(model, "_total_timesteps", 0), getattr(model, "n_steps", 1) * model.n_envs
-    rate = _learning_rate_at(model, -0.01)
+    try:
+        rate = _learning_rate_at(model, -0.01)
+    except (TypeError, ValueError, ArithmeticError):  # such as a square root
+        if total == 0 or total % rollout:
+            yield (
+                "The learning rate is not defined in the last rollout: unless the steps are a multiple of a rollout's, "
+                "SB3 lets the remaining progress go below 0, and training ends in an error.",
+                "Clamp the schedule: max(progress, 0), or use SB3's LinearSchedule or ours.",
+            )
+        return
     if rate is not None and rate < 0 and (total == 0 or total % rollout):
         yield (
             "The learning rate becomes negative in the last rollout: unless the steps are a multiple of a rollout's, "
@@ -125,7 +134,7 @@ def _frames_skipped_twice(model: Any) -> Told:
     try:
         spec = env.get_attr("spec", 0)[0]
         names = set(_wrapper_names(env))
-    except (AttributeError, NotImplementedError):
+    except (AttributeError, NotImplementedError, OSError, EOFError):  # an env that is closed
         return
     skip = (getattr(spec, "kwargs", None) or {}).get("frameskip", 1)
     if skip != 1 and names & {"AtariWrapper", "MaxAndSkipEnv"}:

@@ -14,6 +14,7 @@ from typing import Any
 
 import sb3_contrib
 import stable_baselines3
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -105,6 +106,13 @@ def _arguments_of(cls: type[BaseAlgorithm]) -> set[str]:
     return {name for name in names if name not in OF_THE_CALLER and not name.startswith("_")}
 
 
+def _without_her(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Hindsight's buffer cannot be made without an env. Nobody learns from it here, so it is the usual one."""
+    cls = data.get("replay_buffer_class")
+    is_her = isinstance(cls, type) and issubclass(cls, HerReplayBuffer)
+    return {"replay_buffer_class": None, "replay_buffer_kwargs": {}} if is_her else {}
+
+
 def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
     """
     Load a model on the CPU. **This unpickles what is in the zip**: only for files from those you trust.
@@ -138,7 +146,7 @@ def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
                 f"{path}: its algorithm cannot be told; name it with --algo, one of {', '.join(known)}. (A "
                 "policy class of your own has to be importable.)"
             )
-        return cls.load(path, device="cpu")
+        return cls.load(path, device="cpu", custom_objects=_without_her(data))
     except UsageError:
         raise
     except (zipfile.BadZipFile, EOFError, KeyError) as error:

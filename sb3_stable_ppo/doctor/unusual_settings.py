@@ -76,7 +76,7 @@ def _zoo_entry(model: BaseAlgorithm) -> tuple[str, Mapping[str, Any]]:
         return "", {}
     try:
         spec = env.get_attr("spec", 0)[0]
-    except (AttributeError, NotImplementedError):
+    except (AttributeError, NotImplementedError, OSError, EOFError):  # an env that is closed
         return "", {}
     names = [ZOO_NAMES.get(cls.__name__, cls.__name__.lower()) for cls in type(model).__mro__]
     folder = Path(zoo.origin).parent / "hyperparams"

@@ -23,6 +23,8 @@ from sb3_stable_ppo.health.thresholds import (
     ONE_ACTION,
 )
 
+FULL = 5
+"""An srank from which on the alarm of a low one is over."""
 EARLY = 5
 """So many first measurements are what later norms are compared with."""
 
@@ -120,6 +122,13 @@ def _rank(name: str) -> Callable[[Figures, float], Symptom | None]:
     return find
 
 
+def _full_or_low(figures: Figures, bound: float) -> Symptom | None:
+    """Features of 2 to 4 numbers cannot have a larger srank than that: as many as there can be is no low one."""
+    symptom, width = _rank("srank")(figures, bound), (figures.get("features") or {}).get("width", math.inf)
+    is_full = symptom is not None and 1 < width <= symptom.value
+    return symptom._replace(value=max(symptom.value, FULL)) if symptom is not None and is_full else symptom
+
+
 def _kl(figures: Figures, bound: float) -> Symptom | None:
     return _at("train", "kl")(figures, bound) or _at("update", "kl")(figures, bound)
 
@@ -146,7 +155,7 @@ RULES = (
         3,
         "{share} of the units of {where} are dormant",
     ),
-    AlarmRule("low_rank", _rank("srank"), LOW_RANK, 4, 2, "the features of {where} have an srank of {value:.0f}"),
+    AlarmRule("low_rank", _full_or_low, LOW_RANK, FULL - 1, 2, "the features of {where} have an srank of {value:.0f}"),
     AlarmRule(
         "falling_rank",
         _rank("srank_share"),

@@ -97,7 +97,8 @@ class HealthCallback(RunCallback):
         self.rows, self.thorough_rows = whole_number(rows, "rows", 1), whole_number(thorough_rows, "thorough_rows", 1)
         self.budget, self.on_alarm = budget, on_alarm
         self._marks: list[dict[str, Any]] = []
-        self._alarms_of: object = None
+        self._watched: object = None
+        """The policy of the run that it has begun to watch."""
         self._pending: Measurement | None = None
         """Begun before an update, to be ended after it."""
         self._updates = UpdateCounter()
@@ -119,21 +120,30 @@ class HealthCallback(RunCallback):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        self._budget = Budget(self.budget)
+        goes_on = (
+            not self.locals.get("reset_num_timesteps", True)
+            and self._watched is self.model.policy
+            and self._last_healthy.folder == self.writer.folder
+        )
+        if not goes_on:
+            self._budget = Budget(self.budget)
         with self._budget.clocked():
-            self._begin()
+            if not goes_on:
+                self._begin()
+            self._updates.begin(self.model, self._updates.count if goes_on else 0)
+            if self._pending is not None:  # the update that it was to watch has failed
+                self._pending.close()
+            self._pending, self._asked_to_stop = None, False
 
     def _without_folder(self) -> str:
         return "its figures and alarms are logged, and last_healthy.zip is not saved"
 
     def _begin(self) -> None:
-        goes_on = not self.locals.get("reset_num_timesteps", True) and self._alarms_of is self.model.policy
-        if not goes_on or self.writer.folder is not None:  # without a folder nothing else tells of the alarms so far
-            self.alarms = Alarms()
-        self._alarms_of = self.model.policy
+        """A run, or what is new to this callback of one that goes on."""
+        self._watched = self.model.policy
+        self.alarms = Alarms()
         for line in self.writer.reader.health():  # of a run that goes on, else there are none
-            if line["step"] <= self.num_timesteps:  # later ones are not of this model's past, but of a model after it
-                self.alarms.update(int(line["step"]), line)
+            self.alarms.update(int(line["step"]), line)
         self.probe = ActivationProbe(self.model.policy)
         self.n_measured = self.n_rollouts = 0
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
@@ -147,12 +157,8 @@ class HealthCallback(RunCallback):
         if isinstance(self.model, OnPolicyAlgorithm):
             warn_of_short_interval(self._interval, self.model.n_steps * self.model.n_envs)
         self._pool: list[Any] = []
-        if self._pending is not None:  # the update that it was to watch has failed
-            self._pending.close()
-        self._pending = None
         self._initial = copied(dict(self.model.policy.named_parameters()))
         self._last_healthy = LastHealthy(self.writer.folder)
-        self._asked_to_stop = False
 
     def _warn_within_event(self) -> None:
         if self._on_policy and isinstance(self.parent, EventCallback):

@@ -27,11 +27,13 @@ class Returns(NamedTuple):
     :param steps: environment steps
     :param means: of the last episodes, 100 as SB3 counts them, or fewer at first
     :param errors: standard error of each mean; None where only the means are known
+    :param began: at which step the record begins, whatever had ended by then; None: at the first of ``steps``
     """
 
     steps: Floats
     means: Floats
     errors: Floats | None = None
+    began: float | None = None
 
 
 def early_training(returns: Returns, explained_variance: Series) -> str | None:
@@ -46,10 +48,10 @@ def early_training(returns: Returns, explained_variance: Series) -> str | None:
     :param explained_variance: of the critic, over the run
     :return: the evidence; None if learning has begun, or if nobody knows since the run was resumed
     """
-    steps, means, errors = returns
+    steps, means, errors, began = returns
     if not len(means):
         return f"Fewer than {ENOUGH_EPISODES} finished episodes tell nothing yet."
-    if steps[0] > RESUMED * steps[-1] and len(means) > 1:
+    if (steps[0] if began is None else began) > RESUMED * steps[-1] and len(means) > 1:
         return None
     stretches = np.array_split(np.arange(len(means)), min(10, len(means)))
     lowest, last = min(stretches, key=lambda rows: float(means[rows].mean())), stretches[-1]
@@ -115,7 +117,7 @@ def returns_of_health(health: Sequence[Figures]) -> Returns | None:
         (step, row["ep_rew_mean"], row["ep_rew_std"] / row["episodes"] ** 0.5) for step, row in found if _counts(row)
     ]
     steps, means, errors = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-    return Returns(steps, means, errors)
+    return Returns(steps, means, errors, float(health[0]["step"]) if health else None)
 
 
 def returns_of_log(curve: Series | None) -> Returns:

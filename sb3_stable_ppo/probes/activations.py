@@ -143,7 +143,7 @@ class ActivationProbe:
             for path, module in activation_modules(self.policy).items()
         ]
         try:
-            with evaluating(self.policy), th.no_grad(), _without_fused_attention():
+            with evaluating(self.policy), th.no_grad(), _without_fused_attention(), _own_draws(self.policy):
                 yield activations
             self.unread = [layer.name for layer in self.layers if layer in reached and layer.name not in activations]
         finally:
@@ -165,6 +165,19 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for child in training:
             child.training = True
+
+
+@contextmanager
+def _own_draws(policy: BasePolicy) -> Iterator[None]:
+    """What a network draws in eval mode, such as noise or a latent code, is drawn again by whatever comes after."""
+    cpu, device = th.get_rng_state(), policy.device
+    gpu = th.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        th.set_rng_state(cpu)
+        if gpu is not None:
+            th.cuda.set_rng_state(gpu, device)
 
 
 @contextmanager

@@ -23,7 +23,8 @@ class GradientRecorder:
     Of each gradient it takes the norm at once, because ``clip_grad_norm_`` scales the gradient in place afterwards. The
     gradient itself it keeps without a copy: scaling does not change the fraction that is made from it.
 
-    :param layers: as a probe has them; those whose weights are frozen get no gradient and are passed over
+    :param layers: as a probe has them; passed over are those whose weights are frozen, which get no gradient, and those
+        whose weights are computed from others, as by ``weight_norm``
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
@@ -34,8 +35,7 @@ class GradientRecorder:
         self._handles: list[RemovableHandle] = []
         for layer in layers:
             weight = layer.module.weight
-            assert isinstance(weight, nn.Parameter)
-            if weight.requires_grad:
+            if isinstance(weight, nn.Parameter) and weight.requires_grad:
                 keep = partial(self._keep, layer.name)
                 self._handles.append(weight.register_post_accumulate_grad_hook(keep))  # type: ignore[no-untyped-call]
 

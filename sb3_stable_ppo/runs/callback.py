@@ -56,6 +56,8 @@ class RunCallback(BaseCallback):
         if self.locals.get("reset_num_timesteps", True):
             for part in self.parts:
                 self.writer.set_aside(part)
+        else:
+            self.writer.go_back_to(self.num_timesteps)
 
     def _run_folder(self) -> Path | None:
         # A logger that nobody asked for has a temporary folder, in which nobody would look.

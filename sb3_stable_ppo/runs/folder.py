@@ -81,12 +81,34 @@ class RunWriter:
 
         :param name: ``health.jsonl`` or ``snapshots``
         """
-        path = self.folder / name
-        if path.exists():
-            number = 1
-            while (self.folder / f"{name}.{number}").exists():
-                number += 1
-            path.rename(self.folder / f"{name}.{number}")
+        if (self.folder / name).exists():
+            (self.folder / name).rename(self._free_name(name))
+
+    def go_back_to(self, step: int) -> None:
+        """
+        Set aside what a run has written beyond a step, for one that goes on from an earlier model: lines of
+        ``health.jsonl`` and snapshots.
+
+        :param step: environment steps of the model that goes on
+        """
+        lines = list(self.reader.health())
+        kept = [line for line in lines if line["step"] <= step]
+        if len(kept) < len(lines):
+            self.set_aside("health.jsonl")
+            content = "".join(json.dumps(line) + "\n" for line in kept)
+            write_atomically(self.folder / "health.jsonl", content.encode())
+        beyond = [each for each in self.reader.snapshot_steps() if each > step]
+        if beyond:
+            aside = self._free_name("snapshots")
+            aside.mkdir()
+            for each in beyond:
+                (self.snapshots / f"{each:012d}.npz").rename(aside / f"{each:012d}.npz")
+
+    def _free_name(self, name: str) -> Path:
+        number = 1
+        while (self.folder / f"{name}.{number}").exists():
+            number += 1
+        return self.folder / f"{name}.{number}"
 
     @property
     def reader(self) -> RunReader:

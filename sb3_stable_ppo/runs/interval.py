@@ -55,13 +55,14 @@ class UpdateCounter:
         self.count = 0
         self._model: BaseAlgorithm | None = None
 
-    def begin(self, model: BaseAlgorithm) -> None:
+    def begin(self, model: BaseAlgorithm, count: int = 0) -> None:
         """
-        Count from 0.
+        Count from now on.
 
         :param model: that is going to be trained
+        :param count: of the updates before
         """
-        self.count, self._model, self._n_updates = 0, model, model._n_updates
+        self.count, self._model, self._n_updates = count, model, model._n_updates
 
     def look(self) -> bool:
         """

@@ -35,6 +35,9 @@ class NoWriter:
     def set_aside(self, name: str) -> None:
         pass
 
+    def go_back_to(self, step: int) -> None:
+        pass
+
     def health(self, step: int, figures: Mapping[str, Any]) -> None:
         pass
 

@@ -29,6 +29,15 @@ class PatientWriter(RunWriter):
         super().__init__(folder, max_snapshots)
         self._warned: set[str] = set()
 
+    def set_aside(self, name: str) -> None:
+        """As :class:`RunWriter`'s."""
+        self._tried(f"a new name for the earlier {name}", lambda: super(PatientWriter, self).set_aside(name), None)
+
+    def go_back_to(self, step: int) -> None:
+        """As :class:`RunWriter`'s."""
+        what = f"a file for what is beyond step {step:,}"
+        self._tried(what, lambda: super(PatientWriter, self).go_back_to(step), None)
+
     def health(self, step: int, figures: Mapping[str, Any]) -> None:
         """As :class:`RunWriter`'s."""
         self._tried("a line of health.jsonl", lambda: super(PatientWriter, self).health(step, figures), None)

@@ -1,5 +1,6 @@
 """diagnose: each trap of the configuration is named, and only where it is."""
 
+import math
 from collections import deque
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 from torch import nn
 
 from helpers.diagnosis import names, observations_of
@@ -149,3 +151,20 @@ def test_the_action_space_of_one_choice_is_no_collapse() -> None:
 
     model = PPO("MlpPolicy", Only(), n_steps=32, batch_size=32, seed=0).learn(32)
     assert diagnose(model, observations_of(model)).verdict == "early training"
+
+
+@pytest.mark.parametrize(("steps", "is_told"), [(64, False), (70, True)])
+@pytest.mark.parametrize("schedule", [lambda p: 3e-4 * math.sqrt(p), lambda p: 3e-4 * p**0.5])
+def test_a_schedule_that_is_not_defined_below_0_is_named(schedule: Any, steps: int, is_told: bool) -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1, learning_rate=schedule)
+    model._total_timesteps = steps
+    told = [finding.evidence for finding in check_config(model, None) if finding.name == "negative_learning_rate"]
+    assert any("not defined in the last rollout" in text for text in told) is is_told
+
+
+def test_a_model_whose_envs_are_closed_is_diagnosed() -> None:
+    env = SubprocVecEnv([CartPoleEnv], start_method="fork")
+    model = PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1).learn(32)
+    env.close()
+    rows = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    assert "inactive_layer" not in names(diagnose(model, rows))

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO, HerReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
 
 from helpers.doctor import CONTINUOUS
 from helpers.envs import make_pong
+from helpers.weights import assert_same_weights
 from sb3_stable_ppo import StablePongPolicy
 from sb3_stable_ppo.doctor.saved_models import known_algorithms, load_model
 from sb3_stable_ppo.doctor.untrusted_zip import model_file, read_weights
@@ -66,3 +68,11 @@ def test_a_run_of_another_algorithm_or_a_broken_run_json_does_not_mislead(cartpo
     for content in ('{"algo": "dqn"}', '{"algo": "ppo_lstm"}', '{"algo": ["ppo"]}', '{"algo": "mine"}', "{ broken"):
         (cartpole_zip.parent / "run.json").write_text(content)
         assert type(load_model(cartpole_zip)) is PPO, content
+
+
+def test_a_model_with_a_hindsight_buffer_is_loaded_without_an_env(tmp_path: Path) -> None:
+    env = BitFlippingEnv(n_bits=4, continuous=False)
+    model = DQN("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, learning_starts=20).learn(40)
+    model.save(tmp_path / "model.zip")
+    loaded = load_model(tmp_path / "model.zip")
+    assert_same_weights(loaded, model)

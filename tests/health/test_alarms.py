@@ -79,3 +79,15 @@ def test_alarms_leave_the_figures_as_they_are_and_return_the_comparisons_beside_
     alarms.update(1, line)
     assert line == {"features": {"layer": "fc1", "srank": 50, "norm": 4.0}}
     assert alarms.comparisons == {"norm_growth": 4.0 / 3.0, "srank_share": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("width", "srank", "is_low"), [(2, 2, False), (2, 1, True), (4, 4, False), (4, 2, True), (64, 2, True)]
+)
+def test_features_of_few_numbers_are_low_only_where_some_of_them_are_lost(width: int, srank: int, is_low: bool) -> None:
+    alarms = Alarms()
+    line = {"features": {"layer": "pi.fc1", "srank": srank, "width": width, "inputs": 64}, "nonfinite": None}
+    events = [event for step in range(3) for event in alarms.update(step, line)]
+    assert [event.name for event in events] == (["low_rank"] if is_low else [])
+    full = {**line, "features": {**line["features"], "srank": width}}  # type: ignore[dict-item]
+    assert [event.raised for event in alarms.update(4, full)] == ([False] if is_low else [])

@@ -143,3 +143,13 @@ def test_a_line_of_health_has_the_last_episodes_and_the_explained_variance(tmp_p
     assert found.errors is not None
     assert found.means[-1] == pytest.approx(episodes.mean())
     assert found.errors[-1] == pytest.approx(episodes.std() / len(episodes) ** 0.5)
+
+
+def test_a_run_whose_first_episodes_are_long_is_not_taken_for_a_resumed_one() -> None:
+    lines = [{"step": 10_000 * number, "rollout": {}, "train": {}} for number in range(1, 20)]
+    for number, line in enumerate(lines[1:], start=2):
+        line["rollout"] = {"ep_rew_mean": -300.0, "ep_rew_std": 1.0, "episodes": 10 * number}
+    found = returns_of_health(lines)
+    assert found is not None
+    assert early_training(found, NOTHING) is not None
+    assert early_training(found._replace(began=None), NOTHING) is None

@@ -45,3 +45,11 @@ def test_a_closed_recorder_leaves_no_hook() -> None:
     net, layers = network()
     GradientRecorder(layers).close()
     assert not any(weight._post_accumulate_grad_hooks for weight in net.parameters())  # type: ignore[attr-defined]
+
+
+def test_a_layer_whose_weights_are_computed_is_passed_over() -> None:
+    net, layers = network()
+    nn.utils.parametrizations.weight_norm(net[0])
+    recorder = GradientRecorder(layers)
+    net(th.randn(16, 4)).sum().backward()
+    assert recorder.figures().keys() == {"fc2"}

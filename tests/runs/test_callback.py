@@ -1,5 +1,6 @@
 """Callbacks that write: beside the logger's files, or in the logger alone; nothing elsewhere, and nothing twice."""
 
+import json
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from helpers.envs import SceneEnv, make_cartpole
 from helpers.weights import assert_same_weights
 from sb3_stable_ppo import ActivationSnapshotCallback, HealthCallback, StableMultiInputPolicy
 from sb3_stable_ppo.runs.callback import RunCallback
+from sb3_stable_ppo.runs.folder import RunReader
 
 SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "seed": 0}
 
@@ -122,3 +124,22 @@ def test_of_two_callbacks_of_one_class_in_one_folder_the_second_writes_nothing_a
         warnings.simplefilter("error", UserWarning)
         assert trained(HealthCallback(folder=tmp_path / "other"), HealthCallback(folder=tmp_path)) == alone
         scenes().learn(32, callback=[HealthCallback(folder=tmp_path), ActivationSnapshotCallback(folder=tmp_path)])
+
+
+def test_a_run_that_goes_on_from_an_earlier_model_sets_aside_what_came_after_it(tmp_path: Path) -> None:
+    def callbacks() -> list[BaseCallback]:
+        return [HealthCallback(folder=tmp_path, every=32), ActivationSnapshotCallback(32, tmp_path)]
+
+    model = scenes().learn(64, callback=callbacks())
+    model.save(tmp_path / "early.zip")
+    model.learn(96, callback=callbacks(), reset_num_timesteps=False)
+    early = PPO.load(tmp_path / "early.zip", env=SceneEnv())
+    early.learn(32, callback=callbacks(), reset_num_timesteps=False)
+    reader = RunReader(tmp_path)
+    assert [line["step"] for line in reader.health()] == [32, 64, 96]
+    assert reader.snapshot_steps() == [32, 64, 96]
+    later = (tmp_path / "health.jsonl.1").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in later] == [32, 64, 96, 128, 160]
+    assert sorted(path.name for path in (tmp_path / "snapshots.1").iterdir()) == [
+        f"{step:012d}.npz" for step in (96, 128, 160)
+    ]

@@ -84,3 +84,10 @@ def test_a_healthy_model_that_cannot_be_saved_is_told_and_the_one_before_stays(
     assert "could not be saved (OSError: [Errno 28] No space left on device)" in kept.save(model)
     assert (tmp_path / "last_healthy.zip").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last_healthy.zip"]
+
+
+def test_an_earlier_runs_file_that_cannot_be_renamed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "health.jsonl").write_text("")
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.warns(UserWarning, match="a new name for the earlier health.jsonl could not be written"):
+        PatientWriter(tmp_path).set_aside("health.jsonl")

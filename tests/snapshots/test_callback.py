@@ -211,7 +211,7 @@ def test_a_second_run_into_the_same_folder_sets_the_first_aside(tmp_path: Path) 
 
 def test_going_on_in_a_folder_of_another_env_is_an_error(tmp_path: Path) -> None:
     pong_model().learn(64, callback=ActivationSnapshotCallback(64, tmp_path))
-    model = PPO(StableMultiInputPolicy, SceneEnv(), n_steps=16, batch_size=16, n_epochs=1, seed=0)
+    model = PPO(StableMultiInputPolicy, SceneEnv(), n_steps=16, batch_size=16, n_epochs=1, seed=0).learn(64)
     with pytest.raises(ValueError, match="holds snapshots of another env, whose observation 'observation' has shape"):
         model.learn(32, callback=ActivationSnapshotCallback(16, tmp_path), reset_num_timesteps=False)
 
