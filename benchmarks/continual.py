@@ -103,6 +103,7 @@ VARIANTS: dict[str, Variant] = {
     "FeatureRegularization": Variant(lambda: [ours.FeatureRegularization()]),
     "ReDo": Variant(lambda: [ours.ReDo()]),
     "ReGraMa": Variant(lambda: [ours.ReGraMa()]),
+    "ReGraMa, least_gradient 0": Variant(lambda: [ours.ReGraMa(least_gradient=0.0)]),
     "ContinualBackprop": Variant(lambda: [ours.ContinualBackprop()]),
 }
 SMOKE: dict[str, Any] = {"env": "CartPole-v1", "variant": "L2Init", "seed": 0, **CHOICES, "tasks": 2, "rollouts": 1}

@@ -17,6 +17,9 @@ from sb3_stable_ppo.metrics.layers import but_units
 from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.probes.rows import concat_batches, recent_observations, rows_of, strided_observations
 
+LEAST = 1e-9
+"""A mean activation that is far smaller is that of a dead layer."""
+
 
 @public
 class ReDo(ScoredReset):
@@ -99,5 +102,5 @@ class ReDo(ScoredReset):
             name = self._names[layer.path]
             activation = activations[name]
             means = self._probe.by_unit(name, activation.abs().mean(dim=but_units(activation))).mean(dim=0)
-            found.append((layer, shares(means)))
+            found.append((layer, shares(means, LEAST)))
         return found

@@ -18,9 +18,10 @@ from sb3_stable_ppo.interventions.unit_space import WHOLE, ScoredReset, shares
 class ReGraMa(ScoredReset):
     """
     Resets the units whose incoming weights get far smaller gradients than those of the others of their layer:
-    ``G_i <= threshold`` with ``G_i = mean|grad W_i| / mean_k mean|grad W_k|``
-    (https://arxiv.org/abs/2505.24061). It sees units that have stopped learning whatever their activation function is,
-    and spares those that look dormant and learn. The clipping of gradients, a common factor, makes no difference.
+    ``G_i <= threshold`` with ``G_i = mean|grad W_i| / (mean_k mean|grad W_k| + least_gradient)``
+    (https://arxiv.org/abs/2505.24061, without the last term). It sees units that have stopped learning whatever their
+    activation function is, and spares those that look dormant and learn. The clipping of gradients, a common factor,
+    makes no difference.
 
     The gradients are those of the latest minibatches; one alone, as off-policy algorithms have in an update, says
     little of a unit that is active in few states. A layer that no gradient reaches at all is left alone if none reaches
@@ -39,11 +40,22 @@ class ReGraMa(ScoredReset):
         paper, else every 10
     :param minibatches: the latest so many are averaged
     :param verbose: SB3's verbosity
+    :param least_gradient: a layer with far smaller gradients has stopped learning as a whole, and is reset as a whole:
+        so is the network of a policy that always takes the same action. (Adam divides by the size of gradients, so that
+        small ones alone are no fault.) 0: a layer is never judged but by the shares of its units
     :raises ValueError: for a number out of range; when training starts, if there is no layer whose units can be reset
     """
 
-    def __init__(self, threshold: float = 0.01, when: Any = None, minibatches: int = 64, verbose: int = 0) -> None:
+    def __init__(
+        self,
+        threshold: float = 0.01,
+        when: Any = None,
+        minibatches: int = 64,
+        verbose: int = 0,
+        least_gradient: float = 1e-12,
+    ) -> None:
         self.threshold = number(threshold, "threshold")
+        self.least_gradient = number(least_gradient, "least_gradient")
         self.minibatches = whole_number(minibatches, "minibatches", 1)
         super().__init__(self.threshold, when, verbose)
 
@@ -84,7 +96,7 @@ class ReGraMa(ScoredReset):
             finite = [gradient for gradient in recorded if bool(th.isfinite(gradient).all())]
             recorded.clear()
             if finite and (bool((means := th.stack(finite).mean(dim=0)).any()) or self._is_dead(layer)):
-                found.append((layer, shares(means)))
+                found.append((layer, shares(means, self.least_gradient)))
         return found
 
     def _is_dead(self, layer: UnitLayer) -> bool:

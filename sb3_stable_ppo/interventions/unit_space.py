@@ -107,15 +107,16 @@ class UnitIntervention(Intervention):
         return {"units": float(sum(counts.values())), **{f"units.{path}": float(n) for path, n in counts.items()}}
 
 
-def shares(values: th.Tensor) -> th.Tensor:
+def shares(values: th.Tensor, least: float) -> th.Tensor:
     """
-    >>> shares(th.tensor([0.0, 1e-17, 3e-17])).tolist(), shares(th.zeros(2)).tolist()
-    ([0.0, 0.75, 2.25], [0.0, 0.0])
+    >>> shares(th.tensor([1.0, 3.0]), least=0.0).tolist(), shares(th.tensor([1.0, 3.0]), least=98.0).tolist()
+    ([0.5, 1.5], [0.009999999776482582, 0.029999999329447746])
 
     :param values: of the units of a layer, none below 0
-    :return: each as a share of their mean, however small that is; of a layer of zeros 0
+    :param least: is added to their mean: a layer whose mean is far smaller has no unit that counts
+    :return: each as a share of the mean; of a layer of zeros 0
     """
-    return values / values.mean().clamp(min=th.finfo(values.dtype).tiny)
+    return values / (values.mean() + least).clamp(min=th.finfo(values.dtype).tiny)
 
 
 class ScoredReset(UnitIntervention):
