@@ -14,7 +14,7 @@ import numpy as np
 from sb3_stable_ppo.common.errors import described
 from sb3_stable_ppo.envs.restart_limit import Death, RestartLimit
 from sb3_stable_ppo.envs.worker_link import WorkerLink
-from sb3_stable_ppo.envs.worker_process import Failure
+from sb3_stable_ppo.envs.worker_process import Failure, Step
 
 RESTARTED = "worker_restarted"
 """The key of an info that says why a worker was started anew."""
@@ -97,11 +97,13 @@ class Worker:
     def _survive(self) -> Any:
         """The answer, of another process if need be."""
         command, data = self._request
+        ended: Step | None = None
         while True:
             try:
                 answer = self.link.answer()
                 if not isinstance(answer, Failure):
                     return answer
+                ended = answer.ended
                 if answer.has_env and command not in ("step", "reset"):
                     raise answer.exception()
                 raise Death(answer.told, answer.traceback)
@@ -110,7 +112,7 @@ class Worker:
                     raise RuntimeError(f"Env {self.index} has never begun: its worker died of {death.told()}") from None
                 cut = self._restart(death, data[1] if command == "reset" else {})
             if command == "step":
-                return self._cut_off()
+                return self._cut_off() if ended is None else self._ended(ended)
             if command == "reset":
                 return cut.observation, cut.info
             self.link.ask(self._request)
@@ -121,6 +123,14 @@ class Worker:
         (observation, reset_info, cause), self._cut = self._cut, None
         info = {"TimeLimit.truncated": True, "terminal_observation": self._last, RESTARTED: cause}
         return observation, 0.0, True, info, reset_info
+
+    def _ended(self, last: Step) -> tuple[Any, float, bool, dict[str, Any], dict[str, Any]]:
+        """The end of an episode that came to its end, though the env could not be reset after it."""
+        assert self._cut is not None
+        (observation, reset_info, cause), self._cut = self._cut, None
+        terminal, reward, terminated, truncated, info = last
+        told = {"TimeLimit.truncated": truncated and not terminated, "terminal_observation": terminal, RESTARTED: cause}
+        return observation, reward, True, {**info, **told}, reset_info
 
     def _restart(self, death: Death, options: dict[str, Any]) -> Cut:
         """

@@ -25,6 +25,8 @@ from sb3_stable_ppo.common.errors import described
 from sb3_stable_ppo.common.patching import patched
 
 Env = gym.Env[Any, Any]
+Step = tuple[Any, Any, bool, bool, dict[str, Any]]
+"""What an env's ``step`` gives."""
 
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
@@ -39,12 +41,14 @@ class Failure(NamedTuple):
     :param traceback: the worker's own
     :param pickled: the exception; empty if it cannot be pickled
     :param has_env: whether there is an env; not if it could not be made
+    :param ended: what the env's last step gave, if that ended an episode and the reset behind it has failed
     """
 
     told: str
     traceback: str
     pickled: bytes
     has_env: bool
+    ended: Step | None = None
 
     def exception(self) -> Exception:
         """What the env raised; a RuntimeError in its place if it cannot be brought here."""
@@ -75,10 +79,12 @@ def run_worker(remote: Connection, parent_remote: Connection, env_fn: Cloudpickl
             signal.signal(getattr(signal, name), _leave_to_the_main_process)
     setattr(subproc_vec_env, "EOFError", NeverRaised)  # noqa: B010  # the module finds it before the built-in one
     envs: list[Env] = []
+    last = _LastStep()
 
     def env_of_this_process() -> Env:
         if not envs:
             envs.append(_env_whose_monitor_continues(env_fn.var) if continues else env_fn.var())
+            last.watch(envs[0])
         return envs[0]
 
     while not remote.closed:
@@ -87,7 +93,7 @@ def run_worker(remote: Connection, parent_remote: Connection, env_fn: Cloudpickl
             return
         except (Exception, SystemExit) as error:
             try:
-                remote.send(_failure(error, bool(envs)))
+                remote.send(_failure(error, bool(envs), last.ended))
             except OSError:  # nobody is there any more
                 return
             if not envs:
@@ -100,13 +106,39 @@ def _leave_to_the_main_process(number: int, _: Any) -> None:
         os._exit(128 + number)
 
 
-def _failure(error: BaseException, has_env: bool) -> Failure:
+class _LastStep:
+    """SB3's worker resets an env behind the last step of an episode, before it tells of that: so it is kept here."""
+
+    def __init__(self) -> None:
+        self.ended: Step | None = None
+
+    def watch(self, env: Any) -> None:
+        """
+        :param env: whose ``step`` and ``reset`` are shadowed
+        """
+        step, reset = env.step, env.reset
+
+        def stepped(action: Any) -> Any:
+            self.ended = None
+            found = step(action)
+            self.ended = found if found[2] or found[3] else None
+            return found
+
+        def was_reset(*args: Any, **kwargs: Any) -> Any:
+            found = reset(*args, **kwargs)
+            self.ended = None
+            return found
+
+        env.step, env.reset = stepped, was_reset
+
+
+def _failure(error: BaseException, has_env: bool, ended: Step | None) -> Failure:
     try:
         pickled = pickle.dumps(error)
     except Exception:  # pickling calls the exception's own code
         pickled = b""
     told = "".join(traceback.format_exception(error))
-    return Failure(described(error), told, pickled, has_env)
+    return Failure(described(error), told, pickled, has_env, ended)
 
 
 class _AppendingWriter(monitor.ResultsWriter):

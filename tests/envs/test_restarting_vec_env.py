@@ -73,6 +73,20 @@ def test_an_env_that_dies_in_a_reset_is_reset_with_a_fresh_seed(make: Any, actio
     assert env.step(np.array([GO_ON, GO_ON]))[2].tolist() == [False, False]
 
 
+def test_an_episode_that_ended_is_told_though_the_reset_behind_it_fails(make: Any) -> None:
+    env = make()
+    env.reset()
+    before = stack(env.step(np.array([GO_ON, GO_ON]))[0])
+    env.env_method("die_at_reset", RAISE, indices=0)
+    observations, rewards, dones, infos = env.step(np.array([FINISH, FINISH]))
+    assert (rewards.tolist(), dones.tolist()) == ([1.0, 1.0], [True, True])
+    assert [info["TimeLimit.truncated"] for info in infos] == [False, False]
+    assert infos[0]["worker_restarted"] == "KeyError: 'lost the ball'"
+    assert infos[0]["terminal_observation"][0] == before[0, 0] + 1
+    assert stack(observations)[:, 0].tolist() == [0, 0]
+    assert env.step(np.array([GO_ON, GO_ON]))[2].tolist() == [False, False]
+
+
 def test_an_env_that_dies_as_an_episode_ends_has_it_truncated(make: Any) -> None:
     """Its end was never told: SB3's worker resets before it answers."""
     env = make()
