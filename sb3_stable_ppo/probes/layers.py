@@ -17,6 +17,9 @@ _BRANCHES = {
     "mlp_extractor.value_net": "vf",
 }
 
+_OWN_BRANCHES = {"pi": {"actor", "policy", "pi"}, "vf": {"critic", "value", "vf"}}
+"""Words in the names that users give to the networks of an ``mlp_extractor`` of their own."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -72,4 +75,9 @@ def _branch(path: str) -> str:
             if rest.startswith("extractors."):
                 branch = ".".join(filter(None, (branch, rest.split(".")[1])))
             return f"{branch}." if branch else ""
+    if path.startswith("mlp_extractor."):  # of a user's own
+        words = set(path.split(".")[1].split("_"))
+        own = next((branch for branch, names in _OWN_BRANCHES.items() if words & names), None)
+        if own is not None:
+            return f"{own}."
     return f"{path.split('.')[0]}."
