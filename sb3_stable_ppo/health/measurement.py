@@ -15,6 +15,7 @@ from sb3_stable_ppo.health.figures import Figures, NotFinite, PolicyReading, ins
 from sb3_stable_ppo.metrics.weights import distance, update_ratio, weight_norm
 from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.probes.gradients import GradientRecorder
+from sb3_stable_ppo.probes.outputs import unsquashed
 
 
 class Measurement:
@@ -44,7 +45,7 @@ class Measurement:
         """
         with suppress(NotFinite):  # it is found again, and said, after the update
             self.before = inspect_policy(model.policy, probe, self.observations, action_masks=self.action_masks)
-        self.actions = actions
+        self.actions = None if actions is None else unsquashed(model.policy, actions)
         self.weights = copied(dict(model.policy.named_parameters()))
         self.recorder = GradientRecorder(probe.all_layers)
 

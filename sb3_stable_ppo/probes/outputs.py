@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.distributions import TanhBijector
 from stable_baselines3.common.policies import BasePolicy
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal
 
@@ -56,7 +57,7 @@ def _outputs(policy: Any, observations: Observations, action_space: spaces.Space
         starts = th.ones(rows, device=policy.device)
         parts = parts_of(policy.get_distribution(observations, (state, state), starts)[0])
         values = policy.predict_values(observations, (state, state), starts)
-        return Outputs(parts, _clipped(parts, action_space), values.flatten())
+        return Outputs(parts, _as_acted(parts, action_space, policy.squash_output), values.flatten())
     if hasattr(policy, "mlp_extractor"):
         features = policy.extract_features(observations)
         actor, critic = features if isinstance(features, tuple) else (features, features)
@@ -66,7 +67,7 @@ def _outputs(policy: Any, observations: Observations, action_space: spaces.Space
         if action_masks is not None:
             distribution.apply_masking(action_masks)
         parts = parts_of(distribution)
-        return Outputs(parts, _clipped(parts, action_space), values.flatten())
+        return Outputs(parts, _as_acted(parts, action_space, policy.squash_output), values.flatten())
     if hasattr(policy, "critic"):
         if not hasattr(policy.actor, "get_action_dist_params"):  # TD3, DDPG
             actions = policy.actor(observations)
@@ -117,7 +118,7 @@ def log_prob(parts: list[Distribution], actions: th.Tensor) -> th.Tensor:
     Log-probability of actions.
 
     :param parts: a distribution for each part of the action
-    :param actions: shape (states, parts) or (states, dims)
+    :param actions: shape (states, parts) or (states, dims), before any tanh (:func:`unsquashed`)
     """
     if isinstance(parts[0], Categorical):
         columns = actions.reshape(len(actions), -1).long().unbind(dim=1)
@@ -135,10 +136,22 @@ def parts_of(distribution: Any) -> list[Distribution]:
     return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
-def _clipped(parts: list[Distribution], action_space: spaces.Space[Any]) -> th.Tensor | None:
-    """The mean of continuous actions within the bounds of the space, to which SB3 clips them."""
+def unsquashed(policy: BasePolicy, actions: th.Tensor) -> th.Tensor:
+    """
+    Actions as the distribution of :func:`parts_of` draws them, for :func:`log_prob`.
+
+    :param policy: which may put a tanh behind that (gSDE with ``squash_output``)
+    :param actions: as a buffer holds them
+    """
+    return TanhBijector.inverse(actions) if policy.squash_output else actions
+
+
+def _as_acted(parts: list[Distribution], action_space: spaces.Space[Any], squashes: bool) -> th.Tensor | None:
+    """The mean of continuous actions, squashed, or within the bounds of the space, to which SB3 clips them."""
     if not isinstance(action_space, spaces.Box):
         return None
+    if squashes:
+        return parts[0].mean.tanh()
     low, high = (th.as_tensor(bound, device=parts[0].mean.device) for bound in (action_space.low, action_space.high))
     return parts[0].mean.clamp(low.flatten(), high.flatten())
 

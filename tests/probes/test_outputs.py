@@ -8,9 +8,9 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib import TQC
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from stable_baselines3 import SAC
+from stable_baselines3 import PPO, SAC
 
-from sb3_stable_ppo.probes.outputs import outputs_of, parts_of, policy_figures
+from sb3_stable_ppo.probes.outputs import log_prob, outputs_of, parts_of, policy_figures, unsquashed
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TQC])
@@ -26,6 +26,22 @@ def test_the_distribution_of_a_squashed_actor_is_the_one_that_it_draws_from(algo
         own = model.policy.actor.action_dist.proba_distribution(mean, log_std, **extra).distribution
     assert th.equal(part.mean, own.mean)
     th.testing.assert_close(part.stddev, own.stddev)
+
+
+def test_squashed_actions_of_an_actor_critic_are_those_that_it_draws_and_have_its_ratio() -> None:
+    kwargs = {"squash_output": True, "net_arch": [8], "log_std_init": -1.0}
+    model = PPO("MlpPolicy", "Pendulum-v1", n_steps=16, batch_size=16, use_sde=True, seed=0, policy_kwargs=kwargs)
+    policy, observations = model.policy, th.randn(5, 3, generator=th.Generator().manual_seed(0))
+    with th.no_grad():
+        actions = policy.get_distribution(observations).get_actions()
+        found, own = [], []
+        for scale in (1.0, 30.0):
+            policy.action_net.weight.mul_(scale)
+            outputs = outputs_of(policy, observations)
+            found.append(log_prob(outputs.parts, unsquashed(policy, actions)))
+            own.append(policy.evaluate_actions(observations, actions)[1])
+            th.testing.assert_close(outputs.choices, policy.get_distribution(observations).mode())
+    th.testing.assert_close(found[1] - found[0], own[1] - own[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
