@@ -47,6 +47,20 @@ def calibrating(norms: Sequence[nn.Module]) -> Iterator[None]:
             handle.remove()
 
 
+@contextmanager
+def pretraining(norms: Sequence[RunningInputNorm]) -> Iterator[None]:
+    """
+    As :func:`calibrating`, where a policy learns from data before it has ever acted. Each batch counts as a rollout, so
+    rollouts that come later move the statistics as little as one more batch would.
+
+    :param norms: of the policy's observations
+    """
+    with calibrating(norms):
+        yield
+    for norm in norms:
+        norm.rollouts.copy_(norm.num_batches_tracked)
+
+
 def untracked(norm: nn.Module) -> bool:
     """Whether a norm has seen no batch yet: its statistics are still mean 0, variance 1."""
     assert isinstance(norm, (*BatchNorm, RunningInputNorm))

@@ -9,9 +9,6 @@ next rollout acts, so that a rollout and the update from it see the same numbers
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -21,7 +18,7 @@ from torch import nn
 
 from sb3_stable_ppo.fast.numpy_activations import Activation
 from sb3_stable_ppo.fast.numpy_forms import NumpyLayer, Rows, shared
-from sb3_stable_ppo.policies.running_norm import RunningNorm, pool, pool_moments
+from sb3_stable_ppo.policies.running_norm import RunningNorm, pool_moments
 
 INPUT_NORMS = ("none", "running")
 NOTHING = "norm_input='running' normalises vectors and images (Box), and there is none in {}. Leave norm_input out."
@@ -88,30 +85,6 @@ class RunningInputNorm(RunningNorm):
         of_channels = (1, -1, *[1] * (inputs.dim() - 2))
         normalised = (inputs.float() - self.running_mean.view(of_channels)) * self.scale.view(of_channels)
         return normalised.to(inputs.dtype)
-
-
-def _take_in(norm: nn.Module, args: tuple[th.Tensor, ...]) -> None:
-    """Forward pre-hook: the statistics become those of all batches so far, the coming one included."""
-    assert isinstance(norm, RunningInputNorm)
-    norm.num_batches_tracked.add_(1)
-    norm.rollouts.copy_(norm.num_batches_tracked)
-    pool(norm.running_mean, norm.running_var, args[0], 1.0 / norm.num_batches_tracked)
-
-
-@contextmanager
-def pretraining(norms: Sequence[RunningInputNorm]) -> Iterator[None]:
-    """
-    Within this context each norm takes a batch into its statistics before it normalises that batch. Each batch counts
-    as a rollout, so rollouts that come later move the statistics as little as one more batch would.
-
-    :param norms: of a policy that learns from data before it has ever acted
-    """
-    handles = [norm.register_forward_pre_hook(_take_in) for norm in norms]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class NormalizedFlattenExtractor(FlattenExtractor):

@@ -17,8 +17,8 @@ from torch import nn
 from typing_extensions import Self  # torch depends on it; typing has it from 3.11 on
 
 from sb3_stable_ppo.policies.blocks import MOMENTUM, BlockConfig
-from sb3_stable_ppo.policies.calibration import calibrating, norms_with_statistics, untracked
-from sb3_stable_ppo.policies.input_norm import RunningInputNorm, pretraining
+from sb3_stable_ppo.policies.calibration import calibrating, norms_with_statistics, pretraining, untracked
+from sb3_stable_ppo.policies.input_norm import RunningInputNorm
 from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm
 from sb3_stable_ppo.policies.running_norm import GATHERED, RunningNorm, gathering
 
