@@ -21,14 +21,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 import sb3_stable_ppo
 from sb3_stable_ppo.checkpoints.callback_state import callback_states, set_callback_states, stateful_callbacks
 from sb3_stable_ppo.checkpoints.env_state import env_state
-from sb3_stable_ppo.checkpoints.folder import (
-    CHECKPOINTS,
-    clear_partial,
-    prune,
-    remove_damaged,
-    set_aside_later,
-    writing,
-)
+from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS, clear_partial, prune, set_aside_later, writing
 from sb3_stable_ppo.checkpoints.logs import ContinuedLogger, save_logs, set_pending
 from sb3_stable_ppo.checkpoints.model_state import (
     has_replay_buffer,
@@ -134,7 +127,7 @@ class RunCheckpoint(RunCallback):
         self._root = None if self.writer.folder is None else Path(self.writer.folder) / CHECKPOINTS
         if self._root is not None:
             clear_partial(self._root)
-            (set_aside_later if self._goes_on is None else remove_damaged)(self._root, self.num_timesteps)
+            set_aside_later(self._root, self.num_timesteps, is_resumed=self._goes_on is not None)
         self._saved_at, self._saved_time = self.num_timesteps, time.monotonic()
         self._finished_rollouts, self._is_between = -1, True
         self._others = stateful_callbacks(self.locals.get("callback"))

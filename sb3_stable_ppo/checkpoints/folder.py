@@ -112,13 +112,15 @@ def clear_partial(root: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def set_aside_later(root: Path, step: int) -> None:
+def set_aside_later(root: Path, step: int, is_resumed: bool = False) -> None:
     """
     Give checkpoints of later steps other names, ``<step>.1`` or the next that is free, with a warning. They are of
-    another branch, which :func:`prune` and :func:`newest_checkpoint` would take for the end of this one.
+    another branch, or damaged where a run is resumed from an earlier one; :func:`prune` and :func:`newest_checkpoint`
+    would take them for the end of this one.
 
     :param root: the folder of all checkpoints
-    :param step: environment steps so far, of a run that was not resumed
+    :param step: environment steps so far
+    :param is_resumed: by :func:`newest_checkpoint`, which has told of the damaged ones already
     """
     names = []
     for folder in reversed(_folders(root)):
@@ -132,26 +134,13 @@ def set_aside_later(root: Path, step: int) -> None:
                     f"({described(error, 200)}). Move it away, or resume() will go on from it.",
                     stacklevel=2,
                 )
-    if names:
+    if names and not is_resumed:
         warnings.warn(
             f"{root} has checkpoints of later steps than {step:,}, at which this run begins. They are of another run, "
             f"and resume() would go on from them, so they have new names: {', '.join(names)}. Remove what you do not "
             "need. To go on from one of them, give it its old name back and call resume().",
             stacklevel=2,
         )
-
-
-def remove_damaged(root: Path, step: int) -> None:
-    """
-    Remove the checkpoints of later steps than the newest sound one, which :func:`newest_checkpoint` has passed over and
-    told of: :func:`prune` would keep them in place of sound ones.
-
-    :param root: the folder of all checkpoints
-    :param step: of the checkpoint that a run goes on from
-    """
-    for folder in _folders(root):
-        if int(folder.name) > step:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def newest_checkpoint(run_folder: Path) -> Checkpoint:
