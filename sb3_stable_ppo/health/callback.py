@@ -143,7 +143,8 @@ class HealthCallback(RunCallback):
         self._watched = self.model.policy
         self.alarms = Alarms()
         for line in self.writer.reader.health():  # of a run that goes on, else there are none
-            self.alarms.update(int(line["step"]), line)
+            if line["step"] <= self.num_timesteps:  # later ones stay only where they could not be set aside
+                self.alarms.update(int(line["step"]), line)
         self.probe = ActivationProbe(self.model.policy)
         self.n_measured = self.n_rollouts = 0
         self._on_policy = isinstance(self.model, OnPolicyAlgorithm)
