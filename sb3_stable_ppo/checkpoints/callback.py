@@ -4,29 +4,25 @@ The callback that writes checkpoints from which a run goes on exactly.
 
 from __future__ import annotations
 
-import platform
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import stable_baselines3
 import torch as th
 from stable_baselines3.common.callbacks import EventCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-import sb3_stable_ppo
 from sb3_stable_ppo.checkpoints.callback_state import callback_states, set_callback_states, stateful_callbacks
 from sb3_stable_ppo.checkpoints.env_state import env_state
 from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS, clear_partial, prune, set_aside_later, writing
 from sb3_stable_ppo.checkpoints.logs import ContinuedLogger, save_logs, set_pending
+from sb3_stable_ppo.checkpoints.manifest import facts_of
 from sb3_stable_ppo.checkpoints.model_state import (
     has_replay_buffer,
     model_state,
-    name_of_class,
     save_replay_buffer,
     set_noise,
 )
@@ -38,8 +34,8 @@ from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.runs.callback import RunCallback
 
 DEFAULT_MINUTES = 10.0
-LEARN = ("log_interval", "tb_log_name", "progress_bar", "use_masking")
-"""Arguments of ``learn()``, of which ``use_masking`` is MaskablePPO's alone, that the run goes on with."""
+OPTIONS = ("every", "every_minutes", "keep", "replay_buffer")
+"""Those that a run which is resumed goes on with."""
 HARMLESS = ("ProgressBarCallback", "CallbackList")
 """What may come after RunCheckpoint in the list of callbacks."""
 
@@ -246,31 +242,8 @@ class RunCheckpoint(RunCallback):
         not_saved = [*env.problems, *problems, *log_problems]
         if has_replay_buffer(model) and not has_buffer:
             not_saved.append("the replay buffer")
-        return {
-            "algorithm": name_of_class(model),
-            "device": str(model.device),
-            "total_timesteps": model._total_timesteps,
-            "learn": {name: _plain(self.locals[name]) for name in LEARN if name in self.locals},
-            "run_checkpoint": {
-                "every": self.every,
-                "every_minutes": self.every_minutes,
-                "keep": self.keep,
-                "replay_buffer": self.replay_buffer,
-            },
-            "exact": not not_saved,
-            "env_is_saved": not env.problems,
-            "not_saved": not_saved,
-            "is_asked_for_logs": (model.tensorboard_log is not None or model._custom_logger)
-            and model.logger.get_dir() is not None,
-            "time": time.time(),
-            "versions": {
-                "sb3_stable_ppo": sb3_stable_ppo.__version__,
-                "stable_baselines3": stable_baselines3.__version__,
-                "torch": th.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-        }
+        options = {name: getattr(self, name) for name in OPTIONS}
+        return facts_of(model, self.locals, options, env_is_saved=not env.problems, not_saved=not_saved)
 
     def _continue(self) -> None:
         """The last thing before the run goes on; random states come last, as all else may draw from them."""
@@ -294,8 +267,3 @@ def warn_of_problems(problems: Sequence[str]) -> None:
             f"A run that is resumed from these checkpoints continues, not bit for bit: {'; '.join(problems)}.",
             stacklevel=3,
         )
-
-
-def _plain(argument: Any) -> Any:
-    """A ``log_interval`` of a run that was resumed before is a kind of int."""
-    return int(argument) if isinstance(argument, int) and not isinstance(argument, bool) else argument
