@@ -20,6 +20,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ours without norm_input": {"norm_input": "none"},
     "ours without norm": {"norm": "none"},
     "ours without norm_input and with relu": {"norm_input": "none", "activation": "relu"},
+    "ours without norm_input and in fp32": {"norm_input": "none", "precision": "fp32"},
     "ours without norm_input and with gain sqrt 2": {"norm_input": "none", "init_gain": 2**0.5},
 }
 """What changes in ``policy_kwargs`` of the settings shipped for Pong."""
