@@ -8,6 +8,7 @@ import io
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a file may raise that is damaged, or of which half is missing: a zip's flags may call for a password,
+RuntimeError, or its bytes for a kind of compression that Python does not know."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -43,7 +43,7 @@ def frame_skip_of(spec: Any) -> int:
     skip = spec.kwargs["frameskip"]
     if not isinstance(skip, int):
         raise ValueError(
-            f"{spec.id} skips a random number of frames: choose an id with NoFrameskip, or frame_skip=4 (of "
-            "make_atari_vec_env: wrapper_kwargs={'frame_skip': 4})."
+            f"{spec.id} skips a random number of frames: choose an id with NoFrameskip, or with "
+            "vec_env='ale' frame_skip=4 (of make_atari_vec_env: wrapper_kwargs={'frame_skip': 4})."
         )
     return 4 if skip == 1 else skip

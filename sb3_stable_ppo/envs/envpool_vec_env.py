@@ -42,7 +42,8 @@ class EnvPoolVecEnv(BatchVecEnv):
 
     A finished episode begins anew in the same step; ``terminal_observation``, ``TimeLimit.truncated`` and ``episode``
     are in its info, as SB3's ``DummyVecEnv`` and ``Monitor`` have it. An env draws other random numbers than
-    Gymnasium's of the same seed, so its episodes are others.
+    Gymnasium's of the same seed, so its episodes are others. At the step of the time limit EnvPool tells of the limit
+    alone: an episode that fails in that very step counts as truncated, and PPO bootstraps from its last state.
 
     :param env_id: an id that EnvPool and Gymnasium know, such as ``Hopper-v5``
     :param n_envs: number of envs

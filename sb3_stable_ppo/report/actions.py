@@ -28,13 +28,26 @@ class ConstantPolicy(NamedTuple):
     evidence: str
 
 
+def is_greedy(health: list[dict[str, Any]]) -> bool:
+    """
+    Whether actions are not drawn but chosen by their values, as DQN does. Such a policy may choose one action for as
+    long as its values have hardly been learnt, and is no collapsed one.
+
+    :param health: lines of ``health.jsonl``
+    """
+    policy: dict[str, Any] = next((line["policy"] for line in reversed(health) if line.get("policy")), {})
+    return "action_balance" in policy and "entropy_share" not in policy
+
+
 def constant_policy_of(health: list[dict[str, Any]]) -> ConstantPolicy | None:
     """
     Whether a policy does the same in every state at the end, by the doctor's threshold.
 
     :param health: lines of ``health.jsonl``
-    :return: None if it does not, or was not measured
+    :return: None if it does not, was not measured, or :func:`is_greedy`: its ``action_balance`` tells the same
     """
+    if is_greedy(health):
+        return None
     variance = finite(health_series(health, "policy", "policy_variance"))
     if variance is None:
         return None
@@ -66,7 +79,10 @@ def _spread(run: RunData) -> Check:
     if len(balance.values):
         share = float(np.median(last_tenth(balance.values)))
         state = YES if share >= BALANCED else NO if not share > ONE_ACTION else OPEN
-        return Check(name, state, f"Entropy of the actions over states: {share:.0%} of its maximum at the end.")
+        text = f"Entropy of the actions over states: {share:.0%} of its maximum at the end."
+        if state == NO and is_greedy(run.health):
+            return Check(name, OPEN, f"{text} Its values may hardly be learnt yet: train on, then look again.")
+        return Check(name, state, text)
     if "train/std" in run.curves:
         std = run.curves["train/std"].values
         return Check(name, OPEN, f"Continuous actions: standard deviation {std[0]:.3g} → {std[-1]:.3g}.")

@@ -52,22 +52,33 @@ def activity_checks(run: RunData, timeline: Timeline) -> list[Check]:
     :param run: to judge
     :param timeline: of its snapshots; it is what tells of activity where there is no HealthCallback
     """
-    shares = {layer: series for layer, series in live_shares(run.health).items() if len(series.steps)}
-    layers = {layer: series for layer, series in shares.items() if not is_critic_layer(layer)}
-    critics = {layer: series for layer, series in shares.items() if is_critic_layer(layer)}
+    layers, critics = _judged_and_critics(
+        {layer: series for layer, series in live_shares(run.health).items() if len(series.steps)}
+    )
     convolutions = {
         layer: series for layer, series in layers.items() if is_conv_layer(layer) or layer in timeline.layers
     }
     hidden = {layer: series for layer, series in layers.items() if layer not in convolutions}
     every = "Activity sustained in every "
     if not layers and timeline.active:  # one loud channel may outshine a layer's others in its pictures
-        return [_check(f"{every}conv layer", timeline.active, {}, "active in the snapshots", (0.0, 0.0))]
+        return [
+            _check(f"{every}conv layer", *_judged_and_critics(timeline.active), "active in the snapshots", (0.0, 0.0))
+        ]
     if convolutions:
         behind = [_check(f"{every}hidden layer", hidden, critics)] if hidden or critics else []
         return [_check(f"{every}conv layer", convolutions, {}), *behind]
     if layers or critics:
         return [_check(f"{every}{'conv layer' if timeline.layers else 'layer'}", layers, critics)]
+    if run.health:
+        none = "HealthCallback measured no layer: none has an activation that it can read, or none was finite."
+        return [Check(f"{every}layer", OPEN, none)]
     return [Check(f"{every}conv layer", OPEN, "Neither HealthCallback nor snapshots were on.")]
+
+
+def _judged_and_critics(layers: Mapping[str, Series]) -> tuple[dict[str, Series], dict[str, Series]]:
+    """Those that actions depend on, and those of the critic alone."""
+    judged = {layer: series for layer, series in layers.items() if not is_critic_layer(layer)}
+    return judged, {layer: series for layer, series in layers.items() if layer not in judged}
 
 
 def _check(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_stable_ppo.common.layer_names import is_critic_layer
 from sb3_stable_ppo.health.alarms import RULES, Alarms
 from sb3_stable_ppo.health.learning import early_training, explained_variance_of, returns_of_health, returns_of_log
 from sb3_stable_ppo.health.thresholds import (
@@ -63,8 +64,9 @@ def verdict_of(run: RunData, timeline: Timeline) -> Verdict:
     if broken:
         return Verdict("numerically broken", f"{', '.join(broken)}: not finite in the last snapshot.")
     for name, curve in run.curves.items():
-        ends_broken = name.startswith("train/") and not np.isfinite(curve.values[-1:]).all()
-        if ends_broken:
+        if name == EXPLAINED:  # not a number either where all returns are equal, as before the first reward
+            continue
+        if name.startswith("train/") and not np.isfinite(curve.values[-1:]).all():
             first = curve.steps[~np.isfinite(curve.values)][0]
             return Verdict("numerically broken", f"{name} is not finite at the end, at first at step {first:,.0f}.")
     if run.status == "collapsed":
@@ -72,7 +74,7 @@ def verdict_of(run: RunData, timeline: Timeline) -> Verdict:
     dark = [
         name
         for name, active in timeline.active.items()
-        if active.values[-1] < min(DARK, SUSTAINED * active.values.max())
+        if not is_critic_layer(name) and active.values[-1] < min(DARK, SUSTAINED * active.values.max())
     ]
     if dark:
         return Verdict("collapsed activations", f"{', '.join(dark)}: dark in the last snapshot.")

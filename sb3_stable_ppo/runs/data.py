@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import os
 import socket
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sb3_stable_ppo.common.errors import UsageError, described
+from sb3_stable_ppo.common.files import UNREADABLE
 from sb3_stable_ppo.runs.folder import RunReader, check_format
 from sb3_stable_ppo.runs.logs import (
     PROGRESS,
@@ -118,7 +118,7 @@ def _attempt(read: Callable[[Path], Mapping[str, Any]], folder: Path, notes: lis
     """A file that is broken, or half written, costs its own part of the page and no more."""
     try:
         return dict(read(folder))
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         notes.append(f"Not read in {folder}: {described(error, 200)}")
         return {}
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,13 @@ def check_format(facts: Mapping[str, Any], folder: str | Path) -> None:
 
 def thinned(steps: list[int], keep: int) -> list[int]:
     """
-    Which snapshots to drop so that at most ``keep`` stay: every second one, the newest kept, as often as needed.
+    Which snapshots to drop so that at most ``keep`` stay: where they are dense, the newest kept; about every second one
+    of those that are evenly spaced.
 
     >>> thinned([1, 2, 3, 4, 5], keep=3)
     [2, 4]
+    >>> thinned([10, 20, 30, 31, 32, 33, 34], keep=6)
+    [30, 32, 33]
 
     :param steps: steps of the snapshots that exist, ascending
     :param keep: how many may stay, at least 1
@@ -59,8 +63,28 @@ def thinned(steps: list[int], keep: int) -> list[int]:
     """
     kept = steps
     while len(kept) > keep:
-        kept = kept[::-1][::2][::-1]
+        kept = _half_of(kept)
     return sorted(set(steps) - set(kept))
+
+
+def _half_of(steps: list[int]) -> list[int]:
+    """Half of them, or nearly, as far apart as can be."""
+    distances = range(1, steps[-1] - steps[0] + 2)
+
+    def dropped(distance: int) -> int:
+        return len(steps) - len(_apart(steps, distance))
+
+    nearest = distances[bisect_left(distances, len(steps) // 2, key=dropped)]
+    return _apart(steps, distances[bisect_right(distances, dropped(nearest), key=dropped) - 1])
+
+
+def _apart(steps: list[int], distance: int) -> list[int]:
+    """Those that lie so far apart at least, from the newest on."""
+    kept = steps[-1:]
+    for step in reversed(steps):
+        if kept[-1] - step >= distance:
+            kept.append(step)
+    return kept[::-1]
 
 
 class RunWriter:
@@ -68,7 +92,7 @@ class RunWriter:
     Writes a run folder. Nothing is created before the first write.
 
     :param folder: the run's folder
-    :param max_snapshots: when there are more, every second is dropped
+    :param max_snapshots: when there are more, about half of them are dropped, where they are densest
     """
 
     def __init__(self, folder: str | Path, max_snapshots: int = 500) -> None:

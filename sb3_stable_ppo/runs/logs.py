@@ -5,7 +5,7 @@ The files that SB3 and rl_zoo3 leave of a run: read as they are, also half writt
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def read_progress(folder: Path) -> dict[str, Series]:
         return {}
     rows = []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for line in csv.DictReader(file):
+        for line in _csv_rows(file):
             step = _number(line.pop(STEP, None))
             if step is not None:  # else the line was cut short
                 found = {str(name): _number(text) for name, text in line.items()}
@@ -91,7 +91,7 @@ def read_monitors(folder: Path) -> dict[str, Series]:
     for path in [*folder.glob("*.monitor.csv"), *folder.glob("monitor.csv")]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         frames = ATARI_FRAMES if any("NoFrameskip" in line for line in lines[:1]) else frames
-        for row in csv.DictReader(line for line in lines if not line.startswith("#")):
+        for row in _csv_rows(line for line in lines if not line.startswith("#")):
             found = [_number(row.get(name)) for name in ("t", "r", "l")]
             if None not in found:
                 episodes.append(tuple(found))  # type: ignore[arg-type]
@@ -147,6 +147,19 @@ def _yaml(folder: Path, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name}: {error}") from error
     return content if isinstance(content, dict) else {}
+
+
+def _csv_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Line by line, so that a quote or a NUL byte on a damaged one costs that line, not all that follow."""
+    names: list[str] = []
+    for line in lines:
+        try:
+            fields = next(csv.reader([line.replace("\0", "")]), [])
+        except csv.Error:
+            continue
+        if names:
+            yield dict(zip(names, fields, strict=False))
+        names = names or fields
 
 
 def _number(text: Any) -> float | None:

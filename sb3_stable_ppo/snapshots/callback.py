@@ -5,6 +5,7 @@ without.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from gymnasium import spaces
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.utils import obs_as_tensor
 
-from sb3_stable_ppo.common.files import Array
+from sb3_stable_ppo.common.files import UNREADABLE, Array
 from sb3_stable_ppo.common.lazy import public
 from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.runs.callback import RunCallback
+from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.interval import Interval, UpdateCounter
+from sb3_stable_ppo.runs.no_folder import NoReader
 from sb3_stable_ppo.snapshots.pictures import central_motion, channel_grid, colour_scale
 
 ONE = "observation"
@@ -32,8 +35,8 @@ class ActivationSnapshotCallback(RunCallback):
 
     The observation is the first in whose whole frame stack something moves in the middle of the picture (in Pong: the
     ball is in play). Each layer keeps the colour scale of its first snapshot, so that a dying layer goes dark. Old
-    snapshots are thinned: beyond ``max_snapshots`` every second is dropped and the interval doubles; 500 of Pong's
-    take about 9 MB.
+    snapshots are thinned: beyond ``max_snapshots`` every second is dropped and the interval doubles (in a folder that
+    an earlier run has filled, first where they are densest); 500 of Pong's take about 9 MB.
 
     :param every: environment steps between two snapshots; None: 1000, or see ``every_updates``
     :param folder: see :class:`RunCallback`; without any, there are pictures alone, where the logger has TensorBoard
@@ -55,8 +58,9 @@ class ActivationSnapshotCallback(RunCallback):
         every_updates: int | None = None,
     ) -> None:
         super().__init__(folder, max_snapshots, verbose)
-        self.interval = Interval.of(every, every_updates) or Interval(1000, "steps")
+        self.interval = self._first_interval = Interval.of(every, every_updates) or Interval(1000, "steps")
         self.observation: dict[str, Array] | None = None
+        self.scales: dict[str, float] = {}
         self.activations: dict[str, Array] = {}
         self._updates = UpdateCounter()
 
@@ -68,11 +72,7 @@ class ActivationSnapshotCallback(RunCallback):
                 f"ActivationSnapshotCallback draws convolutional layers; {type(self.model.policy).__name__} has none. "
                 "Leave the callback out, or use a Cnn policy."
             )
-        reader = self.writer.reader
-        steps = reader.snapshot_steps()
-        self.last_step = steps[-1] if steps else -1
-        self.scales = {name: colour_scale(array) for name, array in reader.snapshot(steps[0]).items()} if steps else {}
-        self.observation = reader.observation() if steps else None
+        self._read_folder(self.writer.reader)
         self._check_stored_observation()
         self.motion = -1.0
         self._updates.begin(self.model)
@@ -103,6 +103,20 @@ class ActivationSnapshotCallback(RunCallback):
         self._after_update()
         if self.observation is not None and self.num_timesteps > self.last_step:
             self._take()
+
+    def _read_folder(self, reader: RunReader | NoReader) -> None:
+        """What an earlier part of the run has left; a file that is damaged counts for nothing."""
+        steps = reader.snapshot_steps()
+        self.last_step, self.scales, self.observation = (steps[-1] if steps else -1), {}, None
+        if not steps:
+            self.interval = self._first_interval
+        for step in steps:
+            with suppress(*UNREADABLE):
+                self.scales = {name: colour_scale(array) for name, array in reader.snapshot(step).items()}
+                break
+        if steps:
+            with suppress(*UNREADABLE):
+                self.observation = reader.observation()
 
     def _check_stored_observation(self) -> None:
         space = self.model.observation_space

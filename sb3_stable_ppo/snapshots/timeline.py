@@ -5,13 +5,12 @@ The timeline of a run: its snapshots as small pictures, one colour scale per lay
 from __future__ import annotations
 
 import io
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 
 from sb3_stable_ppo.common.errors import one_line
-from sb3_stable_ppo.common.files import Array
+from sb3_stable_ppo.common.files import UNREADABLE, Array
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.series import Series, health_series
 from sb3_stable_ppo.snapshots.pictures import PALETTE, Image, index_grid
@@ -88,7 +87,7 @@ def timeline_of(reader: RunReader, max_frames: int = MAX_FRAMES) -> Timeline:
     for step in evenly(steps, max_frames):
         try:
             snapshots[step] = reader.snapshot(step)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             notes.append(f"The snapshot of step {step:,} cannot be read: {one_line(error)}")
     names, health = next(iter(snapshots.values()), {}), [*reader.health()] if snapshots else []
     layers = {
@@ -101,7 +100,7 @@ def timeline_of(reader: RunReader, max_frames: int = MAX_FRAMES) -> Timeline:
     }
     try:
         observation = picture_of(reader.observation() or {})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         observation = None
         notes.append(f"The observation of the snapshots cannot be read: {one_line(error)}")
     return Timeline(list(snapshots) if layers else [], layers, observation, len(steps), notes)

@@ -41,3 +41,8 @@ def check(run: RunData, name: str) -> Check:
 
 def event(name: str, raised: bool = True, **changes: Any) -> dict[str, Any]:
     return {"name": name, "raised": raised, "step": 5, "where": "conv2", "text": f"{name} it is", **changes}
+
+
+def drawn(**figures: Any) -> dict[str, Any]:
+    """The part ``policy`` of a line, of a policy that draws its actions."""
+    return {"entropy_share": 0.8, **figures}

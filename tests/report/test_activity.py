@@ -3,7 +3,7 @@
 import pytest
 
 from helpers.report_data import NO_TIMELINE, check, run_of
-from helpers.run_folders import layer
+from helpers.run_folders import health_line, layer
 from sb3_stable_ppo.common.layer_names import ACTOR, CONV, CRITIC
 from sb3_stable_ppo.health.alarms import RULES
 from sb3_stable_ppo.report.activity import DARK_MEANS, dark_means
@@ -55,6 +55,12 @@ def test_a_network_without_convolutions_has_one_check_which_tells_of_the_critic(
     assert [check.name for check in checks if "Activity" in check.name] == ["Activity sustained in every layer"]
     assert checks[0].state == "yes"
     assert "pi.fc1 100% → 100%, vf.fc1 100% → 0%" in checks[0].text
+
+
+def test_a_network_without_layers_to_read_is_not_one_without_health() -> None:
+    found = checks_of(run_of(health=[health_line(layers={})]), NO_TIMELINE)[0]
+    assert (found.name, found.state) == ("Activity sustained in every layer", "open")
+    assert found.text.startswith("HealthCallback measured no layer")
 
 
 def test_what_a_lost_layer_means_is_said_by_its_kind() -> None:

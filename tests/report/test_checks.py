@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers.report_data import check, run_of
+from helpers.report_data import check, drawn, run_of
 from helpers.run_folders import health_line, layer
 from sb3_stable_ppo.health.thresholds import CONSTANT_POLICY
 from sb3_stable_ppo.report.check import Check
@@ -87,7 +87,7 @@ def test_a_critic_of_its_own_is_no_matter_of_activity() -> None:
 
 @pytest.mark.parametrize(("balance", "state"), [(0.9, "yes"), (0.3, "open"), (0.01, "no"), (None, "no")])
 def test_actions_are_balanced_by_their_entropy_over_states(balance: float | None, state: str) -> None:
-    lines = [health_line(policy={"action_balance": balance}) for _ in range(5)]
+    lines = [health_line(policy=drawn(action_balance=balance)) for _ in range(5)]
     assert check(run_of(health=lines), "action").state == state
 
 
@@ -105,15 +105,22 @@ def test_actions_are_balanced_by_their_entropy_over_states(balance: float | None
 def test_actions_are_not_balanced_where_the_policy_ignores_what_it_sees(
     first: float | None, last: float | None, state: str
 ) -> None:
-    lines = [health_line(policy={"action_balance": 1.0, "policy_variance": value}) for value in (first, *[last] * 4)]
+    lines = [health_line(policy=drawn(action_balance=1.0, policy_variance=value)) for value in (first, *[last] * 4)]
     found = check(run_of(health=lines), "action")
     assert found.state == state
     assert ("balanced because it ignores what it sees" in found.text) == (state != "yes")
 
 
 def test_one_action_stays_a_fault_whatever_the_policy_sees() -> None:
-    lines = [health_line(policy={"action_balance": 0.0, "policy_variance": 0.0})]
+    lines = [health_line(policy=drawn(action_balance=0.0, policy_variance=0.0))]
     assert check(run_of(health=lines), "action").state == "no"
+
+
+def test_one_action_of_a_policy_that_is_greedy_in_its_values_is_no_fault() -> None:
+    lines = [health_line(policy={"action_balance": value, "policy_variance": value}) for value in (0.2, 0.0)]
+    found = check(run_of(health=lines), "action")
+    assert found.state == "open"
+    assert "may hardly be learnt yet" in found.text
 
 
 def test_continuous_actions_that_are_the_same_in_every_state_are_a_fault() -> None:

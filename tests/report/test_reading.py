@@ -87,6 +87,21 @@ def test_a_line_that_is_half_written_is_passed_over(tmp_path: Path) -> None:
     assert cut.curves["train/loss"].values.tolist() == whole.curves["train/loss"].values.tolist()
 
 
+def test_a_stray_quote_costs_its_own_line(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    whole = read_run(folder).curves["train/loss"]
+    lines = (folder / "progress.csv").read_text().splitlines()
+    later = [lines[-1]] * 15_000  # beyond what Python's csv takes as one field
+    (folder / "progress.csv").write_text("\n".join([lines[0], '4,"\0x' + "y" * 200_000, '5,"x', *lines[1:], *later]))
+    found = read_run(folder)
+    assert found.notes == read_run(write_run(tmp_path / "whole")).notes
+    assert found.curves["train/loss"].values.tolist() == whole.values.tolist()
+    head, *episodes = ["r,l,t", "1.0,5,0.1", '2.0,"6,0.2', "3.0,7,0.3"]
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "monitor.csv").write_text("\n".join(["#{}", head, *episodes]))
+    assert read_run(tmp_path / "plain").curves["rollout/ep_len"].values.tolist() == [5.0, 7.0]
+
+
 @pytest.mark.parametrize("name", ["run.json", "evaluations.npz", "env/config.yml"])
 def test_a_file_that_is_broken_costs_no_more_than_its_own_part(name: str, tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")

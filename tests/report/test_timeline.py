@@ -50,6 +50,15 @@ def test_broken_snapshots_are_passed_over_and_named(tmp_path: Path) -> None:
     ]
 
 
+def test_a_snapshot_with_any_byte_damaged_is_read_or_passed_over(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", snapshots=2)
+    path = folder / "snapshots" / f"{RunReader(folder).snapshot_steps()[0]:012d}.npz"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(len(whole) // 200, 1)):
+        path.write_bytes(bytes([*whole[:place], whole[place] ^ 0xFF, *whole[place + 1 :]]))
+        assert timeline_of(RunReader(folder)).steps
+
+
 def test_large_maps_are_shown_by_the_largest_of_each_block() -> None:
     maps = np.zeros((64, 200, 150))
     maps[3, 199, 149] = -7.0

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.report_data import NO_TIMELINE, active_timeline, event, run_of
+from helpers.report_data import NO_TIMELINE, active_timeline, drawn, event, run_of
 from helpers.run_folders import health_line, layer
 from sb3_stable_ppo.health.thresholds import VERDICT_OF
 from sb3_stable_ppo.report.checks import checks_of
@@ -74,13 +74,28 @@ def test_a_run_too_short_for_an_alarm_is_judged_by_what_each_measurement_shows(c
 
 
 def test_a_policy_that_ignores_the_state_has_collapsed_as_the_doctor_has_it() -> None:
-    alive, constant = (health_line(policy={"action_balance": 1.0, "policy_variance": value}) for value in (1e-5, 0.0))
+    alive, constant = (health_line(policy=drawn(action_balance=1.0, policy_variance=value)) for value in (1e-5, 0.0))
     told = "The policy does the same in every state: its variance over states has fallen from 1.0e-05 to 0.0e+00."
     verdict = verdict_of(run_of(health=[alive, constant]), NO_TIMELINE)
     assert verdict == Verdict(VERDICT_OF["constant_policy"], told)
     alarmed = {**constant, "events": [event("inactive_layer")]}
     assert verdict_of(run_of(health=[alive, alarmed]), NO_TIMELINE).word == "collapsed activations"
     assert verdict_of(run_of(health=[constant, constant]), NO_TIMELINE).word == "early training"  # it may be newborn
+    greedy = [health_line(policy={"action_balance": value, "policy_variance": value}) for value in (0.2, 0.0)]
+    assert verdict_of(run_of(health=greedy), NO_TIMELINE).word == "early training"  # DQN's values come later
+
+
+def test_the_critic_explains_nothing_where_returns_do_not_vary_and_that_is_no_broken_network() -> None:
+    run = run_of({"train/explained_variance": [np.nan] * 30}, [health_line()])  # SB3's value where they are all equal
+    assert verdict_of(run, NO_TIMELINE).word == "early training"
+
+
+def test_a_dark_convolution_of_the_critic_alone_is_told_and_not_judged() -> None:
+    dark = active_timeline(**{"pi.conv1": [1.0, 1.0], "vf.conv1": [1.0, 0.0]})
+    assert verdict_of(run_of(), dark).word == "early training"
+    found = checks_of(run_of(), dark)[0]
+    assert found.state == "yes"
+    assert "Lost, but of the critic alone and not judged: vf.conv1" in found.text
 
 
 def test_without_health_the_log_and_the_snapshots_tell() -> None:

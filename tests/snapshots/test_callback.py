@@ -25,7 +25,7 @@ from sb3_stable_ppo import (
 from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.interval import Interval
-from sb3_stable_ppo.snapshots.pictures import central_motion
+from sb3_stable_ppo.snapshots.pictures import central_motion, colour_scale
 
 pytestmark = pytest.mark.slow(seconds=1)
 
@@ -97,6 +97,38 @@ def test_snapshots_after_updates_are_thinned_to_a_longer_interval(tmp_path: Path
     pong_model(n_steps=8, batch_size=16).learn(8 * 16, callback=callback)
     assert callback.interval == Interval(8, "updates")  # 1, 2 and 3 are thinned, then 1, 3 and 4, then 1, 4 and 8
     assert RunReader(tmp_path).snapshot_steps() == [16, 128]
+
+
+def test_a_run_that_goes_on_with_a_new_callback_keeps_snapshots_of_its_whole_past(tmp_path: Path) -> None:
+    model = pong_model(n_steps=16, batch_size=32)
+    for _ in range(3):
+        callback = ActivationSnapshotCallback(4, tmp_path, max_snapshots=10)
+        model.learn(320, callback=callback, reset_num_timesteps=False)
+    steps = np.array(RunReader(tmp_path).snapshot_steps())
+    assert steps[-1] == 960
+    assert np.diff(steps, prepend=0).max() <= 2 * 960 / 5  # thinned to five at least, none of them far from the next
+
+
+def test_a_new_run_with_the_same_callback_begins_with_its_own_interval(tmp_path: Path) -> None:
+    callback = ActivationSnapshotCallback(32, tmp_path, max_snapshots=4)
+    for _ in range(2):
+        pong_model().learn(384, callback=callback)
+        assert RunReader(tmp_path).snapshot_steps()[-1] == 384
+        assert callback.interval == Interval(128, "steps")
+
+
+def test_training_goes_on_where_stored_snapshots_are_damaged(tmp_path: Path) -> None:
+    model = pong_model().learn(128, callback=ActivationSnapshotCallback(50, tmp_path))
+    scales = {name: colour_scale(array) for name, array in RunReader(tmp_path).snapshot(100).items()}
+    first, observation = tmp_path / "snapshots" / f"{50:012d}.npz", tmp_path / "snapshots" / "observation.npz"
+    for path in (first, observation):
+        content = bytearray(path.read_bytes())
+        content[60] ^= 0xFF  # among the packed numbers
+        path.write_bytes(content)
+    callback = ActivationSnapshotCallback(50, tmp_path)
+    model.learn(64, callback=callback, reset_num_timesteps=False)
+    assert callback.scales == scales
+    assert RunReader(tmp_path).observation() is not None
 
 
 @pytest.mark.filterwarnings("ignore:.*has no folder")
