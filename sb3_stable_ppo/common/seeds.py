@@ -35,7 +35,7 @@ def parse_seeds(seeds: int | str | Iterable[int], first: int = 0) -> list[int]:
     :raises UsageError: if it is none of that, names a seed twice or too many, or ``first`` is given beside seeds
     """
     what = f"seeds (--seeds) {seeds!r}"
-    if isinstance(seeds, bool):
+    if isinstance(seeds, bool) or not isinstance(seeds, (int, float, str, Iterable)):
         raise UsageError(f"{what}: {FORMS}.")
     if is_count(seeds):
         return _counted(int(seeds), first, what)  # type: ignore[arg-type]  # is_count has looked

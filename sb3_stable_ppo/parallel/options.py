@@ -30,7 +30,10 @@ class WorkerOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.workers, int) or self.workers < 0:
             raise UsageError(f"workers (--workers) must be a whole number of at least 0, not {self.workers!r}.")
-        if not (0 <= self.worker_gpus <= 1 or (float(self.worker_gpus).is_integer() and self.worker_gpus > 1)):
+        is_number = isinstance(self.worker_gpus, (int, float)) and not isinstance(self.worker_gpus, bool)
+        if not is_number or not (
+            0 <= self.worker_gpus <= 1 or (float(self.worker_gpus).is_integer() and self.worker_gpus > 1)
+        ):
             raise UsageError(
                 "worker_gpus (--worker-gpus) must be a share of a GPU from 0 to 1 or a whole number of GPUs, not "
                 f"{self.worker_gpus!r}."

@@ -86,6 +86,9 @@ def _connected(address: str) -> Iterator[Any]:
         import ray
     except ImportError:
         raise UsageError("ray (--ray) needs Ray: pip install 'sb3-stable-ppo[ray]'.") from None
+    if ray.is_initialized():  # the caller's own connection, which stays as it is
+        yield ray
+        return
     _check_reachable(address)
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:

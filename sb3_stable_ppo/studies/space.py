@@ -166,9 +166,20 @@ def as_hyperparams(params: Mapping[str, Any], base: Mapping[str, Any], n_timeste
 def _without_searched(specified: Any) -> list[Any]:
     """The callbacks of a YAML entry, in any of rl_zoo3's forms, but for the interventions that are searched."""
     entries = specified if isinstance(specified, list) else [] if specified is None else [specified]
-    paths = [next(iter(entry)) if isinstance(entry, Mapping) else entry for entry in entries]
-    searched = {f"sb3_stable_ppo.{name}" for name in INTERVENTIONS}
-    return [entry for entry, path in zip(entries, paths, strict=True) if path not in searched]
+    return [entry for entry in entries if searched_intervention(entry) is None]
+
+
+def searched_intervention(entry: Any) -> str | None:
+    """
+    >>> searched_intervention({"sb3_stable_ppo.interventions.L2Init": {"strength": 0.1}})
+    'L2Init'
+
+    :param entry: a callback of a configuration, in any of rl_zoo3's forms
+    :return: the name of the intervention that it is, if trials choose between it and others
+    """
+    path = str(next(iter(entry), "") if isinstance(entry, Mapping) else entry)
+    name = path.rsplit(".", 1)[-1]
+    return name if path.startswith("sb3_stable_ppo.") and name in INTERVENTIONS else None
 
 
 def rollout_of(entry: Mapping[str, Any]) -> tuple[int, int]:

@@ -8,11 +8,13 @@ A storage made here turns its own input and output errors (a lost connection, a 
 from __future__ import annotations
 
 import functools
+import json
+import os
 import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +22,7 @@ from urllib.parse import quote
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -47,7 +49,7 @@ A worker keeps one connection open, and opens a second for the length of each he
 open, and a server has few (PostgreSQL: 100). Each connection is checked before it is used, because the server may have
 been restarted.
 """
-IO_ERRORS = (OSError, JSONDecodeError, StorageInternalError)
+IO_ERRORS = (OSError, JSONDecodeError, UnicodeDecodeError, StorageInternalError)
 """What goes wrong between a storage and its file or server, beside SQLAlchemy's errors. Optuna needs the others itself,
 such as KeyError for a study that does not exist."""
 
@@ -58,6 +60,23 @@ def is_file(where: str) -> bool:
     :return: whether it is a journal file, not a database's URL
     """
     return "://" not in where
+
+
+def is_missing(where: str) -> bool:
+    """
+    :param where: of a storage
+    :return: whether it would be in a file, and there is none
+    """
+    if is_file(where):
+        return not Path(where).is_file()
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    with suppress(ArgumentError):  # which whoever opens it tells without the password
+        url = make_url(where)
+        in_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        return in_file and not Path(str(url.database)).is_file()
+    return False
 
 
 def open_storage(where: str, heartbeat: int = HEARTBEAT) -> BaseStorage:
@@ -72,11 +91,44 @@ def open_storage(where: str, heartbeat: int = HEARTBEAT) -> BaseStorage:
     with redacted_errors(where, Exception):
         if is_file(where):
             Path(where).parent.mkdir(parents=True, exist_ok=True)
-            storage: BaseStorage = _Journal(JournalFileBackend(where))
+            lock = JournalFileSymlinkLock(where)
+            _cut_torn_end(Path(where), lock)
+            storage: BaseStorage = _Journal(JournalFileBackend(where, lock))
         else:
             storage = _database(where, heartbeat)
     storage.where = where  # type: ignore[attr-defined]  # which its methods need for their errors
     return storage
+
+
+def _cut_torn_end(journal: Path, lock: JournalFileSymlinkLock) -> None:
+    """
+    Remove half a line, which a full disk or a power cut has left at a journal's end. Optuna passes over it, until the
+    next line is written right behind it; then neither can be read.
+    """
+    if not journal.is_file() or _ends_whole(journal) or not _is_journal(journal):
+        return
+    lock.acquire()  # so that nobody is writing
+    try:
+        if not _ends_whole(journal):
+            os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _is_journal(path: Path) -> bool:
+    """By its first line; whatever else a user may name by mistake stays as it is."""
+    with path.open("rb") as file:
+        try:
+            return "op_code" in json.loads(file.readline())
+        except (TypeError, ValueError):
+            return False
+
+
+def _ends_whole(journal: Path) -> bool:
+    with journal.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        return file.read(1) in (b"", b"\n")
 
 
 def _redacting(cls: Storage) -> Storage:
@@ -200,6 +252,8 @@ def redacted_errors(where: str, *errors: type[Exception]) -> Iterator[None]:
         text = " ".join(str(cause).split("\n")[0].split())
         if "No module named 'psycopg" in text:
             text += ": pip install 'sb3-stable-ppo[postgres]', and begin the URL with postgresql+psycopg://"
+        if isinstance(cause, UnicodeDecodeError):
+            text = f"it is no journal file; if it is an SQLite database, give its URL, sqlite:///{where}"
         where, secrets = without_password(where)
         for secret in secrets:
             text = text.replace(secret, "***")

@@ -22,7 +22,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.studies.storage import FIRST, HEARTBEAT, MISSED, requeue
+from sb3_stable_ppo.studies.sampler import SeededByTrial
+from sb3_stable_ppo.studies.signs_of_life import has_died
+from sb3_stable_ppo.studies.storage import FIRST, HEARTBEAT, MISSED, is_file, requeue
 from sb3_stable_ppo.studies.worker_names import is_gone, own_name
 
 WORKER, SURPLUS = "worker", "surplus"
@@ -43,7 +45,7 @@ def open_study(
     name: str,
     plan: Mapping[str, Any],
     pruner: str,
-    seed: int | None,
+    seed: int,
     directions: int,
     sampler: str = "tpe",
     n_startup_trials: int = STARTUP_TRIALS,
@@ -55,7 +57,7 @@ def open_study(
     :param name: of the study
     :param plan: what it is of (algorithm, env, steps, versions, …), in JSON's types; kept with it
     :param pruner: one of ``PRUNERS``
-    :param seed: of the sampler; each worker needs another one
+    :param seed: of the sampler, for all workers: see :class:`~sb3_stable_ppo.studies.sampler.SeededByTrial`
     :param directions: how many values a trial has; all are maximised
     :param sampler: one of ``SAMPLERS``
     :param n_startup_trials: trials before TPE begins
@@ -66,7 +68,7 @@ def open_study(
         study_name=name,
         load_if_exists=True,
         directions=[StudyDirection.MAXIMIZE] * directions,
-        sampler=_sampler(sampler, seed, n_startup_trials),
+        sampler=SeededByTrial(lambda own: _sampler(sampler, own, n_startup_trials), seed),
         pruner=_pruner(pruner),
     )
     known = study.user_attrs.get("plan")
@@ -116,7 +118,7 @@ def _short(value: Any) -> str:
     return text if len(text) < 100 else f"{text[:100]}…"
 
 
-def _sampler(name: str, seed: int | None, n_startup_trials: int) -> optuna.samplers.BaseSampler:
+def _sampler(name: str, seed: int, n_startup_trials: int) -> optuna.samplers.BaseSampler:
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
@@ -207,16 +209,18 @@ def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:
     """
     Fail the trials whose workers are dead, and enqueue each again, ``MAX_RETRIES`` times at most. In a database a
     worker without heartbeats is dead, which Optuna's ``fail_stale_trials`` finds. On this machine a worker is dead if
-    its process has ended.
+    its process has ended; of a journal, also if nobody holds the lock on its sign of life any more, as after a restart
+    of the machine.
 
     :param study: the study
     :param heartbeat: seconds between two heartbeats
-    :return: how many trials were found by their process
+    :return: how many trials were found by their process or its sign
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         fail_stale_trials(study)
-    dead = [trial for trial in running(study) if _is_dead(trial, MISSED * heartbeat)]
+    where = str(getattr(study._storage, "where", ""))
+    dead = [trial for trial in running(study) if _is_dead(trial, MISSED * heartbeat, where)]
     for trial in dead:
         try:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -226,10 +230,10 @@ def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:
     return len(dead)
 
 
-def _is_dead(trial: FrozenTrial, timeout_s: float) -> bool:
+def _is_dead(trial: FrozenTrial, timeout_s: float, where: str) -> bool:
     worker = trial.user_attrs.get(WORKER)
     if worker is not None:
-        return is_gone(worker)
+        return is_gone(worker) or (is_file(where) and has_died(where, worker))
     began = trial.datetime_start  # its worker died before it wrote its name, or is about to write it
     return began is not None and (datetime.datetime.now() - began).total_seconds() > timeout_s
 

@@ -23,8 +23,8 @@ from sb3_stable_ppo.common.seeds import parse_seeds
 from sb3_stable_ppo.envs.registry import check_env
 from sb3_stable_ppo.parallel.options import WorkerOptions
 from sb3_stable_ppo.studies.page import page_of
-from sb3_stable_ppo.studies.space import ROLLOUT, SEARCHED, SEARCHED_IN, SPACES, VERSION
-from sb3_stable_ppo.studies.storage import HEARTBEAT, is_file, open_storage
+from sb3_stable_ppo.studies.space import ROLLOUT, SEARCHED, SEARCHED_IN, SPACES, VERSION, searched_intervention
+from sb3_stable_ppo.studies.storage import HEARTBEAT, is_file, is_missing, open_storage
 from sb3_stable_ppo.studies.study import (
     PRUNERS,
     SAMPLERS,
@@ -64,7 +64,7 @@ def tune(
     plots: bool = True,
     log_folder: str | Path = "logs",
     study: str | None = None,
-    storage: str | None = None,
+    storage: str | Path | None = None,
     heartbeat: int = HEARTBEAT,
     checkpoint_minutes: float | None = None,
     checkpoint_steps: int | None = None,
@@ -112,17 +112,17 @@ def tune(
     :raises KeyboardInterrupt: at Ctrl-C and SIGTERM; the same call goes on
     """
     options = WorkerOptions(workers, ray, worker_gpus)
-    if ray is not None and (storage is None or is_file(storage)):
+    if ray is not None and (storage is None or is_file(str(storage))):
         raise UsageError(
             "ray (--ray) needs storage (--storage) with the URL of a database that all its machines reach."
         )
     import_packages(gym_packages)
     check_env(env)
-    name = study or f"tune_{env.replace('/', '-')}"
+    name = str(study or f"tune_{env.replace('/', '-')}")
     if Path(name).name != name or name == "..":
         raise UsageError(f"study (--study) {name}: give a name, not a path.")
     folder = Path(log_folder) / name
-    where = storage or str(folder / "journal.log")
+    where = str(storage or folder / "journal.log")
     try:
         one_of(pruner, PRUNERS, "pruner")
         one_of(sampler, SAMPLERS, "sampler")
@@ -191,6 +191,9 @@ def _base(algo: str, env: str, conf_file: str | Path | None, hyperparams: Mappin
     for key, names in SEARCHED_IN.items():
         given = hyperparams.get(key)
         searched += [f"{name} in {key}" for name in given if name in names] if isinstance(given, Mapping) else []
+    callbacks = hyperparams.get("callback")
+    listed = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+    searched += [f"{name} in callback" for name in map(searched_intervention, listed) if name]
     if searched:
         raise UsageError(f"hyperparams (--hyperparams) has {', '.join(searched)}, which tune searches: leave it out.")
     return base_entry(Path(conf_file or config_file(algo)), env, ALGOS[algo], hyperparams)
@@ -198,7 +201,7 @@ def _base(algo: str, env: str, conf_file: str | Path | None, hyperparams: Mappin
 
 def _shown_study(name: str, where: str, pruner: str, heartbeat: int, folder: Path) -> tuple[Study, Plan]:
     """A study that is only looked at, with the plan that it was begun with, whatever the call says."""
-    if is_file(where) and not Path(where).is_file():
+    if is_missing(where):
         raise UsageError(f"storage (--storage) {where}: there is no such file, and no study to show.")
     storage = open_storage(where, heartbeat)
     known = plan_of(storage, name)

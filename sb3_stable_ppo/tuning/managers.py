@@ -6,6 +6,7 @@ checkpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import optuna
@@ -44,9 +45,19 @@ class TrialManager(StableExperimentManager):
         :return: the model, ready to be trained
         :raises UsageError: for whatever keeps the run from being set up
         """
-        results = self.setup_experiment()
+        try:
+            results = self.setup_experiment()
+        except BaseException:
+            self.close()
+            raise
         assert results is not None
         return results[0]
+
+    def close(self) -> None:
+        """Close the env of evaluations; rl_zoo3 leaves it to the end of the process, and a worker does many trials."""
+        if hasattr(self, "evaluation"):
+            with suppress(OSError, EOFError):  # its processes may have died
+                self.evaluation.eval_env.close()
 
     def create_callbacks(self) -> None:
         """
@@ -94,18 +105,20 @@ class ResumedTrialManager(TrialManager, ResumedManager):
 class ReportsOfOneSeed:
     """
     What rl_zoo3's ``TrialEvalCallback`` uses of a trial. The steps of a later seed's reports follow those of the seeds
-    before, as Optuna takes one report for a step.
+    before, as Optuna takes one report for a step. So that they are the same in all trials, whatever their rollouts,
+    what a run evaluates beyond its number is not reported.
 
     :param trial: Optuna's
-    :param offset: the number of reports of the seeds before
+    :param index: of the seed
+    :param count: reports of each seed
     :param prunes: whether Optuna's pruners apply
     """
 
-    def __init__(self, trial: optuna.Trial, offset: int, prunes: bool) -> None:
-        self._trial, self._offset, self._prunes = trial, offset, prunes
+    def __init__(self, trial: optuna.Trial, index: int, count: int, prunes: bool) -> None:
+        self._trial, self._offset, self._count, self._prunes = trial, index * count, count, prunes
 
     def report(self, value: float, step: int) -> None:
-        if self._prunes:  # with two objectives Optuna takes no reports
+        if self._prunes and step <= self._count:  # with two objectives Optuna takes no reports
             self._trial.report(value, self._offset + step)
 
     def should_prune(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from optuna.study import Study
+from optuna.trial import TrialState
 
 from sb3_stable_ppo.common.files import write_atomically
 from sb3_stable_ppo.common.packages import command_line
@@ -42,7 +43,7 @@ def show(study: Study) -> None:
     errors = Counter(trial.user_attrs.get("error", "interrupted") for trial in trials if trial.state.name == "FAIL")
     for error, count in errors.most_common(3):
         console.print(f"{count} failed: {error}", highlight=False, markup=False)
-    complete = [trial for trial in trials if trial.values is not None]
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]  # a pruned one has its last report
     if not complete:
         return
     complete.sort(key=lambda trial: trial.values, reverse=True)
@@ -90,6 +91,9 @@ def write_best(study: Study, plan: Plan, folder: Path, packages: Sequence[str] =
         head += f"# {training_command(plan, path, packages)}\n"
         write_atomically(path, (head + yaml.safe_dump({plan.env: entry}, sort_keys=False)).encode())
         paths.append(path)
+    if plan.health:
+        for path in {*folder.glob("pareto_[0-9]*.yml")} - {*paths}:  # of a trial that has left the front
+            path.unlink()
     return paths
 
 

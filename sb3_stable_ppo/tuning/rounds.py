@@ -7,6 +7,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+import uuid
 from pathlib import Path
 
 from optuna.study import Study
@@ -37,7 +38,7 @@ class Jobs:
 
     def __init__(self, options: WorkerOptions, argv: tuple[str, ...], folder: Path, where: str) -> None:
         self._options, self._argv, self._environment = options, argv, {STORAGE: where}
-        self.logs = folder / "workers"
+        self.logs = folder / "workers" / uuid.uuid4().hex[:8]  # other calls, on other machines too, have theirs there
 
     def run(self, n_trials: int, watch: Watch) -> dict[str, int]:
         """

@@ -5,9 +5,12 @@ One trial: for each seed a run of rl_zoo3, as ``train`` makes it. Optuna's prune
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,13 +19,14 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS
+from sb3_stable_ppo.common.checks import whole_number
 from sb3_stable_ppo.common.errors import CollapseError, UsageError, described, one_line
 from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.common.signals import was_interrupted
 from sb3_stable_ppo.common.tensors import is_broken_distribution
 from sb3_stable_ppo.runs.folder import RunReader
 from sb3_stable_ppo.runs.series import least_live_share
-from sb3_stable_ppo.studies.space import VERSION, Suggests, as_hyperparams, rollout_of, sample
+from sb3_stable_ppo.studies.space import ROLLOUT, VERSION, Suggests, as_hyperparams, rollout_of, sample
 from sb3_stable_ppo.studies.storage import RUNS, TRIES
 from sb3_stable_ppo.tuning.checkpoints import broken_off_runs, folder_of
 from sb3_stable_ppo.tuning.managers import ReportsOfOneSeed, ResumedTrialManager, TrialManager
@@ -47,7 +51,7 @@ class Plan(NamedTuple):
     :param base: the entry of a YAML file that trials change
     :param n_timesteps: environment steps of each run
     :param seeds: of each trial's runs
-    :param n_evaluations: of each run
+    :param n_evaluations: of each run, at least: a run ends with its last rollout, and may have more
     :param eval_episodes: episodes of each evaluation
     :param health: whether the network's health is a second objective
     :param folder: where the trials' run folders go
@@ -107,7 +111,11 @@ class Plan(NamedTuple):
             :func:`least_live`
         :raises optuna.TrialPruned: if Optuna's pruner ends the trial, or training collapses
         """
-        entry = self.sampled(trial)
+        try:
+            entry = self.sampled(trial)
+        except Exception as error:
+            trial.set_user_attr("error", described(error, 300))
+            raise
         tries, runs = trial.user_attrs.get(TRIES, []), trial.user_attrs.get(RUNS, [])
         for index, run in enumerate(runs):
             self._reports(trial, index).repeat(run["evaluations"])
@@ -117,7 +125,8 @@ class Plan(NamedTuple):
                 raise KeyboardInterrupt
             try:
                 manager, model = self._begin(trial, index, entry, folder, tries)
-                runs.append(self._train(trial, manager, model))
+                with closing(manager):
+                    runs.append(self._train(trial, manager, model))
             except optuna.TrialPruned:
                 raise
             except Exception as error:
@@ -193,7 +202,7 @@ class Plan(NamedTuple):
         return manager
 
     def _reports(self, trial: optuna.Trial, index: int) -> ReportsOfOneSeed:
-        return ReportsOfOneSeed(trial, index * self.n_evaluations, prunes=not self.health)
+        return ReportsOfOneSeed(trial, index, self.n_evaluations, prunes=not self.health)
 
     def _train(self, trial: optuna.Trial, manager: TrialManager, model: BaseAlgorithm) -> dict[str, Any]:
         """:return: the run's results, in JSON's types"""
@@ -209,11 +218,14 @@ class Plan(NamedTuple):
         if manager.evaluation.is_pruned:
             raise optuna.TrialPruned
         manager.save_trained_model(model)
-        return {
-            "return": float(manager.evaluation.last_mean_reward),
-            "health": least_live(manager.save_path),
-            "evaluations": manager.evaluated,
-        }
+        evaluated = manager.evaluated
+        if not evaluated:
+            raise ValueError(f"training ended at step {model.num_timesteps:,}, before its first evaluation")
+        if not math.isfinite(evaluated[-1]):
+            raise ValueError(
+                f"the mean return of the last evaluation is {evaluated[-1]}: the env's rewards are not finite"
+            )
+        return {"return": evaluated[-1], "health": least_live(manager.save_path), "evaluations": evaluated}
 
 
 def base_entry(
@@ -236,6 +248,12 @@ def base_entry(
     policy = find_policy(entry["policy"], algorithm, found.source)
     if "norm" not in keywords_of(policy):
         raise UsageError(f"{found.source}: tune chooses the norm of our policies; {policy.__name__} has none.")
+    try:
+        entry |= {name: whole_number(entry[name], name, 1) for name in ("n_envs", *ROLLOUT) if name in entry}
+        json.dumps(entry)
+    except (TypeError, ValueError) as error:
+        hint = ": a study keeps numbers, words, lists and mappings" if isinstance(error, TypeError) else ""
+        raise UsageError(f"{found.source}: {one_line(error).rstrip('.')}{hint}.") from None
     if not isinstance(entry.get("policy_kwargs", {}), dict):
         raise UsageError(f"{found.source}: policy_kwargs must be a mapping, not {entry['policy_kwargs']!r}.")
     return entry

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
@@ -24,6 +25,7 @@ from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
 from sb3_stable_ppo.common.signals import CHECKPOINT_SIGNAL, handled, ignored, interruptions, was_interrupted
 from sb3_stable_ppo.parallel.local import EXIT_USAGE
+from sb3_stable_ppo.studies.signs_of_life import sign_of_life
 from sb3_stable_ppo.studies.space import SPACES
 from sb3_stable_ppo.studies.storage import is_file, open_storage, requeue
 from sb3_stable_ppo.studies.study import (
@@ -104,8 +106,7 @@ def work(
             here = " or ".join(map(repr, values))
             raise UsageError(f"The study {name!r} is of another {fact}: {known.get(fact)!r}, here {here}.")
     plan = Plan.of(known, folder)._replace(checkpoints=checkpoints)
-    seed = int.from_bytes(os.urandom(4), "little")
-    study = open_study(storage, name, known, pruner, seed, 2 if plan.health else 1, sampler, n_startup_trials)
+    study = open_study(storage, name, known, pruner, plan.seeds[0], 2 if plan.health else 1, sampler, n_startup_trials)
     since = len(study.get_trials(deepcopy=False))
     last: int | None = None
 
@@ -119,7 +120,7 @@ def work(
     def clear(_: optuna.Study, trial: FrozenTrial) -> None:
         remove_checkpoints(folder, trial)
 
-    with interruptions(allowed=False):
+    with interruptions(allowed=False), sign_of_life(where) if is_file(where) else nullcontext():
         requeue_dead_trials(study, heartbeat)
         try:
             while n_remaining(study, goal):

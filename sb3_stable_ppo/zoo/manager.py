@@ -141,6 +141,8 @@ class StableExperimentManager(ExperimentManager):
             name = hyperparams["rollout_buffer_class"]
             hyperparams["rollout_buffer_class"] = find_class(name, f"{source}: rollout_buffer_class")
         processed = super()._preprocess_hyperparams(hyperparams)
+        if self._eval_env_kwargs_args is None:  # rl_zoo3 evaluates without the env_kwargs of a configuration
+            self.eval_env_kwargs = self.env_kwargs
         if self.optimize_hyperparameters:  # a trial has no run folder to write to
             self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
         return processed

@@ -25,6 +25,13 @@ class CollapseCallback(BaseCallback):
         return True
 
 
+class StopsAtOnce(BaseCallback):
+    """Ends training in its first step; from YAML by its dotted path."""
+
+    def _on_step(self) -> bool:
+        return False
+
+
 class InterruptCallback(BaseCallback):
     """Ctrl-C at step 48."""
 

@@ -58,3 +58,10 @@ def play(env: VecEnv, steps: int) -> list[tuple[Any, Any, Any, list[dict[str, An
     """Random actions from a reset env."""
     env.reset()
     return [env.step(actions) for actions in actions_of(env, steps)]  # type: ignore[misc]
+
+
+class NaNReward(gym.RewardWrapper[Any, Any]):
+    """Each reward is NaN; from YAML by its dotted path."""
+
+    def reward(self, reward: Any) -> float:  # noqa: ARG002  # Gymnasium's name
+        return float("nan")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from helpers.processes import KILLED_AT_FIRST, script
 from sb3_stable_ppo.parallel.local import Job
@@ -18,6 +19,18 @@ def test_a_job_whose_process_dies_is_done_again_by_ray(cluster: Any, tmp_path: P
     assert len(list(tmp_path.glob("try_*"))) == 3
     assert (tmp_path / "logs" / "one.log").read_text() == "done at last\n"
     assert (tmp_path / "logs" / "two.log").read_text().startswith("sb3-stable-ppo ")
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.slow
+def test_a_caller_who_is_connected_already_stays_so(cluster: Any, tmp_path: Path) -> None:
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        jobs = [Job("one", ("-m", "sb3_stable_ppo", "--version"))]
+        assert run_on_ray(jobs, 1, tmp_path / "logs", {}, address=cluster.address) == {"one": 0}
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.xdist_group("ray")

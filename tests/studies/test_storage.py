@@ -15,7 +15,7 @@ from helpers.processes import LIMIT
 from helpers.servers import needs_postgres
 from helpers.tuning import PLAN, study_of
 from sb3_stable_ppo.common.errors import UsageError
-from sb3_stable_ppo.studies.storage import open_storage
+from sb3_stable_ppo.studies.storage import is_missing, open_storage
 from sb3_stable_ppo.studies.study import (
     open_study,
 )
@@ -75,6 +75,37 @@ def test_a_full_disk_under_a_journal_is_told_of_the_storage_and_no_other_error_i
     monkeypatch.setattr(JournalFileBackend, "append_logs", full)
     with pytest.raises(UsageError, match=r"storage \(--storage\) .*journal\.log: OSError: .*No space left on device"):
         study.ask()
+
+
+def test_half_a_line_at_a_journals_end_costs_that_line_alone(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.log"
+    study_of(tmp_path).ask()
+    with journal.open("a") as file:
+        file.write('{"op_code": 4, "worker_id": "ab')
+    for count in (2, 3):
+        study = study_of(tmp_path)
+        study.ask()
+        assert len(study_of(tmp_path).trials) == count
+
+
+def test_a_file_that_is_no_journal_is_told_of_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    open_study(open_storage(f"sqlite:///{path}"), "s", PLAN, "none", 0, 1)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"no journal file; if it is an SQLite database, give its URL, sqlite:///"):
+        open_study(open_storage(str(path)), "s", PLAN, "none", 0, 1)
+    assert path.read_bytes() == before
+
+
+def test_a_storage_in_a_file_is_missing_where_the_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    assert is_missing(str(path))
+    assert is_missing(f"sqlite:///{path}")
+    assert not is_missing("postgresql+psycopg://me@127.0.0.1:1/db")
+    assert not is_missing("sqlite://")
+    path.touch()
+    assert not is_missing(str(path))
+    assert not is_missing(f"sqlite:///{path}")
 
 
 @needs_postgres

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from helpers.tuning import (
     PARAMS,
+    PLAN,
     study_in,
     study_of,
 )
@@ -21,9 +22,9 @@ from sb3_stable_ppo.parallel.local import Job
 from sb3_stable_ppo.parallel.options import WorkerOptions
 from sb3_stable_ppo.studies.space import sample
 from sb3_stable_ppo.studies.storage import open_storage
-from sb3_stable_ppo.studies.study import plan_of
+from sb3_stable_ppo.studies.study import open_study, plan_of
 from sb3_stable_ppo.tuning import Plan, coordinator, tune
-from sb3_stable_ppo.tuning.results import show, training_command
+from sb3_stable_ppo.tuning.results import show, training_command, write_best
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,16 @@ def test_an_error_that_is_not_the_storages_is_not_told_as_one(tmp_path: Path, mo
         ({"study": "../s"}, "study (--study) ../s: give a name, not a path"),
         ({"worker_gpus": 0.5}, "worker_gpus (--worker-gpus) is for workers on Ray"),
         ({"ray": "auto"}, "ray (--ray) needs storage (--storage) with the URL of a database"),
+        ({"worker_gpus": "0.5"}, "worker_gpus (--worker-gpus) must be a share of a GPU from 0 to 1"),
+        ({"seeds": None}, "seeds (--seeds) None: give"),
+        ({"hyperparams": {"n_steps": 0}}, "n_steps must be a whole number of at least 1, not 0"),
+        ({"hyperparams": {"batch_size": "abc"}}, "batch_size must be a whole number of at least 1, not 'abc'"),
+        ({"hyperparams": {"policy_kwargs": {"optimizer_class": Path}}}, "a study keeps numbers, words, lists"),
+        (
+            {"hyperparams": {"callback": [{"sb3_stable_ppo.interventions.L2Init": {"strength": 0.5}}]}},
+            "(--hyperparams) has L2Init in callback, which tune searches",
+        ),
+        ({"workers": 0, "storage": "sqlite:///no_such.db"}, "no_such.db: there is no such file, and no study to show"),
         ({"workers": -1}, "workers (--workers) must be a whole number of at least 0, not -1"),
     ],
 )
@@ -233,6 +244,33 @@ def test_the_table_shows_hyperparameters_as_a_configuration_has_them(
     shown = " ".join(re.sub("[│┃]", " ", capsys.readouterr().out).split())
     assert "gamma 0.9988, gae_lambda 0.9," in shown
     assert "one_minus" not in shown
+
+
+def test_a_pruned_trial_is_none_of_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(tmp_path)
+    for value, state in ((100.0, TrialState.COMPLETE), (450.0, TrialState.PRUNED)):
+        trial = study.ask()
+        trial.report(value, 1)
+        study.tell(trial, value if state is TrialState.COMPLETE else None, state)
+    show(study)
+    shown = capsys.readouterr().out
+    assert "1 complete, 1 pruned" in shown
+    assert "450" not in shown
+
+
+def test_only_the_trials_of_the_front_have_a_file(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path / "journal.log"))
+    study = open_study(storage, "s", PLAN, "none", 0, 2)
+    plan = Plan("stable_ppo", "CartPole-v1", {"policy": "StableMlpPolicy"}, 64, (0,), 1, 1, True, tmp_path)
+    names = []
+    for values in ((1.0, 1.0), (2.0, 1.0), (1.5, 2.0)):
+        study.enqueue_trial(PARAMS)
+        trial = study.ask()
+        sample(trial, guarded=True)
+        study.tell(trial, values)
+        write_best(study, plan, tmp_path)
+        names.append(sorted(path.name for path in tmp_path.glob("pareto_*")))
+    assert names == [["pareto_0.yml"], ["pareto_1.yml"], ["pareto_1.yml", "pareto_2.yml"]]
 
 
 def test_the_command_that_trains_the_best_has_all_that_it_needs(tmp_path: Path) -> None:

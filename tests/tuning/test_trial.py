@@ -2,10 +2,12 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_stable_ppo import CollapseError, HealthCallback
 from sb3_stable_ppo.common import signals
@@ -38,6 +40,60 @@ def test_optunas_pruner_ends_a_trial_after_an_evaluation(tmp_path: Path) -> None
     assert list(study.trials[0].intermediate_values) == [1, 2]
     assert "collapsed" not in study.trials[0].user_attrs
     assert len(list(tmp_path.glob("trial_0/stable_ppo/*"))) == 1  # the second seed was not begun
+
+
+SMALL = {"policy": "StableMlpPolicy", "n_envs": 2, "n_steps": 32, "batch_size": 64, "n_timesteps": 128}
+
+
+def ended(base: dict[str, Any], folder: Path, **plan: Any) -> optuna.trial.FrozenTrial:
+    """A trial of one run of 128 steps, or as ``plan`` says."""
+    register()
+    facts = {"n_timesteps": 128, "seeds": (0,), "n_evaluations": 1, "eval_episodes": 1, **plan}
+    study = optuna.create_study(direction="maximize")
+    of_all = Plan(algo="stable_ppo", env="CartPole-v1", base={**SMALL, **base}, health=False, folder=folder, **facts)
+    study.optimize(of_all.objective, n_trials=1, catch=(Exception,))
+    return study.trials[0]
+
+
+@pytest.mark.slow
+def test_a_trial_is_scored_in_the_env_that_it_is_trained_in(tmp_path: Path) -> None:
+    trial = ended({"env_kwargs": {"sutton_barto_reward": True}}, tmp_path)
+    assert trial.value is not None
+    assert -1 <= trial.value <= 0
+
+
+@pytest.mark.slow
+def test_the_env_of_evaluations_is_closed_when_a_run_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[DummyVecEnv] = []
+    closed: list[DummyVecEnv] = []
+    make, close = DummyVecEnv.__init__, DummyVecEnv.close
+    monkeypatch.setattr(DummyVecEnv, "__init__", lambda self, *args: (made.append(self), make(self, *args))[1])
+    monkeypatch.setattr(DummyVecEnv, "close", lambda self: (closed.append(self), close(self))[1])
+    ended({}, tmp_path, seeds=(0, 1))
+    ended({"callback": "helpers.callbacks.CollapseCallback"}, tmp_path / "collapsed")
+    assert len(made) == 6
+    assert {*map(id, made)} == {*map(id, closed)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("base", "error"),
+    [
+        ({"callback": "helpers.callbacks.StopsAtOnce"}, "ValueError: training ended at step 2, before its first"),
+        ({"env_wrapper": "helpers.envs.NaNReward"}, "ValueError: the mean return of the last evaluation is nan"),
+        ({"n_steps": "abc"}, "ValueError: invalid literal for int"),
+    ],
+)
+def test_a_trial_without_a_score_fails_with_its_cause(base: dict[str, Any], error: str, tmp_path: Path) -> None:
+    trial = ended(base, tmp_path)
+    assert trial.state is TrialState.FAIL
+    assert trial.user_attrs["error"].startswith(error)
+
+
+@pytest.mark.slow
+def test_reports_of_seeds_are_at_the_same_steps_however_long_the_last_rollout(tmp_path: Path) -> None:
+    trial = ended({"n_envs": 1, "n_steps": 64}, tmp_path, n_timesteps=70, seeds=(0, 1), n_evaluations=2)
+    assert list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
 def test_one_health_callback_of_a_trial_measures_at_fixed_updates_where_an_intervention_waits_for_an_alarm(
