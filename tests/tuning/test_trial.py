@@ -4,11 +4,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import optuna
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from optuna.trial import TrialState
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from helpers.envs import cartpole_with_nan
 from sb3_stable_ppo import CollapseError, HealthCallback
 from sb3_stable_ppo.common import signals
 from sb3_stable_ppo.common.errors import one_line
@@ -48,9 +51,9 @@ SMALL = {"policy": "StableMlpPolicy", "n_envs": 2, "n_steps": 32, "batch_size": 
 def ended(base: dict[str, Any], folder: Path, **plan: Any) -> optuna.trial.FrozenTrial:
     """A trial of one run of 128 steps, or as ``plan`` says."""
     register()
-    facts = {"n_timesteps": 128, "seeds": (0,), "n_evaluations": 1, "eval_episodes": 1, **plan}
+    facts = {"env": "CartPole-v1", "n_timesteps": 128, "seeds": (0,), "n_evaluations": 1, "eval_episodes": 1, **plan}
     study = optuna.create_study(direction="maximize")
-    of_all = Plan(algo="stable_ppo", env="CartPole-v1", base={**SMALL, **base}, health=False, folder=folder, **facts)
+    of_all = Plan(algo="stable_ppo", base={**SMALL, **base}, health=False, folder=folder, **facts)
     study.optimize(of_all.objective, n_trials=1, catch=(Exception,))
     return study.trials[0]
 
@@ -80,7 +83,6 @@ def test_the_env_of_evaluations_is_closed_when_a_run_has_ended(tmp_path: Path, m
     ("base", "error"),
     [
         ({"callback": "helpers.callbacks.StopsAtOnce"}, "ValueError: training ended at step 2, before its first"),
-        ({"env_wrapper": "helpers.envs.NaNReward"}, "ValueError: the mean return of the last evaluation is nan"),
         ({"n_steps": "abc"}, "ValueError: invalid literal for int"),
     ],
 )
@@ -88,6 +90,15 @@ def test_a_trial_without_a_score_fails_with_its_cause(base: dict[str, Any], erro
     trial = ended(base, tmp_path)
     assert trial.state is TrialState.FAIL
     assert trial.user_attrs["error"].startswith(error)
+
+
+@pytest.mark.slow
+def test_a_score_that_is_no_number_fails_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "CartPoleWithNaN-v0"
+    monkeypatch.setitem(gym.registry, name, EnvSpec(name, entry_point=cartpole_with_nan, max_episode_steps=500))
+    trial = ended({}, tmp_path, env=name)
+    assert trial.state is TrialState.FAIL
+    assert trial.user_attrs["error"].startswith("ValueError: the mean return of the last evaluation is nan")
 
 
 @pytest.mark.slow
