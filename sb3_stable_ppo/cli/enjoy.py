@@ -9,12 +9,15 @@ import importlib.util
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from sb3_stable_ppo.cli.arguments import (
+    BriefParser,
     add_gym_packages,
     add_help_argument,
     brief_error,
@@ -22,6 +25,7 @@ from sb3_stable_ppo.cli.arguments import (
     positive_int,
     show_help,
 )
+from sb3_stable_ppo.cli.zoo_flags import stored
 from sb3_stable_ppo.common.checks import unknown
 from sb3_stable_ppo.common.errors import UsageError, described, one_line
 from sb3_stable_ppo.common.packages import PROGRAM, import_packages
@@ -85,6 +89,9 @@ def run(argv: list[str]) -> int:
         return 0
     import_packages(args.gym_packages)
     check_env(args.env)
+    given = BriefParser(prog=f"{PROGRAM} enjoy", add_help=False, allow_abbrev=False)
+    given.add_argument("--env-kwargs", nargs="+", default=[])
+    stored("--env-kwargs", given.parse_known_args(rest)[0].env_kwargs)
     if args.algo not in ALGOS:
         raise UsageError(unknown("algorithm", args.algo, ALGOS))
     envs: list[EpisodeCounter] = []
@@ -94,8 +101,13 @@ def run(argv: list[str]) -> int:
             make_env = recording(make_env, args.video, args.n_timesteps, f"{args.algo}-{args.env.replace('/', '-')}")
             flags.append("--no-render")
 
-        def make_and_keep(*args: Any, **kwargs: Any) -> Any:
-            envs.append(EpisodeCounter(make_env(*args, **kwargs)))
+        def make_and_keep(*settings: Any, **options: Any) -> Any:
+            try:
+                envs.append(EpisodeCounter(make_env(*settings, **options)))
+            except UsageError:
+                raise
+            except Exception as error:  # whatever an env, a wrapper or a pickle of statistics may raise
+                raise UsageError(f"enjoy: the env {args.env} cannot be made: {described(error)}") from error
             return envs[-1]
 
         stack.enter_context(patched(rl_zoo3.enjoy, "create_test_env", make_and_keep))
@@ -105,7 +117,15 @@ def run(argv: list[str]) -> int:
         stack.enter_context(patched(argparse.ArgumentParser, "error", brief_error))
         try:
             rl_zoo3.enjoy.enjoy()
-        except (AssertionError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        except (
+            AssertionError,
+            KeyError,
+            OSError,
+            UnpicklingError,
+            ValueError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             if isinstance(error, (AssertionError, ValueError)) and "found" in str(error):
                 hint = "train leaves one there; --algo, --env, -f and --exp-id say which run plays"
                 raise UsageError(f"enjoy finds no model ({hint}): {one_line(error)}.") from error
@@ -131,6 +151,9 @@ def recording(make_env: Callable[..., Any], folder: Path, steps: int, name: str)
 
         env_kwargs = {**(kwargs.pop("env_kwargs", None) or {}), "render_mode": "rgb_array"}
         env = make_env(*args, env_kwargs=env_kwargs, **{**kwargs, "should_render": False})
+        modes = env.get_attr("metadata")[0].get("render_modes") or ()
+        if "rgb_array" not in modes:
+            raise UsageError(f"--video: the env draws no pictures; its render_modes are {', '.join(modes) or 'none'}.")
         return VecVideoRecorder(env, str(folder), lambda step: step == 0, video_length=steps, name_prefix=name)
 
     return make

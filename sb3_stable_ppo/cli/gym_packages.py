@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sb3_stable_ppo.doctor.env_settings import LEVELS
 from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.statistics import LEVELS
 from sb3_stable_ppo.zoo.run_arguments import grouped
 
 

@@ -92,6 +92,8 @@ def _of_rl_zoo3() -> argparse.ArgumentParser:
     found.add_argument("-i", "--trained-agent", default="")
     found.add_argument("-f", "--log-folder", default="logs")
     found.add_argument("--vec-env")
+    found.add_argument("--log-interval", type=int, default=-1)
+    found.add_argument("--n-eval-envs", type=int, default=1)
     found.add_argument("-optimize", "--optimize-hyperparameters", action="store_true")
     for names in PAIRS:
         found.add_argument(*names, nargs="+", default=[])
@@ -110,6 +112,10 @@ def _check(args: argparse.Namespace) -> None:
         is_folder = Path(agent).is_dir()
         hint = f"; it is a folder: name the model in it, such as {Path(agent, args.env)}.zip" if is_folder else ""
         raise UsageError(f"--trained-agent (-i) {agent}: no such .zip file{hint}.")
+    if args.log_interval == 0:
+        raise UsageError("--log-interval 0: give a number of at least 1, -1 for SB3's own, or -2 for no logging.")
+    if args.n_eval_envs < 1:
+        raise UsageError(f"--n-eval-envs {args.n_eval_envs}: give a number of at least 1.")
     for names in PAIRS:
         name, *short = reversed(names)
         stored(f"{name} ({short[0]})" if short else name, getattr(args, _dest(name)))

@@ -11,8 +11,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
-from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.errors import UsageError, described
 
 PROGRAM = "sb3-stable-ppo"
 
@@ -42,6 +43,24 @@ def import_packages(names: Sequence[str]) -> None:
     """
     for name in names:
         try:
-            importlib.import_module(name)
+            import_here(name)
         except ImportError as error:
             raise UsageError(f"gym_packages (--gym-packages) {name}: {error}.") from error
+        except Exception as error:  # whatever somebody's code may raise
+            raise UsageError(f"gym_packages (--gym-packages) {name}: {described(error, 300)}.") from error
+
+
+def import_here(name: str) -> ModuleType:
+    """
+    Import a module, also one in the current folder, where ``python -m`` finds it and a console script does not.
+
+    :param name: dotted
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        here = str(Path.cwd())
+        if error.name != name.partition(".")[0] or {"", here} & set(sys.path):
+            raise
+    sys.path.append(here)
+    return importlib.import_module(name)

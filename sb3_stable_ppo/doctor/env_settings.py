@@ -4,14 +4,12 @@ How the run of a model has made its env: what rl_zoo3 keeps of that in the run f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-LEVELS = 3
-"""Folders above a zip that may be its run's: a checkpoint lies in ``RUN/checkpoints/STEP``."""
+from sb3_stable_ppo.runs.statistics import run_folders_of, statistics_of
 
 
 class EnvSettings(NamedTuple):
@@ -30,29 +28,6 @@ class EnvSettings(NamedTuple):
     statistics: Path | None = None
 
 
-def statistics_of(path: Path, env_id: str) -> Path | None:
-    """
-    :param path: the model's zip
-    :param env_id: the env
-    :return: the file of VecNormalize's statistics that belongs to the model, if there is one
-    """
-    folders = [path.parent, *_folders(path, env_id)]
-    files = [*_of_checkpoint(path), *(folder / "vecnormalize.pkl" for folder in folders)]
-    return next((file for file in files if file.is_file()), None)
-
-
-def _folders(path: Path, env_id: str) -> list[Path]:
-    """Where the run of a model may have left what rl_zoo3 keeps of it."""
-    name = env_id.replace("/", "-")  # as rl_zoo3 names its folder
-    return [parent / name for parent in path.absolute().parents[:LEVELS]]
-
-
-def _of_checkpoint(path: Path) -> list[Path]:
-    """The statistics that SB3's ``CheckpointCallback`` writes beside ``NAME_1000_steps.zip``."""
-    found = re.fullmatch(r"(.+)_(\d+)_steps", path.stem)
-    return [path.with_name(f"{found[1]}_vecnormalize_{found[2]}_steps.pkl")] if found else []
-
-
 def env_settings(path: Path, env_id: str) -> EnvSettings:
     """
     The settings of the run that a model lies in, as rl_zoo3's ``enjoy`` reads them. **This unpickles what is in
@@ -63,7 +38,7 @@ def env_settings(path: Path, env_id: str) -> EnvSettings:
     :return: empty, if there is no such run
     :raises ImportError: if there is one, and rl_zoo3 or a wrapper is not installed
     """
-    folders = _folders(path, env_id)
+    folders = run_folders_of(path, env_id)
     statistics = statistics_of(path, env_id)
     folder = next((folder for folder in folders if (folder / "config.yml").is_file()), None)
     if folder is None:

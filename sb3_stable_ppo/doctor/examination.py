@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from sb3_stable_ppo.common.errors import UsageError, described
 from sb3_stable_ppo.doctor.diagnosis import diagnose
-from sb3_stable_ppo.doctor.env_settings import env_settings, statistics_of
+from sb3_stable_ppo.doctor.env_settings import env_settings
 from sb3_stable_ppo.doctor.findings import Diagnosis
 from sb3_stable_ppo.doctor.saved_models import load_model
 from sb3_stable_ppo.doctor.untrusted_zip import read_weights
@@ -30,6 +30,7 @@ from sb3_stable_ppo.doctor.weights import diagnose_weights
 from sb3_stable_ppo.envs.action_masks import InfoActionMasks
 from sb3_stable_ppo.probes.rows import concat_batches, rows_of
 from sb3_stable_ppo.runs.folder import RunReader
+from sb3_stable_ppo.runs.statistics import statistics_of
 
 N_ENVS = 4
 

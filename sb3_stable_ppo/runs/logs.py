@@ -141,6 +141,14 @@ def _yaml(folder: Path, name: str) -> dict[str, Any]:
         (pairs,) = loader.construct_sequence(node, deep=True)
         return {str(name): value for name, value in pairs}
 
+    def plain(loader: Any, tag: str, node: Any) -> Any:
+        """A class by its name; of any other object of Python's what it was made from."""
+        if isinstance(node, yaml.ScalarNode):
+            return loader.construct_scalar(node) or tag.partition(":")[2]
+        is_list = isinstance(node, yaml.SequenceNode)
+        return (loader.construct_sequence if is_list else loader.construct_mapping)(node, deep=True)
+
+    Loader.add_multi_constructor("tag:yaml.org,2002:python/", plain)
     Loader.add_constructor("tag:yaml.org,2002:python/object/apply:collections.OrderedDict", ordered)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)

@@ -5,15 +5,22 @@ ours and behind it in rl_zoo3's.
 
 from __future__ import annotations
 
-import importlib
+import copy
+import runpy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import rl_zoo3.exp_manager
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_stable_ppo.common.errors import UsageError, one_line
+from sb3_stable_ppo.common.errors import UsageError, described, one_line
+from sb3_stable_ppo.common.packages import import_here
+from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.zoo.entries import NOT_ENVS, File, Found, find_in_one, find_nearest, no_entry
 from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file
 from sb3_stable_ppo.zoo.stock_entries import stock_file, with_our_policy
@@ -61,22 +68,6 @@ def entry_for(config: str | Path, env_id: str, algorithm: type[BaseAlgorithm]) -
     return Entry(hyperparams, fallback, found.source, note)
 
 
-def check_module(config: str) -> None:
-    """
-    :param config: what ``--conf-file`` names and is no YAML file; rl_zoo3 imports it
-    :raises UsageError: if it cannot be imported, or has no ``hyperparams``
-    """
-    try:
-        found = hasattr(importlib.import_module(config), "hyperparams")
-    except (ImportError, ValueError, TypeError):
-        found = False
-    if not found:
-        raise UsageError(
-            f"conf_file (--conf-file) {config}: neither a .yml or .yaml file nor a Python module with a dictionary "
-            "hyperparams."
-        )
-
-
 def _checked(found: Found | None, env_id: str, files: list[File]) -> Found:
     """:raises UsageError: if there is no entry, or it is no mapping"""
     if found is None:
@@ -94,12 +85,58 @@ def _fallback(config: Path, algorithm: type[BaseAlgorithm]) -> Path | None:
     return None
 
 
+@contextmanager
+def in_place_of_file(manager: ExperimentManager, path: Path, content: Mapping[str, Any]) -> Iterator[None]:
+    """
+    Within this context rl_zoo3's ``read_hyperparameters`` finds something else in its file.
+
+    :param manager: that reads
+    :param path: of the file, or the name of a module
+    :param content: what it finds
+    """
+    stands_in = SimpleNamespace(hyperparams=content)
+    with (
+        patched(rl_zoo3.exp_manager, "yaml", SimpleNamespace(safe_load=lambda _: content)),
+        patched(rl_zoo3.exp_manager, "importlib", SimpleNamespace(import_module=lambda _: stands_in)),
+        patched(manager, "config", str(path if is_yaml(path) else path.with_suffix(""))),
+    ):
+        yield
+
+
+def is_yaml(config: str | Path) -> bool:
+    """
+    :param config: a file, or else a module of Python's, as rl_zoo3 takes both
+    """
+    return Path(config).suffix in (".yml", ".yaml")
+
+
 def _read(path: Path, name: str) -> File:
     """:raises UsageError: if the file cannot be read, or is not a mapping of envs"""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if is_yaml(path) else _hyperparams_of(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"conf_file (--conf-file) {path}: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"conf_file (--conf-file) {path}: not a mapping of envs to their hyperparameters.")
     return File(name, content)
+
+
+def _hyperparams_of(path: Path) -> Any:
+    """
+    The dictionary ``hyperparams`` of a Python file, or of a module by its name.
+
+    :raises UsageError: if there is none
+    """
+    if path.suffix == ".py" and not path.is_file():
+        raise UsageError(f"conf_file (--conf-file) {path}: there is no such file.")
+    try:
+        if path.suffix == ".py":
+            return copy.deepcopy(runpy.run_path(str(path))["hyperparams"])
+        return copy.deepcopy(import_here(str(path)).hyperparams)
+    except (AttributeError, ImportError, KeyError, TypeError, ValueError):
+        raise UsageError(
+            f"conf_file (--conf-file) {path}: neither a .yml or .yaml file nor a Python file or module with a "
+            "dictionary hyperparams."
+        ) from None
+    except Exception as error:  # whatever somebody's code may raise
+        raise UsageError(f"conf_file (--conf-file) {path}: {described(error, 300)}") from error

@@ -5,15 +5,16 @@ outside.
 
 from __future__ import annotations
 
+import copy
 import shutil
 import signal
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from pprint import pprint
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import Any
 
-import rl_zoo3.exp_manager
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -27,11 +28,12 @@ from sb3_stable_ppo.envs.forkserver import preload_forkserver
 from sb3_stable_ppo.envs.subprocesses import CONNECTION_ERRORS
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.runs.folder import RunWriter
+from sb3_stable_ppo.runs.statistics import statistics_of
 from sb3_stable_ppo.studies.storage import is_file, open_storage
 from sb3_stable_ppo.zoo.atari_options import REPLAY_KEYS
 from sb3_stable_ppo.zoo.callbacks import flag_callbacks, has_reached_return, with_health, without_run_callbacks
 from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions, announce_resuming, checkpoint_of, with_checkpoint
-from sb3_stable_ppo.zoo.configuration import check_module, entry_for
+from sb3_stable_ppo.zoo.configuration import entry_for, in_place_of_file
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_class, with_numbers
 from sb3_stable_ppo.zoo.learning import ModelInTraining
 from sb3_stable_ppo.zoo.masks import HOW_TO_MASK, masked_evaluation
@@ -39,7 +41,8 @@ from sb3_stable_ppo.zoo.overrides import with_overrides
 from sb3_stable_ppo.zoo.quiet import without_hyperparameters
 from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, unpickled_study
 from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, LockedFolder, facts_at_start, run_logger
-from sb3_stable_ppo.zoo.schedules import is_schedule_of, read_schedules
+from sb3_stable_ppo.zoo.schedules import check_counted, read_schedules
+from sb3_stable_ppo.zoo.trained_agent import is_schedule_of, lines_of_this_run, with_statistics
 from sb3_stable_ppo.zoo.trials import merged_sampling, saved_params, with_trial
 from sb3_stable_ppo.zoo.vec_env_options import STOCK_VEC_ENVS, vec_env_options
 from sb3_stable_ppo.zoo.vec_envs import batch_vec_env
@@ -80,24 +83,17 @@ class StableExperimentManager(ExperimentManager):
         """
         overrides = self._overrides = self.custom_hyperparams or {}
         trial_id, self.trial_id = self.trial_id, None  # rl_zoo3 takes trial 0 for none, and merges no policy_kwargs
-        if self.config.endswith((".yml", ".yaml")):
-            found = entry_for(self.config, self.env_name.gym_id, ALGOS[self.algo])
-            self._source = found.source
-            if found.note:
-                print(found.note)
-            content = {self.env_name.gym_id: with_overrides(found.hyperparams, overrides, found.source)}
-            with (
-                patched(rl_zoo3.exp_manager, "yaml", SimpleNamespace(safe_load=lambda _: content)),
-                patched(self, "config", str(found.path)),
-                patched(self, "custom_hyperparams", None),
-                without_hyperparameters(self.verbose),
-            ):
-                hyperparams, _ = super().read_hyperparameters()
-        else:
-            check_module(self.config)
-            self._source = f"{self.config}, {self.env_name.gym_id}"
-            with without_hyperparameters(self.verbose):
-                hyperparams, _ = super().read_hyperparameters()
+        found = entry_for(self.config, self.env_name.gym_id, ALGOS[self.algo])
+        self._source = found.source
+        if found.note:
+            print(found.note)
+        content = {self.env_name.gym_id: with_overrides(found.hyperparams, overrides, found.source)}
+        with (
+            in_place_of_file(self, found.path, content),
+            patched(self, "custom_hyperparams", None),
+            without_hyperparameters(self.verbose),
+        ):
+            hyperparams, _ = super().read_hyperparameters()
         if trial_id is not None and not self.optimize_hyperparameters:
             params = saved_params(self.load_trial, self.storage, self.study_name, trial_id)
             steps = self.n_timesteps if self.n_timesteps > 0 else int(float(hyperparams["n_timesteps"]))
@@ -105,11 +101,14 @@ class StableExperimentManager(ExperimentManager):
             pprint({f"with trial {trial_id}": hyperparams})
         hyperparams = with_numbers(hyperparams)
         check_hyperparams(hyperparams, ALGOS[self.algo], self._source, overrides)
-        return hyperparams, OrderedDict(sorted(hyperparams.items()))
+        # a copy to save: A2C writes into the policy_kwargs that it is given
+        return hyperparams, OrderedDict(sorted(copy.deepcopy(hyperparams).items()))
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         """As rl_zoo3's, which keeps the command line with the model, and the database's password in it."""
         shown = redacted_arguments(self.args, self.storage)
+        if self.normalize:  # maybe as the agent that it begins with was
+            saved_hyperparams.setdefault("normalize", True)
         with redacted_command(self.storage), patched(self, "args", shown):
             super()._save_config(saved_hyperparams)
 
@@ -143,6 +142,7 @@ class StableExperimentManager(ExperimentManager):
         processed = super()._preprocess_hyperparams(hyperparams)
         if self._eval_env_kwargs_args is None:  # rl_zoo3 evaluates without the env_kwargs of a configuration
             self.eval_env_kwargs = self.env_kwargs
+        check_counted(processed[0].get("learning_rate"), self.algo, processed[2], source)
         if self.optimize_hyperparameters:  # a trial has no run folder to write to
             self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
         return processed
@@ -156,6 +156,19 @@ class StableExperimentManager(ExperimentManager):
         env = self._make_batch_vec_env(n_envs, self.seed, monitor_dir=None if no_log else self.save_path)
         wrapped = env if self.vec_env_wrapper is None else self.vec_env_wrapper(env)
         return self._maybe_normalize(wrapped, eval_env)
+
+    def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        """As rl_zoo3's, which finds the statistics of a trained agent in one place alone, and does not save them."""
+        agent, env_id = self.trained_agent, self.env_name.gym_id
+        statistics = statistics_of(Path(agent), env_id) if agent and self.continue_training else None
+        if statistics is None:
+            if agent and self.normalize and not eval_env:
+                print(f"{agent} has no statistics of VecNormalize (vecnormalize.pkl): the run begins with new ones.")
+            return super()._maybe_normalize(env, eval_env)
+        if not eval_env:
+            print(f"Statistics of VecNormalize: {statistics}")
+        self.normalize = True
+        return with_statistics(env, statistics, eval_env)
 
     def create_callbacks(self) -> None:
         """As rl_zoo3's, which drops the masks of masked envs when it evaluates."""
@@ -205,7 +218,8 @@ class StableExperimentManager(ExperimentManager):
             self._folder.give_up()
             if isinstance(error, UsageError) or not isinstance(error, Exception):
                 raise
-            told = one_line(error) if isinstance(error, (ValueError, AssertionError)) else described(error)
+            is_told = isinstance(error, (ValueError, AssertionError)) and str(error)
+            told = one_line(error) if is_told else described(error)
             what = f"{self.algo} on {self.env_name.gym_id} cannot be set up"
             raise UsageError(f"{what}: {told}") from error
         if results is None:  # hyperparameters are optimised: rl_zoo3 keeps its report elsewhere
@@ -249,6 +263,7 @@ class StableExperimentManager(ExperimentManager):
         """A schedule equal to that in the zip goes on with the zip's count; any other one begins."""
         if is_schedule_of(self.trained_agent, hyperparams.get("learning_rate")):
             del hyperparams["learning_rate"]
+        hyperparams |= lines_of_this_run(self.trained_agent, hyperparams, self.n_timesteps)
         return super()._load_pretrained_agent(hyperparams, env)
 
     def learn(self, model: BaseAlgorithm) -> None:

@@ -135,8 +135,9 @@ def run_in(folder: str | Path) -> StartedRun:
     :param folder: a run folder
     :raises UsageError: if it is none that ``train`` has made, or one of a newer format
     """
-    folder = Path(folder)
-    what = f"--resume {folder}"
+    what, folder = f"--resume {folder}", Path(folder)
+    if len(folder.parts) < 3 or ".." in folder.parts:  # the log folder lies two above it
+        folder = folder.resolve()
     if not folder.is_dir():
         hint = f"A run folder such as logs/stable_ppo/CartPole-v1_1 is asked for, or {AUTO}."
         if folder.suffix == ".zip" and folder.is_file():

@@ -4,14 +4,16 @@ Schedules in a configuration: ours, and ``lin_`` that ends at zero, not below it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.schedules.callback import LRSchedulerCallback
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule, make_schedule
+from sb3_stable_ppo.zoo.registry import ALGORITHMS
 
 
 def read_schedules(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,13 +40,20 @@ def read_schedules(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
     return ready
 
 
-def is_schedule_of(trained_agent: str, schedule: Any) -> bool:
+def check_counted(schedule: Any, algo: str, callbacks: Iterable[BaseCallback], source: str) -> None:
     """
-    Whether a schedule equals that of a saved model, whose count of updates then goes on.
+    Check that somebody counts the updates of a schedule of ours.
 
-    :param trained_agent: the model's zip
-    :param schedule: of the configuration
+    :param schedule: ``learning_rate``, read
+    :param algo: the algorithm's name; ours count
+    :param callbacks: of the configuration
+    :param source: where the schedule comes from, for the error
+    :raises UsageError: if nobody does
     """
-    saved, _, _ = load_from_zip_file(trained_agent, load_data=True)
-    before = counting_schedule((saved or {}).get("learning_rate"))
-    return before is not None and repr(before) == repr(schedule)
+    if algo in ALGORITHMS or counting_schedule(schedule) is None:
+        return
+    if not any(isinstance(each, LRSchedulerCallback) for each in callbacks):
+        raise UsageError(
+            f"{source}: {algo} does not count the updates of learning_rate: {schedule!r}. Add the callback "
+            "sb3_stable_ppo.LRSchedulerCallback, or choose --algo stable_ppo."
+        )

@@ -58,6 +58,7 @@ def _envpool(hyperparams: Mapping[str, Any], env_id: str, source: str) -> MakesE
         "env_wrapper": ", ".join(map(str, wrappers)),
         "env_kwargs": ", ".join(hyperparams.get("env_kwargs") or ()),
         "monitor_kwargs": ", ".join(hyperparams.get("monitor_kwargs") or ()),
+        "frame_stack": str(hyperparams.get("frame_stack") or ""),
     }
     for key, names in given.items():
         if names:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sb3_stable_ppo.common.packages import command_line
+from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.packages import command_line, import_packages
 
 FOLDER = Path(sys.executable).parent
 
@@ -37,3 +38,16 @@ def test_a_script_below_the_current_folder_is_named_from_there(monkeypatch: pyte
     monkeypatch.setenv("PATH", os.defpath)
     monkeypatch.chdir(FOLDER.parent)
     assert command_line("--version") == f"{FOLDER.name}/sb3-stable-ppo --version"
+
+
+def test_a_module_in_the_current_folder_is_found_as_python_m_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    (tmp_path / "envs_in_this_folder.py").write_text("import no_such_module_of_theirs")
+    with pytest.raises(UsageError, match=r"envs_in_this_folder: No module named 'no_such_module_of_theirs'"):
+        import_packages(["envs_in_this_folder"])
+    (tmp_path / "broken_in_this_folder.py").write_text("def (")
+    with pytest.raises(UsageError, match=r"broken_in_this_folder: SyntaxError: invalid syntax"):
+        import_packages(["broken_in_this_folder"])

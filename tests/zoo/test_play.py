@@ -256,6 +256,10 @@ def test_what_a_plot_lacks_is_one_sentence_and_no_table(
             ["enjoy", "--env", "CartPole-v1", "-f", "nowhere"],
             "which run plays): The nowhere/stable_ppo folder was not found.",
         ),
+        (
+            ["enjoy", "--env", "CartPole-v1", "--env-kwargs", "goal:x"],
+            "--env-kwargs goal:x: NameError: name 'x' is not",
+        ),
         (["enjoy", "--env", "CartPole-v11"], "Unknown env 'CartPole-v11' (did you mean CartPole-v1?)"),
         (["enjoy", "--env", "CartPole-v1", "--algo", "stable"], "Unknown algorithm 'stable': choose one of"),
         (["plot", "train", "-a", "ppo", "-e", "CartPole-v1", "-f", "nowhere"], "nowhere/ppo"),

@@ -61,6 +61,7 @@ def test_one_hyperparameter_on_the_command_line_asks_for_it(tmp_path: Path, monk
     ("env_id", "changes", "complaint"),
     [
         ("Taxi-v4", {}, "vec_env: envpool: EnvPool has no env 'Taxi-v4'.*Or choose vec_env: dummy"),
+        ("Pendulum-v1", {"frame_stack": 2}, "cannot take frame_stack, here 2: its envs are not in Python"),
         ("Pendulum-v1", {"env_kwargs": {"g": 9.8}}, "cannot take env_kwargs, here g: its envs are not in Python"),
         (
             "Pendulum-v1",
