@@ -55,7 +55,7 @@ def thinned(steps: list[int], keep: int) -> list[int]:
     >>> thinned([1, 2, 3, 4, 5], keep=3)
     [2, 4]
     >>> thinned([10, 20, 30, 31, 32, 33, 34], keep=6)
-    [30, 32, 33]
+    [31, 32, 33]
 
     :param steps: steps of the snapshots that exist, ascending
     :param keep: how many may stay, at least 1

@@ -130,6 +130,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
     },
     "StableExperimentManager": {
         "_load_pretrained_agent": "self, hyperparams, env",
+        "_maybe_normalize": "self, env, eval_env",
         "_preprocess_hyperparams": "self, hyperparams",
         "_preprocess_schedules": "hyperparams",
         "_save_config": "self, saved_hyperparams",
