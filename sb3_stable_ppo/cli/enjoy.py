@@ -16,6 +16,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from yaml import YAMLError
+
 from sb3_stable_ppo.cli.arguments import (
     BriefParser,
     add_gym_packages,
@@ -35,6 +37,9 @@ from sb3_stable_ppo.envs.registry import check_env
 DESCRIPTION = """\
 Let a trained agent play, and print its scores. All flags of rl_zoo3's enjoy work; they follow below.
 Nothing is shown (--no-render) where there is no screen."""
+
+# Of rl_zoo3's own checks, of files of the run, and of the arguments of the env and the model.
+PROBLEMS = (AssertionError, KeyError, OSError, UnpicklingError, ValueError, YAMLError, zipfile.BadZipFile, zlib.error)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -117,15 +122,7 @@ def run(argv: list[str]) -> int:
         stack.enter_context(patched(argparse.ArgumentParser, "error", brief_error))
         try:
             rl_zoo3.enjoy.enjoy()
-        except (
-            AssertionError,
-            KeyError,
-            OSError,
-            UnpicklingError,
-            ValueError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+        except PROBLEMS as error:
             if isinstance(error, (AssertionError, ValueError)) and "found" in str(error):
                 hint = "train leaves one there; --algo, --env, -f and --exp-id say which run plays"
                 raise UsageError(f"enjoy finds no model ({hint}): {one_line(error)}.") from error

@@ -1,6 +1,8 @@
 """
-How processes that share a journal, on machines that cannot see each other's processes, tell a worker that died: each
-holds a lock on a file beside the journal, which the operating system takes back however the process ends.
+How processes that share a journal, on machines that cannot see each other's processes, tell a worker that died. Each
+worker has a file beside the journal, on which it holds a lock, and which it touches now and then. One that nobody locks
+and that has not been touched for long is of a dead worker. (The lock alone does not tell: some network file systems
+keep locks to one machine.)
 
 In a database it is Optuna's heartbeats that tell. Where there are no such locks, as on Windows, nothing is known.
 """
@@ -9,11 +11,17 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sb3_stable_ppo.studies.worker_names import own_name
+
+TOUCHED_S = 20.0
+"""Seconds between two touches."""
+SILENT_S = 180.0
+"""A worker that nobody locks for is dead after so many seconds without a touch."""
 
 
 @contextmanager
@@ -36,13 +44,24 @@ def sign_of_life(journal: str) -> Iterator[None]:
         handles.append(os.open(path, os.O_CREAT | os.O_RDWR))
         os.register_at_fork(after_in_child=close)  # a process of an env may outlive this one
         fcntl.flock(handles[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    ended = threading.Event()
+    thread = threading.Thread(target=_touch, args=(path, ended), daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        ended.set()
+        thread.join()
         close()
-        with suppress(OSError):  # other workers have theirs in it
-            path.parent.rmdir()
+        with suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()  # unless other workers have theirs in it
+
+
+def _touch(path: Path, ended: threading.Event) -> None:
+    while not ended.wait(TOUCHED_S):
+        with suppress(OSError):
+            os.utime(path)
 
 
 def has_died(journal: str, worker: str) -> bool:
@@ -52,15 +71,26 @@ def has_died(journal: str, worker: str) -> bool:
     :param journal: the file
     :param worker: a name of :func:`~sb3_stable_ppo.studies.worker_names.own_name`
     """
+    path = _path(journal, worker)
     with suppress(ImportError, OSError):  # BlockingIOError: it lives
         fcntl = importlib.import_module("fcntl")
-        handle = os.open(_path(journal, worker), os.O_RDWR)
+        handle = os.open(path, os.O_RDWR)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return _now(path.parent) - os.fstat(handle).st_mtime > SILENT_S
         finally:
             os.close(handle)
-        return True
     return False
+
+
+def _now(folder: Path) -> float:
+    """By the clock of the file system, which may be another machine's."""
+    probe = folder / f".{own_name().replace(':', '_')}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()
 
 
 def _path(journal: str, worker: str) -> Path:

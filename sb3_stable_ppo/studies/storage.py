@@ -74,8 +74,9 @@ def is_missing(where: str) -> bool:
 
     with suppress(ArgumentError):  # which whoever opens it tells without the password
         url = make_url(where)
-        in_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-        return in_file and not Path(str(url.database)).is_file()
+        name = url.database or ":memory:"
+        in_file = url.get_backend_name() == "sqlite" and not name.startswith((":memory:", "file:"))
+        return in_file and not Path(name).is_file()
     return False
 
 
@@ -105,12 +106,18 @@ def _cut_torn_end(journal: Path, lock: JournalFileSymlinkLock) -> None:
     Remove half a line, which a full disk or a power cut has left at a journal's end. Optuna passes over it, until the
     next line is written right behind it; then neither can be read.
     """
-    if not journal.is_file() or _ends_whole(journal) or not _is_journal(journal):
+    if not journal.is_file() or _ends_whole(journal) or not _is_journal(journal) or not os.access(journal, os.W_OK):
         return
     lock.acquire()  # so that nobody is writing
     try:
         if not _ends_whole(journal):
-            os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+            content = journal.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if _is_json(content[whole:]):  # its line break alone is missing
+                with journal.open("ab") as file:
+                    file.write(b"\n")
+            else:
+                os.truncate(journal, whole)
     finally:
         lock.release()
 
@@ -118,10 +125,15 @@ def _cut_torn_end(journal: Path, lock: JournalFileSymlinkLock) -> None:
 def _is_journal(path: Path) -> bool:
     """By its first line; whatever else a user may name by mistake stays as it is."""
     with path.open("rb") as file:
-        try:
-            return "op_code" in json.loads(file.readline())
-        except (TypeError, ValueError):
-            return False
+        line = file.readline()
+    return _is_json(line) and b"op_code" in line
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _ends_whole(journal: Path) -> bool:

@@ -223,8 +223,11 @@ def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:
     dead = [trial for trial in running(study) if _is_dead(trial, MISSED * heartbeat, where)]
     for trial in dead:
         try:
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        except UpdateFinishedTrialError:  # another launcher ended it since it was looked at, and enqueues it
+            study.tell(trial.number, state=TrialState.FAIL)
+        except (
+            UpdateFinishedTrialError,
+            ValueError,
+        ):  # another launcher ended it since it was looked at, and enqueues it
             continue
         requeue(study, copy.deepcopy(trial))
     return len(dead)

@@ -87,14 +87,25 @@ def write_best(study: Study, plan: Plan, folder: Path, packages: Sequence[str] =
         path = folder / (f"pareto_{trial.number}.yml" if plan.health else "best.yml")
         entry = as_hyperparams(trial.params, plan.base, plan.n_timesteps)
         values = ", ".join(f"{value:.4g}" for value in trial.values or ())
-        head = f"# Trial {trial.number} of the study {study.study_name}, {values}:\n"
+        head = f"{_head(study, trial.number)}{values}:\n"
         head += f"# {training_command(plan, path, packages)}\n"
         write_atomically(path, (head + yaml.safe_dump({plan.env: entry}, sort_keys=False)).encode())
         paths.append(path)
     if plan.health:
-        for path in {*folder.glob("pareto_[0-9]*.yml")} - {*paths}:  # of a trial that has left the front
-            path.unlink()
+        for path in {*folder.glob("pareto_*.yml")} - {*paths}:
+            _remove_if_of(study, path)
     return paths
+
+
+def _remove_if_of(study: Study, path: Path) -> None:
+    """Of a trial that has left the front; a file that somebody has made from it, or that is another study's, stays."""
+    number = path.stem.removeprefix("pareto_")
+    if number.isdecimal() and path.read_text(encoding="utf-8").startswith(_head(study, number)):
+        path.unlink()
+
+
+def _head(study: Study, number: int | str) -> str:
+    return f"# Trial {number} of the study {study.study_name}, "
 
 
 def _text(value: Any) -> str:

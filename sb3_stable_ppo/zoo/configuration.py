@@ -25,6 +25,9 @@ from sb3_stable_ppo.zoo.entries import NOT_ENVS, File, Found, find_in_one, find_
 from sb3_stable_ppo.zoo.registry import ALGORITHMS, config_file
 from sb3_stable_ppo.zoo.stock_entries import stock_file, with_our_policy
 
+OWN_NAME = "<hyperparams>"
+"""The name of a Python file's module while it is read."""
+
 
 class Entry(NamedTuple):
     """
@@ -127,16 +130,36 @@ def _hyperparams_of(path: Path) -> Any:
 
     :raises UsageError: if there is none
     """
-    if path.suffix == ".py" and not path.is_file():
+    is_a_file = path.suffix == ".py"
+    if is_a_file and not path.is_file():
         raise UsageError(f"conf_file (--conf-file) {path}: there is no such file.")
+    neither = (
+        f"conf_file (--conf-file) {path}: neither a .yml or .yaml file nor a Python file or module with a dictionary "
+    )
     try:
-        if path.suffix == ".py":
-            return copy.deepcopy(runpy.run_path(str(path))["hyperparams"])
-        return copy.deepcopy(import_here(str(path)).hyperparams)
-    except (AttributeError, ImportError, KeyError, TypeError, ValueError):
-        raise UsageError(
-            f"conf_file (--conf-file) {path}: neither a .yml or .yaml file nor a Python file or module with a "
-            "dictionary hyperparams."
-        ) from None
+        names = runpy.run_path(str(path), run_name=OWN_NAME) if is_a_file else vars(import_here(str(path)))
+    except (ModuleNotFoundError, TypeError, ValueError) as error:
+        if is_a_file or (isinstance(error, ModuleNotFoundError) and error.name not in (None, str(path))):
+            raise UsageError(f"conf_file (--conf-file) {path}: {described(error, 300)}") from error
+        raise UsageError(f"{neither}hyperparams.") from None
     except Exception as error:  # whatever somebody's code may raise
         raise UsageError(f"conf_file (--conf-file) {path}: {described(error, 300)}") from error
+    if not isinstance(names.get("hyperparams"), dict):
+        raise UsageError(f"{neither}hyperparams.")
+    own = next(_defined_in_file(names["hyperparams"]), None)
+    if own is not None:
+        raise UsageError(
+            f"conf_file (--conf-file) {path}: a run that goes on later would not find {own!r}, which the file defines. "
+            "Define it in a module, and import it here."
+        )
+    return copy.deepcopy(names["hyperparams"])
+
+
+def _defined_in_file(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _defined_in_file(each)
+    elif getattr(value, "__module__", None) == OWN_NAME:
+        yield value

@@ -101,14 +101,16 @@ class StableExperimentManager(ExperimentManager):
             pprint({f"with trial {trial_id}": hyperparams})
         hyperparams = with_numbers(hyperparams)
         check_hyperparams(hyperparams, ALGOS[self.algo], self._source, overrides)
+        if not self.optimize_hyperparameters:
+            check_counted(hyperparams, self.algo, self._source)
         # a copy to save: A2C writes into the policy_kwargs that it is given
         return hyperparams, OrderedDict(sorted(copy.deepcopy(hyperparams).items()))
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         """As rl_zoo3's, which keeps the command line with the model, and the database's password in it."""
         shown = redacted_arguments(self.args, self.storage)
-        if self.normalize:  # maybe as the agent that it begins with was
-            saved_hyperparams.setdefault("normalize", True)
+        if self.normalize and not saved_hyperparams.get("normalize"):  # as the agent that it begins with was
+            saved_hyperparams["normalize"] = True
         with redacted_command(self.storage), patched(self, "args", shown):
             super()._save_config(saved_hyperparams)
 
@@ -142,7 +144,6 @@ class StableExperimentManager(ExperimentManager):
         processed = super()._preprocess_hyperparams(hyperparams)
         if self._eval_env_kwargs_args is None:  # rl_zoo3 evaluates without the env_kwargs of a configuration
             self.eval_env_kwargs = self.env_kwargs
-        check_counted(processed[0].get("learning_rate"), self.algo, processed[2], source)
         if self.optimize_hyperparameters:  # a trial has no run folder to write to
             self.specified_callbacks = without_run_callbacks(self.specified_callbacks)
         return processed

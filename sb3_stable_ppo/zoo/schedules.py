@@ -4,15 +4,15 @@ Schedules in a configuration: ours, and ``lin_`` that ends at zero, not below it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.schedules.callback import LRSchedulerCallback
-from sb3_stable_ppo.schedules.learning_rate import counting_schedule, make_schedule
+from sb3_stable_ppo.schedules.learning_rate import make_schedule
+from sb3_stable_ppo.zoo.hyperparams import class_entries, find_class
 from sb3_stable_ppo.zoo.registry import ALGORITHMS
 
 
@@ -40,20 +40,21 @@ def read_schedules(hyperparams: Mapping[str, Any]) -> dict[str, Any]:
     return ready
 
 
-def check_counted(schedule: Any, algo: str, callbacks: Iterable[BaseCallback], source: str) -> None:
+def check_counted(hyperparams: Mapping[str, Any], algo: str, source: str) -> None:
     """
     Check that somebody counts the updates of a schedule of ours.
 
-    :param schedule: ``learning_rate``, read
+    :param hyperparams: one entry of a configuration
     :param algo: the algorithm's name; ours count
-    :param callbacks: of the configuration
-    :param source: where the schedule comes from, for the error
+    :param source: where the entry comes from, for the error
     :raises UsageError: if nobody does
     """
-    if algo in ALGORITHMS or counting_schedule(schedule) is None:
+    schedule = hyperparams.get("learning_rate")
+    if algo in ALGORITHMS or not isinstance(schedule, dict):
         return
-    if not any(isinstance(each, LRSchedulerCallback) for each in callbacks):
+    callbacks = [find_class(name, f"{source}: callback") for name, _ in class_entries(hyperparams.get("callback"))]
+    if not any(issubclass(each, LRSchedulerCallback) for each in callbacks):
         raise UsageError(
-            f"{source}: {algo} does not count the updates of learning_rate: {schedule!r}. Add the callback "
+            f"{source}: {algo} does not count the updates of learning_rate: {schedule}. Add the callback "
             "sb3_stable_ppo.LRSchedulerCallback, or choose --algo stable_ppo."
         )

@@ -24,7 +24,7 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     (["--log-interval", "0"], {}, "--log-interval 0: give a number of at least 1"),
     (["--n-eval-envs", "0"], {}, "--n-eval-envs 0: give a number of at least 1"),
     ([], {"frame_stack": 0}, "stable_ppo on CartPole-v1 cannot be set up: AssertionError"),
-    (["--algo", "ppo"], {"policy": "MlpPolicy"}, "ppo does not count the updates of learning_rate: StepLR("),
+    (["--algo", "ppo"], {"policy": "MlpPolicy"}, "ppo does not count the updates of learning_rate: {"),
     (["--env", "Acrobot-v1"], {}, "config.yml has no entry for Acrobot-v1"),
     ([], {"n_stepz": 3}, "unknown key 'n_stepz' (did you mean n_steps?)"),
     ([], {"policy": "StablePongPolciy"}, "unknown policy 'StablePongPolciy' (did you mean StablePongPolicy?)"),

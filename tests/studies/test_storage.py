@@ -86,6 +86,8 @@ def test_half_a_line_at_a_journals_end_costs_that_line_alone(tmp_path: Path) -> 
         study = study_of(tmp_path)
         study.ask()
         assert len(study_of(tmp_path).trials) == count
+    journal.write_text(journal.read_text().removesuffix("\n"))
+    assert len(study_of(tmp_path).trials) == 3, "a line that lacks its line break alone is kept"
 
 
 def test_a_file_that_is_no_journal_is_told_of_and_left_as_it_is(tmp_path: Path) -> None:
@@ -103,6 +105,7 @@ def test_a_storage_in_a_file_is_missing_where_the_file_is(tmp_path: Path) -> Non
     assert is_missing(f"sqlite:///{path}")
     assert not is_missing("postgresql+psycopg://me@127.0.0.1:1/db")
     assert not is_missing("sqlite://")
+    assert not is_missing("sqlite:///file:other.db?uri=true")
     path.touch()
     assert not is_missing(str(path))
     assert not is_missing(f"sqlite:///{path}")

@@ -263,14 +263,19 @@ def test_only_the_trials_of_the_front_have_a_file(tmp_path: Path) -> None:
     study = open_study(storage, "s", PLAN, "none", 0, 2)
     plan = Plan("stable_ppo", "CartPole-v1", {"policy": "StableMlpPolicy"}, 64, (0,), 1, 1, True, tmp_path)
     names = []
+    own = tmp_path / "pareto_0_mine.yml"
+    own.write_text("# Trial 0 of the study s, as I like it")
+    (tmp_path / "pareto_9.yml").write_text("# Trial 9 of the study of others, 1, 1")
     for values in ((1.0, 1.0), (2.0, 1.0), (1.5, 2.0)):
         study.enqueue_trial(PARAMS)
         trial = study.ask()
         sample(trial, guarded=True)
         study.tell(trial, values)
         write_best(study, plan, tmp_path)
-        names.append(sorted(path.name for path in tmp_path.glob("pareto_*")))
-    assert names == [["pareto_0.yml"], ["pareto_1.yml"], ["pareto_1.yml", "pareto_2.yml"]]
+        names.append(sorted(path.name for path in tmp_path.glob("pareto_?.yml")))
+    others = ["pareto_9.yml"]
+    assert names == [["pareto_0.yml", *others], ["pareto_1.yml", *others], ["pareto_1.yml", "pareto_2.yml", *others]]
+    assert own.exists()
 
 
 def test_the_command_that_trains_the_best_has_all_that_it_needs(tmp_path: Path) -> None:

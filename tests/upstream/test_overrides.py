@@ -144,6 +144,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
     },
     "ResumedManager": {
         "_load_pretrained_agent": "self, hyperparams, env",
+        "_maybe_normalize": "self, env, eval_env",
         "_save_config": "self, saved_hyperparams",
         "create_envs": "self, n_envs, eval_env, no_log",
         "read_hyperparameters": "self",

@@ -33,7 +33,7 @@ def test_statistics_are_found_at_a_checkpoint_and_saved_with_the_run(
     assert train(tmp_path, *QUIET, "--checkpoint-steps", "32", normalize=True) == 0
     model = next((run_folder(tmp_path) / "checkpoints").glob("*/model.zip"))
     capsys.readouterr()
-    assert train(tmp_path, *QUIET, "-i", str(model)) == 0  # whose entry does not normalise
+    assert train(tmp_path, *QUIET, "-i", str(model), normalize=False) == 0
     statistics = run_folder(tmp_path) / "CartPole-v1" / "vecnormalize.pkl"
     assert f"Statistics of VecNormalize: {statistics}" in capsys.readouterr().out
     env = make_vec_env("CartPole-v1", 2)
@@ -43,7 +43,7 @@ def test_statistics_are_found_at_a_checkpoint_and_saved_with_the_run(
     )
     assert found.obs_rms.count == pytest.approx(before.obs_rms.count + 64 + 2)  # and the reset of two envs
     config = (run_folder(tmp_path, 2) / "CartPole-v1" / "config.yml").read_text()
-    assert "normalize" in config
+    assert "normalize\n    - true" in config
     played = ["enjoy", "--env", "CartPole-v1", "-f", str(tmp_path / "logs"), "--exp-id", "2", "-n", "20", "--no-render"]
     assert main(played) == 0
     assert "Loading running average" in capsys.readouterr().out
@@ -85,6 +85,28 @@ def test_a_python_file_is_a_configuration_whose_kwargs_are_merged(tmp_path: Path
     assert main([*args, "-params", "policy_kwargs:dict(init_gain=0.5)"]) == 0
     saved = yaml.safe_load((run_folder(tmp_path) / "CartPole-v1" / "config.yml").read_text().split("\n", 1)[1])
     assert ["policy_kwargs", {"init_gain": 0.5, "net_arch": [8], "norm": "none"}] in saved[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("import no_such_module_of_mine", "ModuleNotFoundError: No module named 'no_such_module_of_mine'"),
+        ("hyperparams = 3", "neither a .yml or .yaml file nor a Python file or module with a dictionary"),
+        ("hyperparams = {'CartPole-v1': {'policy': 'MlpPolicy', 'n_steps': int('x')}}", "ValueError: invalid literal"),
+        (
+            "class Net: ...\nhyperparams = {'CartPole-v1': {'policy_kwargs': {'norm': [Net]}}}",
+            "a run that goes on later would not find <class '<hyperparams>.Net'>, which the file defines",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_python_file_is_told(
+    content: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf.py").write_text(content)
+    args = ["train", "--env", "CartPole-v1", "-conf", str(tmp_path / "conf.py"), "-f", str(tmp_path / "logs")]
+    assert main(args) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
 
 
 def test_a_configuration_is_saved_as_it_was_written_though_a2c_changes_its_own(tmp_path: Path) -> None:
