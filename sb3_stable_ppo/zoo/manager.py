@@ -42,6 +42,7 @@ from sb3_stable_ppo.zoo.quiet import without_hyperparameters
 from sb3_stable_ppo.zoo.redaction import redacted_arguments, redacted_command, unpickled_study
 from sb3_stable_ppo.zoo.run_folder import ClaimedFolder, LockedFolder, facts_at_start, run_logger
 from sb3_stable_ppo.zoo.schedules import check_counted, read_schedules
+from sb3_stable_ppo.zoo.time_limits import check_ends_are_seen
 from sb3_stable_ppo.zoo.trained_agent import is_schedule_of, lines_of_this_run, with_statistics
 from sb3_stable_ppo.zoo.trials import merged_sampling, saved_params, with_trial
 from sb3_stable_ppo.zoo.vec_env_options import STOCK_VEC_ENVS, vec_env_options
@@ -153,7 +154,10 @@ class StableExperimentManager(ExperimentManager):
         if self.vec_env_class is SubprocVecEnv:
             preload_forkserver()
         if self._make_batch_vec_env is None or eval_env:
-            return super().create_envs(n_envs, eval_env, no_log)
+            made = super().create_envs(n_envs, eval_env, no_log)
+            if eval_env:
+                check_ends_are_seen(made, self._source)
+            return made
         env = self._make_batch_vec_env(n_envs, self.seed, monitor_dir=None if no_log else self.save_path)
         wrapped = env if self.vec_env_wrapper is None else self.vec_env_wrapper(env)
         return self._maybe_normalize(wrapped, eval_env)

@@ -21,6 +21,11 @@ MISTAKES: list[tuple[list[str], dict[str, Any], str]] = [
     ),
     (["-conf", "json"], {}, "conf_file (--conf-file) json: neither a .yml or .yaml file nor a Python file or module"),
     (["-conf", "nowhere.py"], {}, "conf_file (--conf-file) nowhere.py: there is no such file"),
+    (
+        ["--eval-freq", "32"],
+        {"env_wrapper": [{"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 50}}]},
+        "env_wrapper: TimeLimit lies outside SB3's Monitor",
+    ),
     (["--log-interval", "0"], {}, "--log-interval 0: give a number of at least 1"),
     (["--n-eval-envs", "0"], {}, "--n-eval-envs 0: give a number of at least 1"),
     ([], {"frame_stack": 0}, "stable_ppo on CartPole-v1 cannot be set up: AssertionError"),
