@@ -128,18 +128,20 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_on_training_end": "self",
         "_on_training_start": "self",
     },
-    "StableExperimentManager": {
+    "ConfiguredManager": {
         "_load_pretrained_agent": "self, hyperparams, env",
         "_maybe_normalize": "self, env, eval_env",
         "_preprocess_hyperparams": "self, hyperparams",
         "_preprocess_schedules": "hyperparams",
         "_save_config": "self, saved_hyperparams",
-        "create_callbacks": "self",
         "create_envs": "self, n_envs, eval_env, no_log",
+        "read_hyperparameters": "self",
+    },
+    "StableExperimentManager": {
+        "create_callbacks": "self",
         "hyperparameters_optimization": "self",
         "learn": "self, model",
         "objective": "self, trial",
-        "read_hyperparameters": "self",
         "setup_experiment": "self",
     },
     "ResumedManager": {
