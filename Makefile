@@ -6,10 +6,10 @@ SEED ?= 1
 BIN := .venv/bin
 READY := .venv/.ready
 
-# Three workers, each on one thread, on two cores: a fifth of the time a test waits for a process.
+# Four workers, each on one thread, on two cores: a fifth of the time a test waits for a process.
 # loadgroup keeps a server's tests together.
 # They start some hundred processes, which would compile all sources anew where Python is told to write no bytecode.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadgroup
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadgroup
 
 .PHONY: pong demo test quick check docs setup clean
 
