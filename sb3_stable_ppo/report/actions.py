@@ -17,6 +17,8 @@ VARIED = 100 * CONSTANT_POLICY
 """A policy whose variance over states once was as large has told states apart. A newborn one may have less than
 ``CONSTANT_POLICY`` on the few observations of a short rollout."""
 
+GREEDY = "The policy is greedy in its values, which may hardly be learnt yet: train on, then look again."
+
 
 class ConstantPolicy(NamedTuple):
     """
@@ -81,7 +83,7 @@ def _spread(run: RunData) -> Check:
         state = YES if share >= BALANCED else NO if not share > ONE_ACTION else OPEN
         text = f"Entropy of the actions over states: {share:.0%} of its maximum at the end."
         if state == NO and is_greedy(run.health):
-            return Check(name, OPEN, f"{text} Its values may hardly be learnt yet: train on, then look again.")
+            return Check(name, OPEN, f"{text} {GREEDY}")
         return Check(name, state, text)
     if "train/std" in run.curves:
         std = run.curves["train/std"].values

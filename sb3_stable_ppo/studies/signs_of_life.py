@@ -66,7 +66,8 @@ def _touch(path: Path, ended: threading.Event) -> None:
 
 def has_died(journal: str, worker: str) -> bool:
     """
-    Whether a worker has left its sign behind. Of one that has none, as one of an earlier version, nothing is known.
+    Whether a worker has left its sign behind: nobody locks it, and it was not touched for ``SILENT_S``. Of a worker
+    without a sign, as one of an earlier version, nothing is known.
 
     :param journal: the file
     :param worker: a name of :func:`~sb3_stable_ppo.studies.worker_names.own_name`

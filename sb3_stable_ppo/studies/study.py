@@ -209,8 +209,8 @@ def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:
     """
     Fail the trials whose workers are dead, and enqueue each again, ``MAX_RETRIES`` times at most. In a database a
     worker without heartbeats is dead, which Optuna's ``fail_stale_trials`` finds. On this machine a worker is dead if
-    its process has ended; of a journal, also if nobody holds the lock on its sign of life any more, as after a restart
-    of the machine.
+    its process has ended; of a journal, also if its sign of life was left behind, as after a restart of the machine
+    (:func:`~sb3_stable_ppo.studies.signs_of_life.has_died`).
 
     :param study: the study
     :param heartbeat: seconds between two heartbeats
@@ -224,11 +224,8 @@ def requeue_dead_trials(study: Study, heartbeat: int = HEARTBEAT) -> int:
     for trial in dead:
         try:
             study.tell(trial.number, state=TrialState.FAIL)
-        except (
-            UpdateFinishedTrialError,
-            ValueError,
-        ):  # another launcher ended it since it was looked at, and enqueues it
-            continue
+        except (UpdateFinishedTrialError, ValueError):
+            continue  # another launcher ended it since it was looked at, and enqueues it
         requeue(study, copy.deepcopy(trial))
     return len(dead)
 
