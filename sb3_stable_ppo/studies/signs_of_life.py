@@ -9,13 +9,13 @@ In a database it is Optuna's heartbeats that tell. Where there are no such locks
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sb3_stable_ppo.common.locks import ProcessLock
 from sb3_stable_ppo.studies.worker_names import own_name
 
 TOUCHED_S = 20.0
@@ -32,18 +32,10 @@ def sign_of_life(journal: str) -> Iterator[None]:
     :param journal: the file
     """
     path = _path(journal, own_name())
-    handles: list[int] = []
-
-    def close() -> None:
-        while handles:
-            os.close(handles.pop())
-
-    with suppress(ImportError, OSError):
-        fcntl = importlib.import_module("fcntl")
+    with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        handles.append(os.open(path, os.O_CREAT | os.O_RDWR))
-        os.register_at_fork(after_in_child=close)  # a process of an env may outlive this one
-        fcntl.flock(handles[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.touch()
+    lock = ProcessLock(path)
     ended = threading.Event()
     thread = threading.Thread(target=_touch, args=(path, ended), daemon=True)
     thread.start()
@@ -52,7 +44,7 @@ def sign_of_life(journal: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        close()
+        lock.release()
         with suppress(OSError):
             path.unlink()
             path.parent.rmdir()  # unless other workers have theirs in it
@@ -73,14 +65,12 @@ def has_died(journal: str, worker: str) -> bool:
     :param worker: a name of :func:`~sb3_stable_ppo.studies.worker_names.own_name`
     """
     path = _path(journal, worker)
-    with suppress(ImportError, OSError):  # BlockingIOError: it lives
-        fcntl = importlib.import_module("fcntl")
-        handle = os.open(path, os.O_RDWR)
+    with suppress(OSError):  # BlockingIOError: it lives
+        lock = ProcessLock(path)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return _now(path.parent) - os.fstat(handle).st_mtime > SILENT_S
+            return lock.is_held and _now(path.parent) - path.stat().st_mtime > SILENT_S
         finally:
-            os.close(handle)
+            lock.release()
     return False
 
 

@@ -5,12 +5,10 @@ The folder of a run that rl_zoo3 makes: claimed before anything is written, desc
 from __future__ import annotations
 
 import datetime
-import importlib
 import os
 import platform
 import shutil
 import socket
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from stable_baselines3.common.utils import get_latest_run_id
 
 from sb3_stable_ppo.checkpoints.folder import CHECKPOINTS, prune
 from sb3_stable_ppo.common.errors import UsageError
+from sb3_stable_ppo.common.locks import ProcessLock
 
 PACKAGES = ("sb3-stable-ppo", "stable-baselines3", "sb3-contrib", "rl_zoo3", "torch", "gymnasium", "ale-py", "numpy")
 
@@ -35,26 +34,14 @@ class LockedFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._handle: int | None = None
-        self._lock()
-
-    def _lock(self) -> None:
-        """The operating system takes the lock back when the process ends, however it ends."""
-        with suppress(ImportError, OSError):  # Windows has no such locks, nor has every network file system
-            fcntl = importlib.import_module("fcntl")
-            self._handle = os.open(self.path, os.O_RDONLY)
-            os.register_at_fork(after_in_child=self.release)  # a process of an env may outlive this one
-            try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.release()
-                raise UsageError(f"{self.path}: another process is training this run.") from None
+        try:
+            self._lock = ProcessLock(path)
+        except BlockingIOError:
+            raise UsageError(f"{path}: another process is training this run.") from None
 
     def release(self) -> None:
-        """Give the lock back."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        """Let other processes train the run."""
+        self._lock.release()
 
     def end(self, status: str) -> None:
         """

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.tuning import study_of
+from sb3_stable_ppo.common import locks
 from sb3_stable_ppo.studies import signs_of_life, worker_names
 from sb3_stable_ppo.studies.signs_of_life import SILENT_S, has_died, sign_of_life
 from sb3_stable_ppo.studies.study import effective_trials, n_remaining, requeue_dead_trials, running
@@ -80,6 +81,6 @@ def test_where_the_file_system_has_no_locks_work_goes_on(tmp_path: Path, monkeyp
     def refused(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(signs_of_life.os, "open", refused)
+    monkeypatch.setattr(locks.os, "open", refused)
     with sign_of_life(str(tmp_path / "journal.log")):
         assert not has_died(str(tmp_path / "journal.log"), worker_names.own_name())
