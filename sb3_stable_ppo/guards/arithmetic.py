@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch as th
 
 from sb3_stable_ppo.guards.config import GuardConfig
@@ -72,6 +73,21 @@ def finite_or_zero(values: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
     if bool(finite.all()):
         return values, None
     return th.where(finite, values, 0.0), ~finite
+
+
+def reward_scale(rewards: np.ndarray, episode_starts: np.ndarray) -> float:
+    """
+    How large a reward is where all of them are small: the largest of a rollout, at most 1. Of steps that end an episode
+    they do not count: SB3 adds the value of the state to them where a time limit did it. Without any reward it is 1.
+
+    >>> reward_scale(np.array([[0.0], [-1e-3], [5.0]]), np.array([[1], [0], [0]]))
+    0.001
+
+    :param rewards: shape (steps, envs), in their order
+    :param episode_starts: whether a step is the first of an episode, same shape
+    """
+    largest = float(np.abs(np.where(episode_starts[1:], 0, rewards[:-1])).max(initial=0.0))
+    return min(largest, 1.0) if largest > 0 else 1.0
 
 
 def normalize_advantages(

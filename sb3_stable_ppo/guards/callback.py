@@ -19,6 +19,7 @@ from sb3_stable_ppo.common.callbacks import callbacks_within
 from sb3_stable_ppo.common.checks import one_of, whole_number
 from sb3_stable_ppo.common.errors import CollapseError
 from sb3_stable_ppo.common.lazy import public
+from sb3_stable_ppo.common.log_formats import record_count
 from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite
 from sb3_stable_ppo.guards.checked_env import normalizer_hint
 from sb3_stable_ppo.guards.checked_step import CheckedStep, places_of, remove_leftovers
@@ -212,10 +213,10 @@ class GuardCallback(BaseCallback):
         except BaseException:
             self._end()
             raise
-        self._record("nonfinite_rewards", rewards)
-        self._record("nonfinite_observations", observations)
-        self._record("skipped_steps", skipped)
-        self._record("restored", restored)
+        record_count(self.logger, "guards/nonfinite_rewards", rewards)
+        record_count(self.logger, "guards/nonfinite_observations", observations)
+        record_count(self.logger, "guards/skipped_steps", skipped)
+        record_count(self.logger, "guards/restored", restored)
 
     def _look_at_weights(self, last_good: LastGood, closely: bool) -> int:
         """
@@ -250,12 +251,6 @@ class GuardCallback(BaseCallback):
             )
 
     # -- telling -------------------------------------------------------------------------------------------------------
-
-    def _record(self, name: str, new: int) -> None:
-        """In SB3's log, whose numbers are gone when a line is written."""
-        key, values = f"guards/{name}", self.logger.name_to_value
-        if new or key not in values:
-            self.logger.record(key, int(values.get(key, 0)) + new)
 
     def _tell(self, kind: str, text: str) -> None:
         self._warn_once(kind, f"{text} Further occurrences are only counted, under guards/ in the log.")

@@ -74,6 +74,10 @@ class CheckedVecEnv(VecEnvWrapper):
     def reset(self) -> Any:
         return self.venv.reset()
 
+    def step(self, actions: np.ndarray) -> Any:
+        """By the ``step`` of what it wraps, of which a wrapper of the user's may have its own."""
+        return self.check(*self.venv.step(actions))
+
     def step_wait(self) -> Any:
         return self.check(*self.venv.step_wait())
 
@@ -124,7 +128,7 @@ class CheckedVecEnv(VecEnvWrapper):
                 )
 
     def _checked_rewards(self, rewards: np.ndarray) -> np.ndarray:
-        finite = np.isfinite(rewards)
+        finite = finite_in_float32(rewards)
         bad = int((~finite).sum())
         if bad:
             self.bad_rewards += ~finite
@@ -140,7 +144,7 @@ class CheckedVecEnv(VecEnvWrapper):
             if not np.issubdtype(given.dtype, np.floating) or seems_finite(given):
                 continue
             fields[name] = array = given.copy()  # the env may need its own, or have made it read-only
-            finite = np.abs(array) <= LARGEST  # which NaN is not
+            finite = finite_in_float32(array)
             for row in map(int, np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))):
                 bad, index = int((~finite[row]).sum()), row if env is None else env
                 where = f"{name} of env {index} at step {self.step_count}"
@@ -185,6 +189,11 @@ def seems_finite(observations: Observations) -> bool:
     if observations.size <= FEW_VALUES:
         return math.isfinite(sum(observations.ravel().tolist()))
     return math.isfinite(np.add.reduce(observations, axis=None))
+
+
+def finite_in_float32(array: np.ndarray) -> Any:
+    """Where an array holds what is finite to a network, too."""
+    return np.abs(array) <= LARGEST if array.dtype.itemsize > 4 else np.isfinite(array)  # NaN is not below anything
 
 
 def has_floats(space: spaces.Space[Any]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecNormalize
 
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.guards.checked_env import CURE as CURE_OF_STABLE_PPO, CheckedVecEnv, WarnOnce
@@ -110,13 +110,14 @@ class CheckedStep:
 
 def places_of(env: VecEnv) -> list[VecEnv]:
     """
-    Where to check, from within: the innermost env, whose bad value a frame stack would show for several steps; what
-    ``VecNormalize`` is given, whose statistics one bad value spoils for good; and the whole, for what a wrapper breaks.
+    Where to check, from within: the innermost env; what ``VecFrameStack`` is given, which would show a bad value for
+    several steps; what ``VecNormalize`` is given, whose statistics one bad value spoils for good; and the whole, for
+    what a wrapper breaks.
 
     :param env: with whatever wrappers
     """
     chain = _chain(env)
-    below = [wrapper.venv for wrapper in chain if isinstance(wrapper, VecNormalize)]
+    below = [wrapper.venv for wrapper in chain if isinstance(wrapper, (VecNormalize, VecFrameStack))]
     return [each for each in reversed(chain) if each in (env, chain[-1], *below)]
 
 
@@ -125,7 +126,8 @@ def checked_below(
     env: VecEnv, rule: str, step: int, learn: OneLearn, warn_once: WarnOnce
 ) -> Iterator[list[CheckedVecEnv]]:
     """
-    A context in which what each ``VecNormalize`` is given is checked, for a rollout.
+    A context in which what each ``VecNormalize`` and each ``VecFrameStack`` is given is checked, for a rollout: the
+    latter would show a bad value for several steps.
 
     :param env: with whatever wrappers
     :param rule: ``raise`` or ``repeat_last``
@@ -138,11 +140,11 @@ def checked_below(
     remove_leftovers(env)
     checks = []
     with ExitStack() as stack:
-        for normalizer in _chain(env):
-            if isinstance(normalizer, VecNormalize):
-                check = CheckedStep(normalizer.venv, rule, learn, warn_once, stack.close, CURE_OF_STABLE_PPO)
+        for wrapper in _chain(env):
+            if isinstance(wrapper, (VecNormalize, VecFrameStack)):
+                check = CheckedStep(wrapper.venv, rule, learn, warn_once, stack.close, CURE_OF_STABLE_PPO)
                 stack.callback(check.remove)
-                check.begin(step, getattr(normalizer, "old_obs", None))  # which it has from its first reset on
+                check.begin(step, getattr(wrapper, "old_obs", None))  # a normaliser's, from its first reset on
                 checks.append(check.checked)
         yield checks
 

@@ -13,6 +13,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 
 from sb3_stable_ppo.common.patching import uncompiled
 from sb3_stable_ppo.common.tensors import all_finite, copied, first_nonfinite
+from sb3_stable_ppo.guards.module_state import put_back
 
 VARIABLES, MEMORY = "variables", "intervention_memory"
 
@@ -70,17 +71,14 @@ class LastGood:
 
     def restore(self) -> None:
         """Put the copy back in place; can be done more than once."""
-        with th.no_grad():
-            for name in self.model._get_torch_save_params()[0]:
-                part, kept = recursive_getattr(self.model, name), self._copy[name]
-                if isinstance(part, th.optim.Optimizer):
-                    part.load_state_dict(copied(kept))  # which keeps the tensors that it is given
-                    continue
-                for key, tensor in uncompiled(part).state_dict().items():
-                    if isinstance(tensor, th.Tensor):
-                        tensor.copy_(kept[key])
-            for name, value in self._variables().items():
-                value.data.copy_(self._copy[VARIABLES][name])
+        for name in self.model._get_torch_save_params()[0]:
+            part, kept = recursive_getattr(self.model, name), self._copy[name]
+            if isinstance(part, th.optim.Optimizer):
+                part.load_state_dict(copied(kept))  # which keeps the tensors that it is given
+            else:
+                put_back(uncompiled(part), kept)
+        for name, value in self._variables().items():
+            value.data.copy_(self._copy[VARIABLES][name])
         getattr(self.model, MEMORY, {}).update(copied(self._copy[MEMORY]))
 
     def _variables(self) -> dict[str, th.Tensor]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sb3_stable_ppo.common.errors import CollapseError
-from sb3_stable_ppo.common.log_formats import TABLE
+from sb3_stable_ppo.common.log_formats import TABLE, record_count
 from sb3_stable_ppo.common.tensors import is_broken_distribution
+from sb3_stable_ppo.guards.arithmetic import reward_scale
 from sb3_stable_ppo.guards.broken_rollout import why_outputs_are_not_finite
 from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
 from sb3_stable_ppo.guards.checked_step import checked_below
@@ -46,7 +47,6 @@ class GuardMixin(UndoMixin):
         # Before super().__init__, which may build the model at once; `load` sets it anew before _setup_model.
         self.guards = guards
         self.format_version: int = FORMAT
-        self._consecutive_skips = 0
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -103,6 +103,7 @@ class GuardMixin(UndoMixin):
         if goes_on:
             for each in (checked, *below):
                 each.end()
+            self._reward_scale = reward_scale(self.rollout_buffer.rewards, self.rollout_buffer.episode_starts)
         for each in below:
             checked.bad_rewards += each.bad_rewards
             checked.bad_observations += each.bad_observations
@@ -130,13 +131,17 @@ class GuardMixin(UndoMixin):
     def _finish(self, guards: GuardConfig, update: GuardedUpdate, problem: str | None) -> None:
         """Log what was seen, and stop where no update gets through any more."""
         checked = self._checked_env
-        figures = {
-            "log_ratio_clamp_fraction": update.clamped / max(update.rows, 1),
+        counts = {
             "nonfinite_log_ratios": update.nonfinite,
             "advantage_std_skips": update.advantage_std_skips,
             "skipped_steps": update.skipped_steps,
             "nonfinite_rewards": int(checked.bad_rewards.sum()) if checked else 0,
             "nonfinite_observations": int(checked.bad_observations.sum()) if checked else 0,
+        }
+        for name, count in counts.items():
+            record_count(self.logger, f"guards/{name}", count)
+        figures = {
+            "log_ratio_clamp_fraction": update.clamped / max(update.rows, 1),
             "undone_updates": self._undone_updates,
             "dropped_updates": self._dropped_updates,
             "lr_scale": self._lr_scale,
@@ -154,7 +159,8 @@ class GuardMixin(UndoMixin):
             scaled = (
                 f" The learning rate was scaled down to {self._lr_scale:.3g} of itself." if self._lr_scale < 1 else ""
             )
+            cure = "Lower the learning rate, or normalise observations and rewards (VecNormalize)."
             raise CollapseError(
                 f"{self._consecutive_skips} updates in a row came to nothing; the last: {problem or update.first_bad}."
-                f"{scaled} {dump_minibatch(update.samples, Path(self.logger.get_dir() or '.'))}"
+                f"{scaled} {cure} {dump_minibatch(update.samples, Path(self.logger.get_dir() or '.'))}"
             ) from self._error

@@ -4,7 +4,8 @@ What a policy does on some rows of a rollout: read before and after an update, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_stable_ppo.common.files import packed, write_atomically
+from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.metrics.layers import but_units, spread
 from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.probes.outputs import parts_of
@@ -22,19 +24,24 @@ from sb3_stable_ppo.probes.outputs import parts_of
 
 class Reading(NamedTuple):
     """
-    What a policy does on some rows: its action distributions, and by layer how much each unit varies and, but for tanh
-    and its kind, whether it is positive on any of them. A unit of ``crelu`` varies as the livelier of its two outputs
-    does, and is positive where one of them is.
+    What a policy does on some rows: its action distributions (none where they are not torch's), the log-probabilities
+    of the actions taken, and by layer how much each unit varies and, but for tanh and its kind, whether it is positive
+    on any of them. A unit of ``crelu`` varies as the livelier of its two outputs does, and is positive where one of
+    them is.
     """
 
     distributions: list[th.distributions.Distribution]
+    log_prob: th.Tensor
     spread: dict[str, th.Tensor]
     positive: dict[str, th.Tensor]
+    layer_rows: dict[str, int]
+    """On how many rows each layer was run. That of an expert, to which a gate sends rows, is run on some of them."""
 
 
 def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space: spaces.Space[Any]) -> Reading:
     """
-    Run a policy on rows of a rollout, in eval mode, without a trace.
+    Run a policy on rows of a rollout, in eval mode, without a trace. Relies on ``_get_action_dist_from_latent``, from
+    which ``evaluate_actions`` of SB3 and sb3-contrib has its distribution.
 
     :param policy: of PPO, MaskablePPO or RecurrentPPO
     :param probe: for that policy
@@ -47,24 +54,39 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
         for name in ("action_masks", "lstm_states", "episode_starts")
         if hasattr(samples, name)
     }
-    with probe.listening() as activations:
-        policy.evaluate_actions(samples.observations, actions, **extra)  # type: ignore[operator]
+    made: list[Any] = []
+    make: Callable[..., Any] = policy._get_action_dist_from_latent  # type: ignore[assignment]
+
+    def make_and_keep(*args: Any, **kwargs: Any) -> Any:
+        made.append(make(*args, **kwargs))
+        return made[-1]
+
+    with patched(policy, "_get_action_dist_from_latent", make_and_keep), probe.listening() as activations:
+        _, log_prob, _ = policy.evaluate_actions(samples.observations, actions, **extra)  # type: ignore[operator]
     # SB3 keeps one distribution object per policy; what is in it is made anew with every evaluation
-    parts = parts_of(policy.action_dist)
+    parts: list[th.distributions.Distribution] = []
+    if made:
+        with suppress(AttributeError):  # a distribution of the user's may keep torch's under another name
+            parts = parts_of(made[-1])
     mask = row_mask(samples)
     kept_rows = {
         name: tensor if mask is None else tensor[mask]
         for name, tensor in activations.items()
         if mask is None or len(tensor) == len(mask)  # tokens first, or folded into the batch: no row of it is known
     }
+    kept_rows = {
+        name: tensor for name, tensor in kept_rows.items() if len(tensor)
+    }  # an expert that nothing was sent to
     return Reading(
         parts,
+        log_prob,
         {name: probe.by_unit(name, spread(tensor.float())).amax(dim=0) for name, tensor in kept_rows.items()},
         {
             name: probe.by_unit(name, tensor.amax(dim=but_units(tensor)) > 0).any(dim=0)
             for name, tensor in kept_rows.items()
             if name not in probe.saturating
         },
+        {name: len(tensor) for name, tensor in kept_rows.items()},
     )
 
 

@@ -19,11 +19,11 @@ from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken
 from sb3_stable_ppo.guards.arithmetic import next_scale
 from sb3_stable_ppo.guards.backup import Backup
 from sb3_stable_ppo.guards.config import GuardConfig
-from sb3_stable_ppo.guards.movement import Movement, movement
-from sb3_stable_ppo.guards.reading import Reading, draw_probe_batch, read, row_mask
+from sb3_stable_ppo.guards.module_state import is_floating_tensor, state_of
+from sb3_stable_ppo.guards.movement import Movement, kl_between, movement
+from sb3_stable_ppo.guards.reading import Reading, draw_probe_batch, read
 from sb3_stable_ppo.guards.statistics import move_statistics
 from sb3_stable_ppo.guards.update import GuardedUpdate
-from sb3_stable_ppo.metrics.kl import mean_kl
 from sb3_stable_ppo.probes.activations import ActivationProbe
 from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule
@@ -47,6 +47,7 @@ class UndoMixin(OnPolicyAlgorithm):
         self._scale_moves = False
         self._undone_updates = 0
         self._dropped_updates = 0
+        self._consecutive_skips = 0
         self.intervention_memory: dict[str, Any] = {}
         super().__init__(*args, **kwargs)
 
@@ -55,16 +56,18 @@ class UndoMixin(OnPolicyAlgorithm):
         self._backup: Backup | None = None
         self._check_gradients = False
         self._error: ValueError | None = None
+        self._reward_scale = 1.0
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_warned", "_backup", "_check_gradients", "_error"]
+        return [*super()._excluded_save_params(), "_warned", "_backup", "_check_gradients", "_error", "_reward_scale"]
 
     def _setup_learn(
         self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
     ) -> Any:
-        if reset_num_timesteps:  # a new run begins at the rate that it was given
+        if reset_num_timesteps:  # a new run begins at the rate that it was given, and fails on its own account
             self._lr_scale, self._scale_moves = 1.0, False
+            self._consecutive_skips = 0
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
 
     def _update_learning_rate(self, optimizers: Any) -> None:
@@ -99,6 +102,7 @@ class UndoMixin(OnPolicyAlgorithm):
         def put_back() -> None:
             backup.restore()
             self._n_updates = n_updates
+            self.logger.record("train/n_updates", n_updates, exclude="tensorboard")
 
         try:
             for _ in range(guards.max_retries + 1):
@@ -160,12 +164,12 @@ class UndoMixin(OnPolicyAlgorithm):
             self._error = error
             return f"train() failed: {one_line(error, 300)}"
         policy = uncompiled(self.policy)
-        state = {name: tensor for name, tensor in policy.state_dict().items() if tensor.is_floating_point()}
+        state = {name: tensor for name, tensor in state_of(policy).items() if is_floating_tensor(tensor)}
         if all_finite(list(state.values())):
             return None
         # A buffer that was not finite before, such as a mask of -inf, is meant to be so; a weight never is
         weights = {name for name, _ in policy.named_parameters()}
-        meant = {name for name in state if name not in weights and not all_finite([backup.tensors[name]])}
+        meant = {name for name in state if name not in weights and not all_finite([backup.state[name]])}
         return first_nonfinite({name: tensor for name, tensor in state.items() if name not in meant})
 
     def _read_if_finite(self, rows: Any, probe: ActivationProbe) -> Reading | None:
@@ -183,7 +187,7 @@ class UndoMixin(OnPolicyAlgorithm):
 
         def kl_now() -> float:
             moved = self._read_if_finite(rows, probe)
-            return math.inf if moved is None else mean_kl(after.distributions, moved.distributions, row_mask(rows))
+            return math.inf if moved is None else kl_between(after, moved, rows)
 
         kl = move_statistics(uncompiled(self.policy), kl_now, guards.max_statistics_kl)
         if kl is not None:

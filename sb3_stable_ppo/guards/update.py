@@ -54,6 +54,7 @@ class GuardedUpdate:
         self.model, self.guards, self.warn_once = model, guards, warn_once
         self.policy = uncompiled(model.policy)
         self.normalize = model.normalize_advantage
+        self.min_advantage_std = guards.min_advantage_std * model._reward_scale
         self.parameters = dict(self.policy.named_parameters())
         self.original_get = model.rollout_buffer.get
         self.original_evaluate_actions = self.policy.evaluate_actions
@@ -112,9 +113,7 @@ class GuardedUpdate:
             # One sample has no standard deviation: SB3's GH#325, which sb3-contrib has not taken over
             rows = len(samples.advantages) if self._mask is None else int(self._mask.sum())
             if self.normalize and rows > 1:
-                advantages, is_flat = normalize_advantages(
-                    samples.advantages, self.guards.min_advantage_std, self._mask
-                )
+                advantages, is_flat = normalize_advantages(samples.advantages, self.min_advantage_std, self._mask)
                 changes["advantages"] = advantages
                 self._are_flat.append(is_flat)
             self._old_log_prob = samples.old_log_prob
@@ -179,8 +178,9 @@ class GuardedUpdate:
             return
         self.warn_once(
             "advantages",
-            f"The advantages of a minibatch have a standard deviation below {self.guards.min_advantage_std:g} and are "
-            "not normalised. Rewards that never differ do this: check that the env rewards anything.",
+            f"The advantages of a minibatch have a standard deviation below {self.min_advantage_std:g} and are not "
+            "normalised. Rewards that never differ do this: check that the env rewards anything. Where its rewards are "
+            "very small, normalise them (VecNormalize), or lower min_advantage_std.",
         )
 
     def _note(self, kind: str, text: str) -> None:

@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 from helpers.envs import make_cartpole
 from sb3_stable_ppo import GuardConfig
 from sb3_stable_ppo.common.tensors import all_finite, copied, first_nonfinite
-from sb3_stable_ppo.guards.arithmetic import guard_log_prob, lost_unit_fraction, next_scale
+from sb3_stable_ppo.guards.arithmetic import guard_log_prob, lost_unit_fraction, next_scale, reward_scale
 from sb3_stable_ppo.guards.backup import Backup
 from sb3_stable_ppo.guards.reading import draw_probe_batch, dump_minibatch
 from sb3_stable_ppo.metrics.kl import approx_kl, mean_kl
@@ -92,6 +92,14 @@ def test_the_scale_never_exceeds_one_and_moves_gently(scale: float, kl: float) -
     assert scale / 1.31 <= moved <= scale * 1.31
 
 
+def test_the_reward_scale_is_the_largest_reward_up_to_one_but_not_that_of_an_episodes_last_step() -> None:
+    starts = np.array([[1, 1], [0, 0], [0, 1]])
+    assert reward_scale(np.array([[1e-3, 0.0], [-2e-3, 0.5], [0.7, 0.7]]), starts) == 2e-3
+    assert reward_scale(np.array([[30.0, 0.0], [0.0, 0.0], [0.0, 0.0]]), starts) == 1.0
+    assert reward_scale(np.zeros((3, 2)), starts) == 1.0
+    assert reward_scale(np.array([[0.5]]), np.array([[1]])) == 1.0
+
+
 def test_the_scale_recovers_below_and_shrinks_above_the_band() -> None:
     assert [next_scale(0.5, kl) for kl in (0.005, 0.02, 0.05)] == pytest.approx([0.65, 0.5, 0.5 / 1.3])
     assert next_scale(0.9, 0.0) == 1.0
@@ -117,14 +125,14 @@ def test_a_backup_can_be_restored_more_than_once_and_knows_an_empty_state() -> N
 def test_a_backup_taken_again_is_the_same_memory_with_what_is_there_now() -> None:
     model = PPO("MlpPolicy", make_cartpole(), n_steps=8, batch_size=8, n_epochs=2, seed=0).learn(16)
     backup = Backup(model.policy, {})
-    places = {name: tensor.data_ptr() for name, tensor in backup.tensors.items()}
+    places = {name: tensor.data_ptr() for name, tensor in backup.state.items()}
     moments = backup.optimizer["state"][0]["exp_avg"].data_ptr()
     model.learn(16)
     weights = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
     backup.take()
     model.learn(16)
     backup.restore()
-    assert {name: tensor.data_ptr() for name, tensor in backup.tensors.items()} == places
+    assert {name: tensor.data_ptr() for name, tensor in backup.state.items()} == places
     assert backup.optimizer["state"][0]["exp_avg"].data_ptr() == moments
     assert all(th.equal(tensor, weights[name]) for name, tensor in model.policy.state_dict().items())
 

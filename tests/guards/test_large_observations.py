@@ -7,12 +7,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from stable_baselines3 import SAC
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_stable_ppo import CollapseError, GuardCallback, StablePPO
-from sb3_stable_ppo.guards.checked_env import LARGEST, seems_finite
+from sb3_stable_ppo.guards.checked_env import LARGEST, CheckedVecEnv, seems_finite
 
 REPEAT = {"on_nonfinite_obs": "repeat_last"}
 
@@ -76,6 +78,54 @@ def test_a_policy_that_cannot_act_on_what_float32_can_hold_says_on_what(spike: f
     with pytest.raises(CollapseError, match=r"cannot act at step 20: .*The weights are finite\. The largest") as raised:
         learnt(make(spike, np.float32))
     assert f"{spike:.3g}, in observation of env 0." in str(raised.value)
+
+
+def test_a_policy_that_cannot_act_since_a_buffer_of_it_is_broken_says_which() -> None:
+    model = StablePPO("StableMlpPolicy", make(0.0), policy_kwargs={"norm": "batch"}, n_steps=32, batch_size=32, seed=0)
+    name, buffer = next((n, b) for n, b in model.policy.named_buffers() if n.endswith("running_var"))
+    model.learn(32)
+    buffer[0] = np.nan
+    with pytest.raises(CollapseError, match=rf"cannot act .*The cause is the network itself \({name}: 1 of \d+ values"):
+        model.learn(32)
+
+
+def test_a_policy_that_cannot_act_since_its_weights_are_too_large_says_which() -> None:
+    model = StablePPO("MlpPolicy", make(0.0), n_steps=32, batch_size=32, seed=0)
+    model.policy.action_net.weight.data.fill_(3e38)
+    with pytest.raises(
+        CollapseError, match=r"action_net.weight reaches 3e\+38. Load a model .* lower the learning rate"
+    ):
+        model.learn(32)
+
+
+class Divides(FlattenExtractor):
+    """By zero."""
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return super().forward(observations) / th.zeros(1)
+
+
+def test_a_layer_that_makes_nan_of_healthy_numbers_is_looked_for_in_the_network() -> None:
+    options: dict[str, Any] = {"policy_kwargs": {"features_extractor_class": Divides}}
+    model = StablePPO("MlpPolicy", make(0.0), n_steps=32, batch_size=32, seed=0, **options)
+    with pytest.raises(CollapseError, match=r"The weights are finite, and reach .* in .* So it is a step within the"):
+        model.learn(32)
+
+
+def test_a_reward_too_large_for_float32_becomes_0_like_one_that_is_not_finite() -> None:
+    env = make(0.0)
+    told: list[str] = []
+    checked = CheckedVecEnv(env, lambda _, text: told.append(text))
+    checked.begin("raise", 0, env.reset())
+    _, rewards, *_ = checked.check(env.reset(), np.array([1e39]), np.zeros(1, bool), [{}])
+    assert rewards.tolist() == [0.0]
+    assert checked.bad_rewards.tolist() == [1]
+    assert "1 of 1 are not finite and become 0" in told[0]
+
+
+def test_infinity_in_float16_is_found() -> None:
+    with pytest.raises(CollapseError, match="observation of env 0 at step 20: 1 of 3 values are not finite"):
+        learnt(make(np.inf, np.float16))
 
 
 def test_a_policy_that_cannot_act_since_its_weights_are_broken_says_which() -> None:

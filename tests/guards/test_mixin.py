@@ -1,6 +1,7 @@
 """The guards amid what users do: callbacks that save and copy, Ctrl-C, normalisers, dead sensors, bugs."""
 
 import copy
+import csv
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecFrameStack, VecNormalize
 from torch.distributions import Bernoulli, Categorical
 
 from helpers.envs import make_cartpole
@@ -165,6 +167,77 @@ class TwoSensors(gym.Env[dict[str, np.ndarray], int]):
         self.t += 1
         value = np.nan if self.t % 2 else 0.5
         return {name: np.full(2, value, np.float32) for name in ("left", "right")}, 1.0, False, False, {}
+
+
+def test_a_frame_stack_does_not_carry_a_bad_frame_along() -> None:
+    class Once(Broken):
+        def _observe(self) -> np.ndarray:
+            return np.full(3, np.nan if self.t == 5 else self.t, np.float32)
+
+    env = VecFrameStack(DummyVecEnv([Once]), 4)
+    seen: list[Any] = []
+    model = StablePPO("MlpPolicy", env, guards={"on_nonfinite_obs": "repeat_last"}, **SMALL)
+    with pytest.warns(UserWarning, match="The one before is repeated"):
+        model.learn(32, callback=When(9, lambda model: seen.append(model._last_obs)))
+    assert model.logger.name_to_value["guards/nonfinite_observations"] == 1
+    assert seen[0].reshape(4, 3)[:, 0].tolist() == [4.0, 6.0, 7.0, 8.0]
+
+
+def test_events_of_all_updates_since_the_last_line_of_the_log_are_in_it(tmp_path: Path) -> None:
+    class Sometimes(Broken):
+        def step(self, action: int) -> Any:
+            observation, reward, *rest = super().step(action)
+            return observation, np.nan if self.t in (5, 40, 41, 100) else reward, *rest
+
+    counts = {}
+    for interval in (1, 3):
+        model = StablePPO("MlpPolicy", DummyVecEnv([Sometimes]), **SMALL)
+        model.set_logger(configure(str(tmp_path / str(interval)), ["csv"]))
+        with pytest.warns(UserWarning, match="rewards at step"):
+            model.learn(6 * 32, log_interval=interval)
+        rows = list(csv.DictReader((tmp_path / str(interval) / "progress.csv").open()))
+        counts[interval] = [row["guards/nonfinite_rewards"] for row in rows]
+    assert counts == {1: ["", "1", "2", "0", "1", "0"], 3: ["3", "1"]}
+
+
+def test_an_update_that_was_dropped_is_not_counted_as_one_in_the_log() -> None:
+    model = StablePPO("MlpPolicy", make_cartpole(), guards={"max_kl": 1e-9, "max_retries": 0}, **SMALL)
+    with pytest.warns(UserWarning, match="was undone"):
+        model.learn(64)
+    assert model.logger.name_to_value["train/n_updates"] == model._n_updates == 0
+
+
+def test_a_new_run_of_a_model_that_came_to_nothing_has_all_its_tries_again() -> None:
+    model = StablePPO("MlpPolicy", make_cartpole(), guards={"max_retries": 0, "max_consecutive_skips": 2}, **SMALL)
+    handle = model.policy.value_net.weight.register_hook(lambda gradient: gradient * np.nan)
+    with pytest.warns(UserWarning, match="gradient of"), pytest.raises(CollapseError, match="Lower the learning rate"):
+        model.learn(640)
+    handle.remove()
+    once = model.policy.value_net.weight.register_hook(lambda gradient: gradient * np.nan)
+    model.learn(192, callback=When(66, lambda _: once.remove()))
+    assert model.num_timesteps == 192
+
+
+class CountsSteps(VecEnvWrapper):
+    """Does its work in ``step``, which SB3's algorithms call."""
+
+    calls = 0
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step(self, actions: np.ndarray) -> Any:
+        self.calls += 1
+        return super().step(actions)
+
+    def step_wait(self) -> Any:
+        return self.venv.step_wait()
+
+
+def test_a_wrapper_that_works_in_step_works_under_the_guards_too() -> None:
+    env = CountsSteps(make_cartpole())
+    StablePPO("MlpPolicy", env, **SMALL).learn(64)
+    assert env.calls == 64 // env.num_envs
 
 
 def test_two_sensors_that_fail_now_and_then_are_not_taken_for_a_dead_env() -> None:

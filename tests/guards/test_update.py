@@ -165,6 +165,34 @@ def test_a_policy_whose_deviation_has_collapsed_breaks_stock_ppo_and_not_stable_
     assert log.updates[0]["guards/skipped_steps"] > 0
 
 
+class Bandit(gym.Env[np.ndarray, int]):
+    """One of two arms pays, very little; an episode ends after four pulls."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,))
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, pay: float) -> None:
+        self.pay, self.pulls = pay, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> Any:
+        self.pulls += 1
+        return np.zeros(2, np.float32), self.pay * (action == 1), self.pulls % 4 == 0, False, {}
+
+
+@pytest.mark.parametrize("pay", [1.0, 1e-5])
+def test_what_very_small_rewards_teach_is_learnt_as_by_stock_ppo(pay: float) -> None:
+    options: dict[str, Any] = {"n_steps": 128, "batch_size": 64, "learning_rate": 1e-3, "seed": 0}
+    stock = PPO("MlpPolicy", Bandit(pay), **options).learn(1280)
+    ours = StablePPO("MlpPolicy", Bandit(pay), guards={"undo": False}, **options).learn(1280)
+    assert_same_weights(stock, ours)
+    share = ours.policy.get_distribution(th.zeros(1, 2)).distribution.probs[0, 1]  # type: ignore[union-attr]
+    assert share > 0.9
+
+
 class FlatEnv(gym.Env[np.ndarray, int]):
     """Never a reward, always the same observation."""
 

@@ -71,7 +71,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "_on_training_end": "self",
         "_on_training_start": "self",
     },
-    "CheckedVecEnv": {"reset": "self", "step_wait": "self"},
+    "CheckedVecEnv": {"reset": "self", "step": "self, actions", "step_wait": "self"},
     "BatchNormStatistics": {"evaluate_actions": "self, obs, actions", "set_training_mode": "self, mode"},
     "CountsUpdates": {
         "_setup_learn": "self, total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar",

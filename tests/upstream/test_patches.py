@@ -15,6 +15,7 @@ PATCHED = {
     ("cli/train.py", "rl_zoo3.train", "ExperimentManager"),
     ("envs/worker_process.py", "monitor", "ResultsWriter"),
     ("guards/checked_step.py", "self.venv", "step_wait"),
+    ("guards/reading.py", "policy", "_get_action_dist_from_latent"),
     ("guards/update.py", "self.model", "normalize_advantage"),
     ("guards/update.py", "self.model.rollout_buffer", "get"),
     ("guards/update.py", "self.policy", "evaluate_actions"),
