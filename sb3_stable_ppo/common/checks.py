@@ -9,6 +9,19 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+MOST_SHOWN = 100
+"""Characters of what a user wrote; a class given as a callback is called by SB3 with all that it knows."""
+
+
+def shown(value: Any) -> str:
+    """
+    What a user wrote, as it stands in an error.
+
+    :param value: anything
+    """
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
 
 def unknown(what: str, value: Any, choices: Iterable[Any], also: str = "") -> str:
     """
@@ -22,7 +35,7 @@ def unknown(what: str, value: Any, choices: Iterable[Any], also: str = "") -> st
     :param choices: the words that are understood
     :param also: what else can be given, in words
     """
-    return f"Unknown {what} {value!r}: choose one of {', '.join(map(str, choices))}{also}."
+    return f"Unknown {what} {shown(value)}: choose one of {', '.join(map(str, choices))}{also}."
 
 
 def one_of(value: Any, choices: Iterable[Any], what: str, also: str = "") -> str:
@@ -76,7 +89,7 @@ def number(value: Any, what: str, low: float = 0.0, high: float = math.inf, *, m
             bounds = "that is finite"
         if may_be_infinite:
             bounds += ", or inf"
-        raise ValueError(f"{what} must be a number {bounds}, not {value!r}.")
+        raise ValueError(f"{what} must be a number {bounds}, not {shown(value)}.")
     return found
 
 
@@ -95,5 +108,5 @@ def whole_number(value: Any, what: str, least: int = 0, also: str = "") -> int:
     except (TypeError, ValueError):
         found = math.nan
     if not (found.is_integer() and found >= least):
-        raise ValueError(f"{what} must be a whole number of at least {least}{also}, not {value!r}.")
+        raise ValueError(f"{what} must be a whole number of at least {least}{also}, not {shown(value)}.")
     return int(found)

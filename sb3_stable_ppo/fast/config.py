@@ -52,7 +52,7 @@ class FastPathConfig:
     def __post_init__(self) -> None:
         one_of(self.memory_format, MEMORY_FORMATS, "memory_format")
         one_of(self.precision, PRECISIONS, "precision")
-        if self.compile not in (True, False, "auto"):
+        if not isinstance(self.compile, (bool, str)) or self.compile not in (True, False, "auto"):  # 1 is equal to True
             raise ValueError(unknown("compile", self.compile, ("true", "false", "auto")))
 
     @cached_property

@@ -132,6 +132,8 @@ class Categoricals:
             chosen.append(actions)
             if wants_log_prob:
                 found: Rows = shifted[rows, actions] - np.log(odds.sum(1))
+                if masks is not None:
+                    found[_without_choice(logits)] = 0
                 log_prob = found if log_prob is None else log_prob + found
         return chosen[0] if self.squeeze else np.stack(chosen, 1), log_prob
 
@@ -144,6 +146,8 @@ class Categoricals:
             odds = np.exp(shifted)
             total = odds.sum(1, keepdims=True)
             share, logs = odds / total, shifted - np.log(total)
+            if masks is not None:
+                logs[_without_choice(logits)] = 0
             surprise: Rows = -(share * logs).sum(1)  # of what is masked the share is exactly 0
             log_prob += logs[rows, chosen]
             entropy += surprise
@@ -171,6 +175,15 @@ def _as_masks(masks: Any, outputs: Rows) -> npt.NDArray[np.bool_]:
 def _masked(outputs: Rows, masks: Any) -> Rows:
     check(outputs)
     return outputs if masks is None else np.where(_as_masks(masks, outputs), outputs, MASKED)
+
+
+def _without_choice(logits: Rows) -> npt.NDArray[np.bool_]:
+    """
+    Rows of which all actions are masked. In float32 the logarithm of their number is lost beside ``MASKED``: torch has
+    log-probabilities of 0 there, and an entropy of 0.
+    """
+    found: npt.NDArray[np.bool_] = logits.max(1) <= MASKED
+    return found
 
 
 def _drawn(odds: Rows) -> Actions:

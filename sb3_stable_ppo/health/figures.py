@@ -214,7 +214,7 @@ def update_figures(
     if not old:
         return {}
     figures: Figures = {"kl": mean_kl(old, new)}
-    if actions is not None and clip_range is not None:
+    if actions is not None and clip_range is not None and clip_range < 1:
         ratio = (log_prob(new, actions) - log_prob(old, actions)).clamp(max=LOG_MAX).exp()
         figures["ratio_excess"] = ratio_excess(ratio, clip_range)
     pairs = [

@@ -135,7 +135,10 @@ class Intervention(BaseCallback):
         self._has_begun = False
         self.learners = learners_of(self.model)
         if not self.learners:
-            raise ValueError(f"{type(self).__name__} needs an optimizer, and {type(self.model).__name__} has none.")
+            raise ValueError(
+                f"{type(self).__name__} needs an optimizer, and {type(self.model).__name__} has none: leave "
+                f"{type(self).__name__} out."
+            )
         self._warn_of_trpo()
         self.check()
         self._name = self.name

@@ -54,9 +54,11 @@ class L2Init(WeightIntervention):
 
     def begin(self) -> None:
         if self.initial == "now":
-            if self.is_new_run or "initial" not in self.memory:
-                self.memory["initial"] = {weight.name: copied(weight.parameter).cpu() for weight in self.everything()}
-            saved = self.memory["initial"]
+            if self.is_new_run:
+                self.memory.pop("initial", None)
+            saved = self.memory.setdefault("initial", {})
+            missing = [weight for weight in self.everything() if weight.name not in saved]  # of last_layer, from now on
+            saved.update({weight.name: copied(weight.parameter).cpu() for weight in missing})
         else:
             saved = initial_weights(self.model, type(self).__name__)
         self._initial = {weight.name: saved[weight.name].to(weight.parameter.device) for weight in self.everything()}

@@ -42,6 +42,11 @@ class WeightProjection(WeightIntervention):
         super().__init__(when, last_layer, verbose)
         self.initial = one_of(initial, ("saved", "now"), "initial")
 
+    @property
+    def _key(self) -> str:
+        """In its memory: each ``initial`` has norms of its own."""
+        return "norms" if self.initial == "saved" else "norms_now"
+
     def begin(self) -> None:
         if not any(is_norm(module) for module in self.model.policy.modules()):
             warnings.warn(
@@ -50,8 +55,8 @@ class WeightProjection(WeightIntervention):
                 stacklevel=2,
             )
         if self.initial == "now" and self.is_new_run:
-            self.memory.pop("norms", None)
-        norms = self.memory.setdefault("norms", {})
+            self.memory.pop(self._key, None)
+        norms = self.memory.setdefault(self._key, {})
         missing = [weight for weight in self.everything() if weight.name not in norms]  # of last_layer, from now on
         if missing:
             weights = {weight.name: weight.parameter.detach() for weight in missing}
@@ -60,12 +65,12 @@ class WeightProjection(WeightIntervention):
             norms.update({weight.name: float(th.linalg.vector_norm(weights[weight.name])) for weight in missing})
 
     def move(self, weights: list[Weight]) -> None:
-        initial, norms = self.memory["norms"], th._foreach_norm(tensors(weights))
+        initial, norms = self.memory[self._key], th._foreach_norm(tensors(weights))
         scales = [initial[weight.name] / norm.clamp(min=1e-12) for weight, norm in zip(weights, norms, strict=True)]
         th._foreach_mul_(tensors(weights), scales)
 
     def figures(self) -> dict[str, float]:
-        initial = self.memory["norms"]
+        initial = self.memory[self._key]
         shares = [
             float(th.linalg.vector_norm(weight.parameter.detach())) / max(initial[weight.name], 1e-12)
             for weight in self.everything()

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch as th
 from torch import nn
 
+from sb3_stable_ppo.common.checks import number
+
 
 def live_units(activations: th.Tensor) -> int:
     """
@@ -113,9 +115,11 @@ def ranks(features: th.Tensor, delta: float = 0.01) -> Ranks:
     (2, 2)
 
     :param features: shape (batch, width)
-    :param delta: the share that ``srank`` and ``pca_rank`` leave out
+    :param delta: the share that ``srank`` and ``pca_rank`` leave out, from 0 to 1
     :return: zeros for features that are all zero, or not finite
+    :raises ValueError: for another ``delta``
     """
+    delta = number(delta, "delta", high=1.0)
     if not bool(th.isfinite(features).all()) or not bool(features.any()):
         return Ranks(0.0, 0, 0, 0.0)
     # A GPU is slow in float64, and every figure below would be a wait for it
@@ -192,7 +196,8 @@ def but_units(activations: th.Tensor) -> list[int]:
 
 def _least(values: th.Tensor, share: float) -> int:
     """How many of the first values it takes to make up a share of their sum."""
-    return int((values.cumsum(0) < share * values.sum()).sum()) + 1
+    few = int((values.cumsum(0) < share * values.sum()).sum())
+    return min(few + 1, len(values))  # the last sum may fall short of the whole by rounding
 
 
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d)

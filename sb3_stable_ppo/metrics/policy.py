@@ -65,7 +65,10 @@ def ratio_excess(ratio: th.Tensor, clip_range: float) -> float:
 
     :param ratio: pi_new(a|s) / pi_old(a|s), shape (batch,)
     :param clip_range: PPO's
+    :return: NaN for a ``clip_range`` of 1 or more, which bounds no ratio from below
     """
+    if clip_range >= 1:
+        return math.nan
     above, below = ratio[ratio > 1 + clip_range], ratio[ratio < 1 - clip_range]
     high = float(above.mean()) if above.numel() else 1 + clip_range
     low = float(below.mean()) if below.numel() else 1 - clip_range

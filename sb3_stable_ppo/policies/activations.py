@@ -42,7 +42,7 @@ def as_activation(given: str | ActivationFn, name: str = "activation") -> str | 
         return one_of(given, tuple(ACTIVATIONS), name, also=", or give a module class such as nn.ReLU")
     if isinstance(given, nn.Module):
         raise ValueError(f"{name} must be a class such as nn.ReLU, not the module {given}: each layer needs its own.")
-    if given in WORDS:
+    if callable(given) and given in WORDS:
         return WORDS[given]
     if not _makes_modules(given):
         raise ValueError(

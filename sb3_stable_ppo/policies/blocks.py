@@ -7,11 +7,13 @@ comes before it, where LayerNorm does best in the PPO-Atari study (https://openr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import nn
 
-from sb3_stable_ppo.common.checks import number, one_of
+from sb3_stable_ppo.common.checks import did_you_mean, number, one_of
 from sb3_stable_ppo.policies.activations import ACTIVATIONS, ActivationFn, as_activation
 from sb3_stable_ppo.policies.crelu import CReLU
 from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm1d, RunningBatchNorm2d
@@ -46,6 +48,26 @@ class BlockConfig:
     negative_slope: float = 0.01
     norm_momentum: float | None = None
     norm_statistics: str = "batch"
+
+    @classmethod
+    def of(cls, owner: str, options: Mapping[str, Any], known: Iterable[str]) -> BlockConfig:
+        """
+        From the options that an extractor was given beside its own.
+
+        :param owner: the extractor's name
+        :param options: by name
+        :param known: the names of its own options
+        :raises ValueError: for a name that neither has
+        """
+        names = {*known, *(field.name for field in fields(cls))}
+        for name in options:
+            if name not in names:
+                hint = did_you_mean(name, names)
+                raise ValueError(
+                    f"{owner} has no option {name!r}{hint}. Known in features_extractor_kwargs are "
+                    f"{', '.join(sorted(names))}."
+                )
+        return cls(**options)
 
     def __post_init__(self) -> None:
         one_of(self.norm, NORMS, "norm")

@@ -14,7 +14,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtr
 from stable_baselines3.common.utils import get_device
 from torch import nn
 
-from sb3_stable_ppo.common.checks import one_of
+from sb3_stable_ppo.common.checks import one_of, whole_number
 from sb3_stable_ppo.fast.config import FastPathConfig
 from sb3_stable_ppo.fast.execution import FastModule
 from sb3_stable_ppo.policies.blocks import BlockConfig
@@ -22,6 +22,8 @@ from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, LEAST_STD_OF_IMAGES,
 
 NATURE_CONVS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel and stride of each convolution (Mnih et al., 2015)."""
+NORM_OPTIONS = ("norm_hidden", "norm_input")
+"""What a user may give beside the options of the blocks."""
 
 
 def conv_output_size(size: int) -> int:
@@ -76,10 +78,11 @@ class StableCNN(FastModule, BaseFeaturesExtractor):
                 f"Images of {height}x{width} pixels are too small for convolutions 8/4, 4/2, 3/1: at least 36x36. "
                 "Resize the observations, or give a features_extractor_class of your own."
             )
-        block_config = BlockConfig(**block_options)
+        block_config = BlockConfig.of(type(self).__name__, block_options, ("features_dim", *NORM_OPTIONS))
+        features_dim = None if features_dim is None else whole_number(features_dim, "features_dim", 1)
         outputs_per_unit = block_config.outputs_per_unit
         n_flatten = NATURE_CONVS[-1][0] * map_size * outputs_per_unit
-        super().__init__(observation_space, features_dim * outputs_per_unit if features_dim else n_flatten)
+        super().__init__(observation_space, n_flatten if features_dim is None else features_dim * outputs_per_unit)
         self.block_config = block_config
 
         normalises = one_of(norm_input, INPUT_NORMS, "norm_input") == "running"
@@ -167,7 +170,8 @@ class StableCombinedExtractor(BaseFeaturesExtractor):
                 "Use StableCnnPolicy for images and StableMlpPolicy for vectors."
             )
         # an unknown word is an error with no image too
-        BlockConfig(**block_options), BlockConfig(norm_hidden)
+        BlockConfig.of(type(self).__name__, block_options, ("cnn_output_dim", *NORM_OPTIONS))
+        BlockConfig(norm_hidden)
         normalises = one_of(norm_input, INPUT_NORMS, "norm_input") == "running"
         if normalises and not any(isinstance(space, spaces.Box) for space in observation_space.values()):
             raise ValueError(NOTHING.format(observation_space))

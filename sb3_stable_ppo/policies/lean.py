@@ -34,7 +34,7 @@ def one_of_lean(given: bool | str) -> bool | str:
     :return: it
     :raises ValueError: for any other word
     """
-    if given not in LEAN:
+    if not isinstance(given, (bool, str)) or given not in LEAN:  # 1 is equal to True, and not True
         raise ValueError(unknown("lean", given, ("true", "false", "auto")))
     return given
 

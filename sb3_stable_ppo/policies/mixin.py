@@ -32,12 +32,11 @@ from sb3_stable_ppo.policies.cuda_graphs import ReplaysGraphs
 from sb3_stable_ppo.policies.extractors import StableCNN, StableCombinedExtractor, StableMlpExtractor
 from sb3_stable_ppo.policies.input_norm import INPUT_NORMS, NormalizedFlattenExtractor, RunningInputNorm
 from sb3_stable_ppo.policies.lean import LeanActing, LeanActor, one_of_lean
+from sb3_stable_ppo.policies.net_arch import NetArch, checked_net_arch
 from sb3_stable_ppo.policies.one_region import CompilesOneRegion
 from sb3_stable_ppo.policies.statistics import BatchNormStatistics
 from sb3_stable_ppo.policies.value_norm import VALUE_NORMS, NormalizedValue
 from sb3_stable_ppo.policies.value_norm_learning import warn_if_untold
-
-NetArch = list[int] | dict[str, list[int]]
 
 
 class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, ReplaysGraphs, CompilesOneRegion, ActorCritic):
@@ -133,7 +132,11 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
             norm_momentum=norm_momentum,
             norm_statistics=norm_statistics,
         )
-        norm_of_hidden = one_of(norm_hidden or self.default_norm_hidden or block_config.norm, NORMS, "norm_hidden")
+        norm_of_hidden = one_of(
+            (self.default_norm_hidden or block_config.norm) if norm_hidden is None else norm_hidden,
+            NORMS,
+            "norm_hidden",
+        )
         fast_path_config = FastPathConfig(memory_format, precision, compile)
         extractor_class = self._extractor_class(features_extractor_class, one_of(norm_input, INPUT_NORMS, "norm_input"))
         if issubclass(extractor_class, (StableCNN, StableCombinedExtractor)):
@@ -142,7 +145,7 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
                 # SB3 passes this on to NatureCNN and CombinedExtractor alone (BaseModel.__init__)
                 "normalized_image": not kwargs.get("normalize_images", True),
                 "fast_path_config": fast_path_config,
-                "norm_hidden": norm_hidden or "none",
+                "norm_hidden": "none" if norm_hidden is None else norm_hidden,
                 "norm_input": norm_input,
                 **asdict(block_config),
                 **(features_extractor_kwargs or {}),
@@ -162,7 +165,7 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
             observation_space,
             action_space,
             lr_schedule,
-            net_arch=self.default_net_arch if net_arch is None else net_arch,
+            net_arch=self.default_net_arch if net_arch is None else checked_net_arch(net_arch),
             activation_fn=block_config.activation_class,
             features_extractor_class=extractor_class,
             features_extractor_kwargs=features_extractor_kwargs,

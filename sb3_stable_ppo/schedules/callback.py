@@ -11,6 +11,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule
 
@@ -78,27 +79,28 @@ class LRSchedulerCallback(BaseCallback):
             total = model._total_timesteps
             steps = self._steps_per_update()
             # As good as: an off-policy run has no updates before learning_starts.
-            updates = max(math.ceil((total - getattr(model, "learning_starts", 0)) / steps), 1)
+            updates = max(math.ceil((total - getattr(model, "learning_starts", 0)) / (steps or 1)), 1)
             self.schedule.begin(model.num_timesteps, total, updates, restart, steps)
 
-    def _steps_per_update(self) -> int:
-        """Environment steps between two updates; 1 where they come after episodes, so that nobody knows."""
-        model = self.model
-        if not isinstance(model, OffPolicyAlgorithm):
-            return int(getattr(model, "n_steps", 1)) * model.n_envs
-        train_freq: Any = model.train_freq  # SB3 turns the number given into a TrainFreq when it sets up
-        if not isinstance(train_freq, TrainFreq):
-            return int(train_freq) * model.n_envs
-        if train_freq.unit is not TrainFrequencyUnit.EPISODE:
-            return train_freq.frequency * model.n_envs
+    def _steps_per_update(self) -> int | None:
+        """Environment steps between two updates; None where they come after episodes, so that nobody knows."""
+        model: Any = self.model
+        if isinstance(model, OnPolicyAlgorithm):
+            return model.n_steps * model.n_envs
+        if isinstance(model, OffPolicyAlgorithm):
+            train_freq: Any = model.train_freq  # SB3 turns the number given into a TrainFreq when it sets up
+            if not isinstance(train_freq, TrainFreq):
+                return int(train_freq) * model.n_envs
+            if train_freq.unit is not TrainFrequencyUnit.EPISODE:
+                return train_freq.frequency * model.n_envs
         assert self.schedule is not None
         if self.schedule.unit == "updates" and self.schedule.needs_length:
             number = "a step_size in numbers" if isinstance(self.schedule, StepLR) else "a total="
             raise ValueError(
-                "train_freq counts episodes, so nobody knows how many updates the run will have: "
-                f"give {type(self.schedule).__name__} {number}, or unit='steps'."
+                f"{type(model).__name__} updates after whole episodes here, so nobody knows how many updates the run "
+                f"will have: give {type(self.schedule).__name__} {number}, or unit='steps'."
             )
-        return 1
+        return None
 
     def _on_rollout_start(self) -> None:
         self._count()

@@ -83,7 +83,7 @@ class CountingSchedule:
         return self.value_at(self.count)
 
     def begin(
-        self, start: int, total_timesteps: int, total_updates: int, restart: bool, steps_per_update: int = 1
+        self, start: int, total_timesteps: int, total_updates: int, restart: bool, steps_per_update: int | None = 1
     ) -> None:
         """
         Called at the start of ``learn()``, before the first rollout.
@@ -92,25 +92,25 @@ class CountingSchedule:
         :param total_timesteps: the timestep at which this ``learn()`` ends
         :param total_updates: how many updates the model will have done by then
         :param restart: a new run (``reset_num_timesteps=True``): the count starts at 0
-        :param steps_per_update: environment steps of a rollout, in all envs together
+        :param steps_per_update: environment steps of a rollout, in all envs together; None: nobody knows
         """
         self.counted = True
         if restart:
             self.count = 0
         elif self.unit == "steps":
             self.count = start
-        rollouts = math.ceil((total_timesteps - start) / steps_per_update)
+        rollouts = math.ceil((total_timesteps - start) / (steps_per_update or 1))
         if self.unit == "updates":  # fewer than total_updates where this schedule is new and the model is not
             total = min(self.count + rollouts, total_updates)
             last = total - 1
         else:
             total = total_timesteps
-            last = start + (rollouts - 1) * steps_per_update
+            last = start + (rollouts - 1) * (steps_per_update or 1)
         self.fix_length(total, last, restart)
         if self.value_at(self.count) == 0.0:
             warnings.warn(f"{self!r} is at its end: the learning rate is 0. {self.advice}", stacklevel=2)
             return
-        early_end = self.early_end(total)
+        early_end = None if self.unit == "updates" and steps_per_update is None else self.early_end(total)
         if early_end is not None:
             step = start + round((early_end - self.count) / (total - self.count) * (total_timesteps - start))
             warnings.warn(
@@ -135,7 +135,7 @@ class CountingSchedule:
 
         :param total: the count at the end of this ``learn()``
         """
-        low, high = self.warmup, total
+        low, high = max(self.warmup, self.count), total
         if high <= low or self.value_at(high - 1) >= self.initial / 1000:
             return None
         while low < high:  # the value does not rise after the warm-up, so bisection finds the crossing

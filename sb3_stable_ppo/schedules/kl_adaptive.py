@@ -53,6 +53,8 @@ class KLAdaptiveLR(CountingSchedule):
         self.factor = number(factor, "factor")
         self.low = self.initial / 100 if low is None else number(low, "low")
         self.high = self.initial if high is None else number(high, "high")
+        if self.initial == 0:
+            raise ValueError("initial must be above 0: a learning rate of 0 cannot be multiplied to another.")
         if self.target == 0:
             raise ValueError("target must be above 0: no update leaves the policy exactly where it was.")
         if self.factor <= 1:
@@ -77,6 +79,9 @@ class KLAdaptiveLR(CountingSchedule):
     def fix_length(self, total: int, last: int, restart: bool) -> None:  # noqa: ARG002  # it has none
         if restart:
             self.rate = self.initial
+
+    def early_end(self, total: int) -> None:  # the rate may rise again
+        """None: it follows the KL, and never ends."""
 
     def advance(self, num_timesteps: int, kl: float | None = None) -> None:
         """

@@ -9,6 +9,12 @@ from hypothesis import given, strategies as st
 from sb3_stable_ppo.common.checks import did_you_mean, number, one_of, unknown, whole_number
 
 
+def test_a_value_of_many_characters_is_cut_off_in_an_error() -> None:
+    """SB3 takes a class among the callbacks for a function, and calls it with all that it knows."""
+    with pytest.raises(ValueError, match=r"^rate must be a number of at least 0, not \{'self': 'x+…\.$"):
+        number({"self": 1000 * "x"}, "rate")
+
+
 @pytest.mark.parametrize(("value", "expected"), [(0.5, 0.5), (1, 1.0), ("1e-4", 1e-4), ("2", 2.0)])
 def test_a_number_may_be_written_as_yaml_reads_it(value: Any, expected: float) -> None:
     assert number(value, "rate") == expected

@@ -99,6 +99,28 @@ def test_a_projection_takes_up_the_last_layer_when_it_is_told_to() -> None:
     assert float(model.policy.action_net.weight.detach().norm()) == pytest.approx(norm)
 
 
+def test_the_norms_of_now_and_the_saved_ones_do_not_mix() -> None:
+    model = MODELS["PPO"]().learn(32, callback=[WeightProjection()])
+    saved = dict(memory_of(model)["norms"])
+    with th.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.mul_(2.0)
+    model.learn(32, callback=[WeightProjection(initial="now")], reset_num_timesteps=False)
+    assert memory_of(model)["norms"] == saved
+    assert memory_of(model)["norms_now"] == {name: pytest.approx(2 * norm, rel=1e-4) for name, norm in saved.items()}
+    trained = MODELS["PPO"]().learn(32)
+    trained.learn(32, callback=[WeightProjection(initial="now")])
+    with pytest.raises(ValueError, match="initial"):
+        trained.learn(32, callback=[WeightProjection()])
+
+
+def test_l2_init_takes_up_the_last_layer_when_it_is_told_to() -> None:
+    model = MODELS["PPO"]().learn(32, callback=[L2Init(initial="now", last_layer=False)])
+    last = model.policy.action_net.weight.detach().clone()
+    model.learn(32, callback=[L2Init(initial="now")], reset_num_timesteps=False)
+    assert th.equal(memory_of(model)["initial"]["action_net.weight"], last)
+
+
 def test_the_count_of_updates_goes_on_in_a_model_that_was_saved(tmp_path: Path) -> None:
     note = Note(when={"every_updates": 3})
     model = MODELS["PPO"]().learn(32 * 2, callback=[note])

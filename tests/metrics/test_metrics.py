@@ -207,6 +207,15 @@ def test_ratio_excess_divides_the_mean_above_by_the_mean_below_the_clip_range() 
     assert ratio_excess(ratio, 0.1) == pytest.approx(1.3 / 0.7)
     assert ratio_excess(th.ones(4), 0.1) == pytest.approx(1.1 / 0.9)
     assert ratio_excess(th.tensor([2.0, 1.0]), 0.1) == pytest.approx(2.0 / 0.9)
+    assert math.isnan(ratio_excess(ratio, 1.0)), "no ratio lies below 0"
+
+
+def test_no_rank_is_above_the_smaller_side_of_the_matrix() -> None:
+    for seed in range(20):
+        features = th.rand(64, 8, generator=th.Generator().manual_seed(seed))
+        assert max(ranks(features, delta=0.0)[1:3]) == 8
+    with pytest.raises(ValueError, match="delta must be a number from 0 to 1, not 2"):
+        ranks(features, delta=2)
 
 
 def test_churn_counts_flipped_choices_and_its_cross_entropy_is_entropy_plus_kl() -> None:

@@ -142,6 +142,43 @@ def test_an_unknown_word_is_an_error_in_every_policy(policy: type, word: str) ->
         build(policy, **{word: "nonsense"})
 
 
+@pytest.mark.parametrize("policy", SPACES)
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"norm_hidden": False}, "Unknown norm_hidden False: choose one of batch, layer, none"),
+        ({"norm_hidden": ""}, "Unknown norm_hidden '': choose one of batch, layer, none"),
+        ({"activation": ["relu"]}, r"activation must be one of .*, or a module class such as nn.ReLU, not \['relu'\]"),
+        ({"lean": 1}, "Unknown lean 1: choose one of true, false, auto"),
+        ({"compile": 1}, "Unknown compile 1: choose one of true, false, auto"),
+        ({"net_arch": {"actor": [8]}}, r"net_arch has no network 'actor': pi is the actor's, vf the critic's"),
+        ({"net_arch": {"pi": 8}}, r"net_arch must be the widths of the hidden layers, such as \[64, 64\], .* not 8"),
+        ({"net_arch": 64}, r"net_arch must be the widths of the hidden layers, .* not 64"),
+        ({"net_arch": [64, -3]}, "A width in net_arch must be a whole number of at least 1, not -3"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_an_error_in_every_policy(policy: type, options: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        build(policy, **options)
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "complaint"),
+    [
+        (
+            StableCnnPolicy,
+            {"features_dims": 3},
+            r"StableCNN has no option 'features_dims' \(did you mean features_dim\?\)",
+        ),
+        (StableCnnPolicy, {"features_dim": 0}, "features_dim must be a whole number of at least 1, not 0"),
+        (StableMultiInputPolicy, {"output_dim": 3}, r"StableCombinedExtractor has no option .*mean cnn_output_dim\?"),
+    ],
+)
+def test_an_option_of_the_extractor_that_it_cannot_take_is_named(policy: type, options: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        build(policy, features_extractor_kwargs=options)
+
+
 @pytest.mark.parametrize(
     ("policy", "space", "advice"),
     [

@@ -82,6 +82,15 @@ def test_masked_actions_are_never_drawn_and_the_others_as_in_torch(kind: str) ->
             assert masks[np.arange(6), start + drawn[:, column]].all()
 
 
+@pytest.mark.parametrize("kind", ["Discrete", "MultiDiscrete", "MultiBinary"])
+def test_a_part_without_a_valid_action_is_as_likely_as_in_torch(kind: str) -> None:
+    sizes = {"Discrete": [5], "MultiDiscrete": [2, 5, 3], "MultiBinary": [2] * 4}[kind]
+    policy = grown(StableMaskableMlpPolicy(VECTOR, ACTIONS[kind], lambda _: 1e-3, lean=True))
+    masks = np.ones((6, sum(sizes)), bool)
+    masks[::2, -sizes[-1] :] = False
+    assert_acts_alike(policy, rows_of(policy), action_masks=masks)
+
+
 def test_the_shares_of_drawn_actions_are_their_probabilities() -> None:
     policy = policy_of(lean=True)
     obs = rows_of(policy, 1)

@@ -1,10 +1,13 @@
 """LRSchedulerCallback: it counts for any algorithm, and says where nothing would be counted."""
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stable_baselines3 import A2C, DQN, PPO, SAC
+from sb3_contrib import ARS
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import EveryNTimesteps
 
 from helpers.envs import make_cartpole
@@ -38,6 +41,33 @@ def test_the_length_of_an_off_policy_run_is_that_of_its_updates(train_freq: int,
     assert schedule is not None
     assert schedule.value_at(updates) == 0.0
     assert updates - 1 <= schedule.count <= updates
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TD3("MlpPolicy", "Pendulum-v1", train_freq=(1, "episode"), policy_kwargs={"net_arch": [8]}, seed=0),
+        lambda: ARS("LinearPolicy", "Pendulum-v1", n_delta=1, n_top=1, seed=0),
+    ],
+    ids=["TD3", "ARS"],
+)
+def test_where_updates_come_after_episodes_a_schedule_as_long_as_the_run_asks_for_its_length(
+    make: Callable[[], Any],
+) -> None:
+    with pytest.raises(ValueError, match=r"updates after whole episodes here.*give LinearLR a total=, or unit='steps'"):
+        make().learn(400, callback=LRSchedulerCallback(LinearLR(1e-3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nobody knows whether it ends too early
+        model = make().learn(400, callback=LRSchedulerCallback(LinearLR(1e-3, total=20)))
+    assert counting_schedule(model.learning_rate).count in (1, 2)
+
+
+def test_a_learn_of_no_steps_is_none_with_a_schedule_at_its_end_too() -> None:
+    model = PPO("MlpPolicy", make_cartpole(), learning_rate=StepLR(1e-3, 1, 0.1), **SMALL)
+    with pytest.warns(UserWarning, match="falls below a thousandth of its start"):
+        model.learn(5 * UPDATE, callback=LRSchedulerCallback())
+    model.learn(0, reset_num_timesteps=False, callback=LRSchedulerCallback())
+    assert counting_schedule(model.learning_rate).count == 5
 
 
 def test_a_callback_used_twice_gives_each_model_a_count_of_its_own() -> None:

@@ -1,6 +1,7 @@
 """KLAdaptiveLR: the rule, what it follows, what it survives, and that the guards have no second scale beside it."""
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def test_the_kl_of_a_warm_up_changes_nothing() -> None:
     ("options", "message"),
     [
         ({"factor": 1}, "factor must be above 1"),
+        ({"initial": 0}, "initial must be above 0"),
         ({"target": 0}, "target must be above 0"),
         ({"low": 1e-2}, "initial must lie between low and high"),
         ({"high": 1e-5}, "initial must lie between low and high"),
@@ -56,7 +58,17 @@ def test_the_kl_of_a_warm_up_changes_nothing() -> None:
 )
 def test_options_that_make_no_rule_are_told(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        KLAdaptiveLR(1e-3, **options)
+        KLAdaptiveLR(**{"initial": 1e-3, **options})
+
+
+def test_a_rate_that_was_low_when_a_run_goes_on_is_no_end() -> None:
+    """It may rise again."""
+    schedule = KLAdaptiveLR(1e-3, low=1e-8)
+    schedule.begin(0, 640, 10, True, 64)
+    schedule.rate = 1e-7
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schedule.begin(64, 640, 10, False, 64)
 
 
 def expected_rates(initial: float, kls: list[float], target: float, factor: float) -> list[float]:
