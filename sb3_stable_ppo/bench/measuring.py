@@ -6,10 +6,13 @@ take turns.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -37,12 +40,15 @@ def measure(cells: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, A
     :param cells: arguments of :func:`sb3_stable_ppo.bench.training.train`
     :raises RuntimeError: with the last line of what a process said when it failed
     """
-    for cell in cells:
-        command = [sys.executable, "-m", "sb3_stable_ppo.bench", json.dumps(dict(cell))]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{cell['variant']}: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
-        yield cell, json.loads(done.stdout.splitlines()[-1])
+    with TemporaryDirectory() as folder:
+        figures = Path(folder, "figures.json")  # not on its standard output, to which a simulator may print at its end
+        for cell in cells:
+            command = [sys.executable, "-m", "sb3_stable_ppo.bench", json.dumps(dict(cell)), str(figures)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                told = done.stderr.strip().splitlines() or ["no reason given"]
+                raise RuntimeError(f"{cell['variant']}: {told[-1]}")
+            yield cell, json.loads(figures.read_text())
 
 
 def table(rows: Iterable[tuple[str, Mapping[str, float]]], base: str) -> str:
@@ -66,8 +72,9 @@ def table(rows: Iterable[tuple[str, Mapping[str, float]]], base: str) -> str:
     for variant, measured in found.items():
         speeds = sorted(figures["steps_per_s"] for figures in measured)
         times = f"{median(speeds) / middle(base, 'steps_per_s'):.2f}" if base in found else "-"
+        peak = middle(variant, "peak_mib")
         lines.append(
             f"| {variant} | {median(speeds):.0f} ({speeds[0]:.0f} to {speeds[-1]:.0f}) | {times} | "
-            f"{middle(variant, 'warm_up_s'):.0f} | {middle(variant, 'peak_mib'):.0f} |"
+            f"{middle(variant, 'warm_up_s'):.0f} | {'-' if math.isnan(peak) else f'{peak:.0f}'} |"
         )
     return "\n".join(lines)

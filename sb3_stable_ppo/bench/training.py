@@ -4,8 +4,10 @@ One measurement: a variant is trained in this process, and timed.
 
 from __future__ import annotations
 
+import importlib
+import math
 import os
-import resource
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -105,9 +107,18 @@ def train_variant(
     with TemporaryDirectory() as folder:
         watching: list[BaseCallback] = [HealthCallback(folder=folder)] if variant.is_watched else []
         model.learn(WARM_UP * rollout + steps, callback=[*watching, clock])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 + descendants_mib()
+    peak = own_peak_mib() + descendants_mib()
     env.close()
     return {"steps_per_s": clock.steps / clock.seconds, "warm_up_s": clock.warm_up, "peak_mib": peak}
+
+
+def own_peak_mib() -> float:
+    """The most memory that this process has held. NaN where the system does not tell, as Windows."""
+    with suppress(ImportError):
+        resource = importlib.import_module("resource")
+        most: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
+    return math.nan
 
 
 def descendants_mib() -> float:

@@ -25,7 +25,7 @@ COMMANDS = {
     "tune": "search for good hyperparameters with Optuna; several workers, several machines",
     "enjoy": "let a trained agent play, print its scores, write a video; all flags of rl_zoo3's enjoy work",
     "plot": "draw returns with rl_zoo3's plots: of runs (plot train), or evaluations over seeds (plot all)",
-    "doctor": "tell whether the network of a saved model lives; exit status 0 if it does, 1 if not",
+    "doctor": "tell whether the network of a saved model lives; exit status 1 if something critical is found",
     "report": "write a page that shows whether a run's network lives, or one that compares several runs",
     "bench": "measure training speed here: stock SB3, then the fast path one option after the other",
 }

@@ -110,9 +110,10 @@ def run(argv: list[str]) -> int:
         resolved = FastPathConfig("channels_last", "auto", "auto").resolve(device)
         compiled = "compiled where that is faster" if resolved.compiled else "not compiled"
         told += f"; auto is {'bf16' if resolved.bf16 else 'fp32'}, {compiled} here"
-    print(f"{told}. {len(chosen)} variants, half a minute each or so on two cores.", file=sys.stderr)
+    print(f"{told}. {counted(len(chosen), 'variant')}, half a minute each or so on two cores.", file=sys.stderr)
     cells = [{"variant": name, **env, "seed": args.seed + number} for number, name in turns([*chosen], args.rounds)]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
+    status = 0
     try:
         for cell, figures in measure(cells):
             name = str(cell["variant"])
@@ -122,7 +123,8 @@ def run(argv: list[str]) -> int:
                 print(json.dumps({"name": chosen[name], **cell, **figures}), flush=True)
     except RuntimeError as error:
         print(f"{PROGRAM}: bench: {error}", file=sys.stderr)
-        return 1
-    if not args.json:
-        print(table(((name, figures) for name in chosen for figures in rows[name]), kind.variants[kind.base].name))
-    return 0
+        status = 1
+    measured = [(name, figures) for name in chosen for figures in rows[name]]
+    if measured and not args.json:
+        print(table(measured, kind.variants[kind.base].name))
+    return status

@@ -140,10 +140,10 @@ def show(diagnosis: Diagnosis, subject: str) -> None:
     if find_spec("rich") is None:
         print(f"{subject}\n{diagnosis}")
         return
-    from rich.console import Console
     from rich.markup import escape
 
     from sb3_stable_ppo.cli.doctor_table import show_figures
+    from sb3_stable_ppo.common.console import Console
 
     console = Console()
     colour = "green" if diagnosis.is_healthy else "yellow" if diagnosis.is_open else "red"

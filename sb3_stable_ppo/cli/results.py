@@ -31,9 +31,9 @@ def print_results(folder: Path) -> None:
     """
     if not folder.is_dir():
         return
-    from rich.console import Console
     from rich.markup import escape
 
+    from sb3_stable_ppo.common.console import Console
     from sb3_stable_ppo.report.verdict import verdict_of
     from sb3_stable_ppo.snapshots.timeline import timeline_of
 

@@ -40,14 +40,14 @@ from sb3_stable_ppo.zoo.seeds import FINISHED, meaning_now, move_dead_attempt, t
 
 DESCRIPTION = """\
 Train an agent through rl_zoo3. All flags of rl_zoo3's train work; they follow below.
---vec-env takes restarting, ale and envpool too.
+--vec-env takes restarting, ale and envpool too; values of -params are written as in Python (guards:None).
 Defaults that differ from rl_zoo3's: --algo stable_ppo, --conf-file of this package for its algorithms,
 and a progress bar (--progress)."""
 OF_THE_ENTRY = "-1"
 """rl_zoo3's ``-n`` for the steps that the entry says."""
 PASSED_ON = ("--stop-at-return", "--resume", "--checkpoint-minutes", "--checkpoint-steps")
 SWITCHES = ("--no-health", "--no-report", "--no-checkpoint-replay-buffer")
-"""Flags of ours that each run of ``--seeds`` gets, with a value and without."""
+"""Flags of ours that each run of ``--seeds`` and ``--check-determinism`` gets, with a value and without."""
 PAIRS = (("-params", "--hyperparams"), ("--env-kwargs",), ("--eval-env-kwargs",))
 """Flags of rl_zoo3 whose values it evaluates."""
 
@@ -158,7 +158,7 @@ def run(argv: list[str]) -> int:
     check_env(args.env)
     _check(args)
     if own.check_determinism:
-        return check_determinism_of(own, flags)
+        return check_determinism_of(own, [*flags, *_passed_on(own)])
     if own.seeds is not None:
         return _train_seeds(own, flags, options, args.log_folder)
     finished = move_dead_attempt(Path(args.log_folder), own.task) if own.task and goes_on is None else None
@@ -177,6 +177,15 @@ def _without_vec_env(flags: list[str]) -> list[str]:
     return of_vec_env.parse_known_args(flags)[1]
 
 
+def _passed_on(own: argparse.Namespace) -> list[str]:
+    """Flags of ours for each of several runs."""
+    given = vars(own)
+    found = [name for name in SWITCHES if given[_dest(name)]]
+    for name in PASSED_ON:
+        found += [] if given[_dest(name)] is None else [name, str(given[_dest(name)])]
+    return found
+
+
 def _train_seeds(own: argparse.Namespace, flags: list[str], options: WorkerOptions, log_folder: str) -> int:
     """A run for each seed; exit status 0 if all were trained to their end."""
     of_seed = BriefParser(prog=f"{PROGRAM} train", add_help=False, allow_abbrev=False)
@@ -185,12 +194,8 @@ def _train_seeds(own: argparse.Namespace, flags: list[str], options: WorkerOptio
     numbers = parse_seeds(own.seeds, args.seed)
     if is_count(own.seeds):
         print(f"{PROGRAM}: {meaning_now(numbers)}", file=sys.stderr)
-    given = vars(own)
-    own_flags = [name for name in SWITCHES if given[_dest(name)]]
-    for name in PASSED_ON:
-        own_flags += [] if given[_dest(name)] is None else [name, str(given[_dest(name)])]
     with ignored(CHECKPOINT_SIGNAL):  # which a scheduler sends to all processes of a job
-        runs = train_seeds(numbers, [*flags, *own_flags], log_folder=log_folder, **asdict(options))
+        runs = train_seeds(numbers, [*flags, *_passed_on(own)], log_folder=log_folder, **asdict(options))
     return int([run.status for run in runs.values()] != [FINISHED] * len(numbers))
 
 

@@ -28,8 +28,9 @@ def show(study: Study) -> None:
 
     :param study: the study
     """
-    from rich.console import Console
     from rich.table import Table
+
+    from sb3_stable_ppo.common.console import Console
 
     trials = list(effective_trials(study).values())
     states = Counter(trial.state.name.lower() for trial in trials)

@@ -149,4 +149,5 @@ class ConfiguredManager(ExperimentManager):
         if is_schedule_of(self.trained_agent, hyperparams.get("learning_rate")):
             del hyperparams["learning_rate"]
         hyperparams |= lines_of_this_run(self.trained_agent, hyperparams, self.n_timesteps)
+        print(f"The network is that of {self.trained_agent}: policy and policy_kwargs of the entry do not count.")
         return super()._load_pretrained_agent(hyperparams, env)

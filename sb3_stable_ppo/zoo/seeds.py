@@ -175,8 +175,9 @@ def show(runs: Mapping[int, RunData]) -> None:
 
     :param runs: by seed
     """
-    from rich.console import Console
     from rich.table import Table
+
+    from sb3_stable_ppo.common.console import Console
 
     title = "Return: of the last evaluation, or else of the last episodes"
     table = Table("seed", "status", "steps", "return", "live", "folder", title=title)

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,27 @@ def test_bench_measures_an_env_of_vectors_with_the_numbers_that_are_asked_for(ca
     assert [line.split(" | ")[0] for line in out.splitlines()[2:]] == ["| stock SB3", "| + HealthCallback"]
 
 
+def test_what_was_measured_before_a_variant_failed_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def fails_at_the_second(cells: Any) -> Any:
+        first, _ = cells
+        yield first, {"steps_per_s": 100.0, "warm_up_s": 1.0, "peak_mib": float("nan")}
+        raise RuntimeError("SubprocVecEnv: no more memory")
+
+    monkeypatch.setattr(measuring, "measure", fails_at_the_second)
+    assert main(["bench", "--env", "CartPole-v1", "--variants", "all"]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[2:] == ["| stock SB3 | 100 (100 to 100) | 1.00 | 1 | - |"]
+    assert "bench: SubprocVecEnv: no more memory" in err
+
+
+def test_the_process_of_a_measurement_says_what_to_call_instead() -> None:
+    done = subprocess.run([sys.executable, "-m", "sb3_stable_ppo.bench", "--help"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "This is one measurement of many. To measure, use: sb3-stable-ppo bench --help\n"
+
+
 OWN_ENV = """
+import atexit
 import gymnasium as gym
 import numpy as np
 
@@ -140,6 +162,7 @@ class Own(gym.Env):
         return np.zeros((64, 64, 3), np.uint8), 0.0, False, False, {}
 
 gym.register("Own-v0", Own)
+atexit.register(lambda: print("the simulator has ended"))
 """
 
 

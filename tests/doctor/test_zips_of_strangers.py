@@ -14,6 +14,7 @@ import pytest
 import torch as th
 
 from helpers.doctor import doctor
+from sb3_stable_ppo.common.console import Console
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.doctor.untrusted_zip import read_weights
 
@@ -101,3 +102,15 @@ def test_a_reader_that_has_had_enough_is_no_error(cartpole_zip: Path) -> None:
     assert done.stdout == "{"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+def test_a_reader_of_the_coloured_verdict_that_has_had_enough_does_not_make_the_model_unhealthy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        Console().print("healthy")

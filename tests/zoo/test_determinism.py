@@ -105,6 +105,20 @@ def test_a_run_that_fails_is_told_with_its_own_words() -> None:
         determinism.check_command(["--env", "NoSuchEnv-v1"], say=lambda _: None)
 
 
+def test_flags_of_ours_count_in_the_runs_that_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+
+    def check_command(flags: list[str], say: Any) -> Any:  # noqa: ARG001
+        given.append(flags)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(determinism, "check_command", check_command)
+    own = ["--no-health", "--stop-at-return", "30.0", "--checkpoint-steps", "64"]
+    assert main([*FLAGS, *own]) == 2
+    assert given[0][:3] == ["--env", "CartPole-v1", "--no-health"]
+    assert given[0][-4:] == ["--stop-at-return", "30.0", "--checkpoint-steps", "64"]
+
+
 def test_help_names_the_flag_and_hides_the_inner_one() -> None:
     said = run_python("import sys; from sb3_stable_ppo.cli.train import parser; print(parser().format_help())")
     assert "--check-determinism" in said
