@@ -108,12 +108,12 @@ def settings_table(page: Page) -> str:
             name,
             len(rows),
             *(shown([return_at(row, step) for row in rows]) for step in page.marks),
-            f"{sum(row['minutes'] for row in rows) / 60:.1f}",
+            round(sum(row["minutes"] for row in rows)),
         ]
         for name, rows in sorted(by_settings(page).items())
     ]
     heads = [f"return at {step // 1000}k" for step in page.marks]
-    return markdown(["settings", "seeds", *heads, "hours in all"], lines)
+    return markdown(["settings", "seeds", *heads, "minutes in all"], lines)
 
 
 def readme_table() -> str:
