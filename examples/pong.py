@@ -3,8 +3,8 @@ Pong as ``make pong`` trains it, in Python: the same settings, without the comma
 
 Training ends once the last 30 games have a mean return of 18, or after 500,000 steps. ``make pong``, which is the same
 with evaluations, took 14.7 minutes on two cores of an AMD EPYC (docs/pong.md). The return stays below -19 for the first
-44,000 to 164,000 steps (five seeds, docs/troubleshooting.md). While it runs, ``sb3-stable-ppo report logs/pong --watch``
-shows the layers.
+44,000 to 164,000 steps (five seeds, docs/troubleshooting.md). While it runs, this shows the layers:
+``sb3-stable-ppo report logs/pong --watch``.
 
     python examples/pong.py
     python examples/pong.py --steps 20000    # a look at the layers
