@@ -8,7 +8,7 @@ their ``step_wait`` is shadowed while a run lasts, or a rollout of :class:`Stabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -123,7 +123,7 @@ def places_of(env: VecEnv) -> list[VecEnv]:
 
 @contextmanager
 def checked_below(
-    env: VecEnv, rule: str, step: int, learn: OneLearn, warn_once: WarnOnce
+    env: VecEnv, rule: str, step: int, learn: OneLearn, warn_once: WarnOnce, before: Sequence[CheckedVecEnv] = ()
 ) -> Iterator[list[CheckedVecEnv]]:
     """
     A context in which what each ``VecNormalize`` and each ``VecFrameStack`` is given is checked, for a rollout: the
@@ -134,6 +134,7 @@ def checked_below(
     :param step: timesteps so far
     :param learn: the call of ``learn()`` that it is for
     :param warn_once: takes a kind of event and a sentence about it, for the user
+    :param before: the checks of the rollout before, which know the last observations
     :return: the checks, with what they counted
     :raises CollapseError: with rule ``raise``
     """
@@ -144,7 +145,10 @@ def checked_below(
             if isinstance(wrapper, (VecNormalize, VecFrameStack)):
                 check = CheckedStep(wrapper.venv, rule, learn, warn_once, stack.close, CURE_OF_STABLE_PPO)
                 stack.callback(check.remove)
-                check.begin(step, getattr(wrapper, "old_obs", None))  # a normaliser's, from its first reset on
+                last = vars(wrapper).get("old_obs")  # a normaliser's, from its first reset on
+                if last is None:
+                    last = next((each.last for each in before if each.venv is wrapper.venv), None)
+                check.begin(step, last)
                 checks.append(check.checked)
         yield checks
 

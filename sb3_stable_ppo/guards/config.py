@@ -30,7 +30,8 @@ class GuardConfig:
     :param straight_through: clamped rows keep their gradient, which pulls a ratio that ran away back again (A < 0)
     :param fallback_ratio: bounds of the ratios in a minibatch that holds a non-finite one
     :param min_advantage_std: advantages with a smaller standard deviation are not normalised: they are noise, and
-        dividing by it makes them large. Where the largest reward of the rollout is below 1, as a share of that reward
+        dividing by it makes them large. Where the largest reward of the rollout is below 1, a share of that reward;
+        rewards of steps that end an episode do not count
     :param on_nonfinite_obs: what an observation that is not finite does: ``raise`` a CollapseError, or let the env
         ``repeat_last``
     :param undo: whether updates that collapse the network are undone and tried again at a lower learning rate

@@ -55,10 +55,11 @@ class GuardMixin(UndoMixin):
         self.format_version = FORMAT
         self.guards = GuardConfig.of(self.guards)
         self._checked_env: CheckedVecEnv | None = None
+        self._checked_below: list[CheckedVecEnv] = []
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_checked_env"]
+        return [*super()._excluded_save_params(), "_checked_env", "_checked_below"]
 
     def save(self, path: str | Path | BufferedIOBase, *args: Any, **kwargs: Any) -> None:
         """
@@ -92,7 +93,8 @@ class GuardMixin(UndoMixin):
             self._checked_env = CheckedVecEnv(env, self._warn_once)
         checked, rule, step = self._checked_env, guards.on_nonfinite_obs, self.num_timesteps
         self._last_obs = checked.begin(rule, step, self._last_obs)
-        with checked_below(env, rule, step, OneLearn(self), self._warn_once) as below:
+        with checked_below(env, rule, step, OneLearn(self), self._warn_once, self._checked_below) as below:
+            self._checked_below = below
             try:
                 goes_on = super().collect_rollouts(checked, *args, **kwargs)
             except (ValueError, RuntimeError) as error:

@@ -35,6 +35,8 @@ def put_back(module: nn.Module, state: Mapping[str, Any]) -> None:
     with th.no_grad():
         for name, value in state_of(module).items():
             if name in state and isinstance(value, th.Tensor) and not name.endswith(EXTRA_STATE):
+                if value.shape != state[name].shape:  # a buffer as large as the batch
+                    value.resize_(state[name].shape)
                 value.copy_(state[name])
     for name, child in module.named_modules():
         key = f"{name}.{EXTRA_STATE}" if name else EXTRA_STATE

@@ -167,9 +167,10 @@ class UndoMixin(OnPolicyAlgorithm):
         state = {name: tensor for name, tensor in state_of(policy).items() if is_floating_tensor(tensor)}
         if all_finite(list(state.values())):
             return None
-        # A buffer that was not finite before, such as a mask of -inf, is meant to be so; a weight never is
+        # A buffer that was not finite before, such as a mask of -inf, or was not there, is meant to be so; no weight is
         weights = {name for name, _ in policy.named_parameters()}
-        meant = {name for name in state if name not in weights and not all_finite([backup.state[name]])}
+        before = backup.state
+        meant = {name for name in state if name not in weights and not (name in before and all_finite([before[name]]))}
         return first_nonfinite({name: tensor for name, tensor in state.items() if name not in meant})
 
     def _read_if_finite(self, rows: Any, probe: ActivationProbe) -> Reading | None:

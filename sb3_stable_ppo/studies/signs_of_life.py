@@ -32,10 +32,11 @@ def sign_of_life(journal: str) -> Iterator[None]:
     :param journal: the file
     """
     path = _path(journal, own_name())
-    with suppress(OSError):
+    lock: ProcessLock | None = None
+    with suppress(OSError):  # BlockingIOError too: another worker looks at it just now
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    lock = ProcessLock(path)
+        lock = ProcessLock(path)
     ended = threading.Event()
     thread = threading.Thread(target=_touch, args=(path, ended), daemon=True)
     thread.start()
@@ -44,7 +45,8 @@ def sign_of_life(journal: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        lock.release()
+        if lock is not None:
+            lock.release()
         with suppress(OSError):
             path.unlink()
             path.parent.rmdir()  # unless other workers have theirs in it

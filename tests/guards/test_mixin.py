@@ -183,6 +183,22 @@ def test_a_frame_stack_does_not_carry_a_bad_frame_along() -> None:
     assert seen[0].reshape(4, 3)[:, 0].tolist() == [4.0, 6.0, 7.0, 8.0]
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_below_a_frame_stack_the_first_step_of_a_rollout_repeats_the_last_of_the_one_before(normalise: bool) -> None:
+    class Once(Broken):
+        def _observe(self) -> np.ndarray:
+            return np.full(3, np.nan if self.t == 9 else self.t, np.float32)
+
+    inner: Any = DummyVecEnv([Once])
+    env = VecFrameStack(VecNormalize(inner, norm_obs=False) if normalise else inner, 4)
+    seen: list[Any] = []
+    options = {**SMALL, "n_steps": 8, "batch_size": 8}
+    model = StablePPO("MlpPolicy", env, guards={"on_nonfinite_obs": "repeat_last"}, **options)
+    with pytest.warns(UserWarning, match="The one before is repeated"):
+        model.learn(16, callback=When(10, lambda model: seen.append(model._last_obs)))
+    assert seen[0].reshape(4, 3)[:, 0].tolist() == [6.0, 7.0, 8.0, 8.0]
+
+
 def test_events_of_all_updates_since_the_last_line_of_the_log_are_in_it(tmp_path: Path) -> None:
     class Sometimes(Broken):
         def step(self, action: int) -> Any:

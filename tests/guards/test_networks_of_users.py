@@ -162,6 +162,29 @@ def test_an_update_that_is_dropped_leaves_extra_state_and_unsaved_buffers_as_the
     assert bool(kept.mean.any())
 
 
+class WithCaches(FlattenExtractor):
+    """Buffers that are not saved: one is as large as the batch, one appears in training and is infinite."""
+
+    def __init__(self, observation_space: Any) -> None:
+        super().__init__(observation_space)
+        self.register_buffer("rows", th.zeros(1, 1), persistent=False)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        self.rows = observations[:, :1].detach().clone()
+        if self.training:
+            self.register_buffer("mask", th.full((2,), -th.inf), persistent=False)
+        return super().forward(observations)
+
+
+def test_buffers_that_appear_or_change_their_shape_in_an_update_are_no_reason_to_fail() -> None:
+    options = {"policy_kwargs": {"features_extractor_class": WithCaches}}
+    kept = StablePPO("MlpPolicy", make_cartpole(), **options, **SMALL).learn(64)
+    assert kept._undone_updates == 0
+    with pytest.warns(UserWarning, match="was undone"):
+        model = StablePPO("MlpPolicy", make_cartpole(), guards=DROPPED, **options, **SMALL).learn(64)
+    assert model._dropped_updates == 2
+
+
 def test_guard_callback_restores_extra_state_with_the_weights() -> None:
     options = {"policy_kwargs": {"features_extractor_class": WithState}, "batch_size": 32, "n_epochs": 1}
     model = PPO("MlpPolicy", make_cartpole(), **{**SMALL, **options})
