@@ -68,6 +68,23 @@ def did_you_mean(word: Any, known: Iterable[str]) -> str:
     return f" (did you mean {matches[0]}?)" if matches else ""
 
 
+def check_options(given: Iterable[str], known: Iterable[str], owner: str, where: str) -> None:
+    """
+    Check the names of options.
+
+    :param given: the names that the user wrote
+    :param known: the names that are understood
+    :param owner: whose options they are
+    :param where: the argument that they stand in
+    :raises ValueError: for the first that is not known, with the nearest that is, and all of them
+    """
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            hint = did_you_mean(name, names)
+            raise ValueError(f"{owner} has no option {name!r}{hint}. Known in {where} are {', '.join(names)}.")
+
+
 def number(value: Any, what: str, low: float = 0.0, high: float = math.inf, *, may_be_infinite: bool = False) -> float:
     """
     Return ``value`` as a number if it lies within bounds. ``"1e-4"`` is a number too: YAML 1.1 reads it as a string.

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from sb3_stable_ppo.common.checks import did_you_mean, number, one_of
+from sb3_stable_ppo.common.checks import check_options, number, one_of
 from sb3_stable_ppo.policies.activations import ACTIVATIONS, ActivationFn, as_activation
 from sb3_stable_ppo.policies.crelu import CReLU
 from sb3_stable_ppo.policies.running_batch_norm import RunningBatchNorm1d, RunningBatchNorm2d
@@ -60,13 +60,7 @@ class BlockConfig:
         :raises ValueError: for a name that neither has
         """
         names = {*known, *(field.name for field in fields(cls))}
-        for name in options:
-            if name not in names:
-                hint = did_you_mean(name, names)
-                raise ValueError(
-                    f"{owner} has no option {name!r}{hint}. Known in features_extractor_kwargs are "
-                    f"{', '.join(sorted(names))}."
-                )
+        check_options(options, names, owner, "features_extractor_kwargs")
         return cls(**options)
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
-from sb3_stable_ppo.common.checks import did_you_mean, number, one_of
+from sb3_stable_ppo.common.checks import check_options, number, one_of
 from sb3_stable_ppo.common.keywords import keywords_of
 from sb3_stable_ppo.fast.compiling import is_traced
 from sb3_stable_ppo.fast.config import FastPathConfig
@@ -192,13 +192,7 @@ class StablePolicyMixin(TriesCompiling, BatchNormStatistics, LeanActing, Replays
 
     def _check_keywords(self, given: Iterable[str]) -> None:
         known = keywords_of(type(self)) - {"observation_space", "action_space", "lr_schedule"}
-        for name in given:
-            if name not in known:
-                hint = did_you_mean(name, known)
-                raise ValueError(
-                    f"{type(self).__name__} has no option {name!r}{hint}. Known in policy_kwargs are "
-                    f"{', '.join(sorted(known))}."
-                )
+        check_options(given, known, type(self).__name__, "policy_kwargs")
 
     def _check_observations(self, observation_space: spaces.Space[Any]) -> None:
         """Reject observations that this policy cannot take; by default the extractor does."""
