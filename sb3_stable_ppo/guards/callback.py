@@ -23,7 +23,7 @@ from sb3_stable_ppo.common.log_formats import record_count
 from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite
 from sb3_stable_ppo.guards.checked_env import normalizer_hint
 from sb3_stable_ppo.guards.checked_step import CheckedStep, places_of, remove_leftovers
-from sb3_stable_ppo.guards.config import ON_NONFINITE_OBS, GuardConfig
+from sb3_stable_ppo.guards.config import CURE_OF_SKIPS, ON_NONFINITE_OBS, GuardConfig
 from sb3_stable_ppo.guards.last_good import LastGood
 from sb3_stable_ppo.guards.mixin import GuardMixin
 from sb3_stable_ppo.guards.one_learn import OneLearn
@@ -246,8 +246,7 @@ class GuardCallback(BaseCallback):
         most = max(self._in_a_row.values())
         if most >= self.max_consecutive_skips:
             raise CollapseError(
-                f"{most} updates in a row came to nothing; the last: {self._last_event}. Lower the learning rate, or "
-                "normalise observations and rewards (VecNormalize)."
+                f"{most} updates in a row came to nothing; the last: {self._last_event}. {CURE_OF_SKIPS}"
             )
 
     # -- telling -------------------------------------------------------------------------------------------------------

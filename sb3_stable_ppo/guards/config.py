@@ -15,6 +15,8 @@ from sb3_stable_ppo.common.lazy import public
 ON_NONFINITE_OBS = ("raise", "repeat_last")
 MAX_LOG_RATIO = 80.0
 """Not far beyond, ``exp`` overflows float32."""
+CURE_OF_SKIPS = "Lower the learning rate, or normalise observations and rewards (VecNormalize)."
+"""What helps where no update gets through any more."""
 OLD_FIELDS = {"max_unit_loss": "max_lost_unit_fraction", "max_silenced": "max_newly_inactive_fraction"}
 """What fields were called in version 0.1.0; understood in configurations and in saved models."""
 

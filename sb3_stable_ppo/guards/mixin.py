@@ -20,7 +20,7 @@ from sb3_stable_ppo.guards.arithmetic import reward_scale
 from sb3_stable_ppo.guards.broken_rollout import why_outputs_are_not_finite
 from sb3_stable_ppo.guards.checked_env import CheckedVecEnv
 from sb3_stable_ppo.guards.checked_step import checked_below
-from sb3_stable_ppo.guards.config import DEFAULT_GUARDS, GuardConfig
+from sb3_stable_ppo.guards.config import CURE_OF_SKIPS, DEFAULT_GUARDS, GuardConfig
 from sb3_stable_ppo.guards.model_format import FORMAT, check_format, check_policy
 from sb3_stable_ppo.guards.one_learn import OneLearn
 from sb3_stable_ppo.guards.reading import dump_minibatch
@@ -161,8 +161,7 @@ class GuardMixin(UndoMixin):
             scaled = (
                 f" The learning rate was scaled down to {self._lr_scale:.3g} of itself." if self._lr_scale < 1 else ""
             )
-            cure = "Lower the learning rate, or normalise observations and rewards (VecNormalize)."
             raise CollapseError(
                 f"{self._consecutive_skips} updates in a row came to nothing; the last: {problem or update.first_bad}."
-                f"{scaled} {cure} {dump_minibatch(update.samples, Path(self.logger.get_dir() or '.'))}"
+                f"{scaled} {CURE_OF_SKIPS} {dump_minibatch(update.samples, Path(self.logger.get_dir() or '.'))}"
             ) from self._error

@@ -74,9 +74,8 @@ def read(policy: BasePolicy, probe: ActivationProbe, samples: Any, action_space:
         for name, tensor in activations.items()
         if mask is None or len(tensor) == len(mask)  # tokens first, or folded into the batch: no row of it is known
     }
-    kept_rows = {
-        name: tensor for name, tensor in kept_rows.items() if len(tensor)
-    }  # an expert that nothing was sent to
+    # An expert that nothing was sent to has no rows
+    kept_rows = {name: tensor for name, tensor in kept_rows.items() if len(tensor)}
     return Reading(
         parts,
         log_prob,

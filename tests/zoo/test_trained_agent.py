@@ -55,7 +55,9 @@ def test_an_agent_without_statistics_is_said_to_begin_with_new_ones(
     assert train(tmp_path, *QUIET) == 0
     agent = str(run_folder(tmp_path) / "CartPole-v1.zip")
     assert train(tmp_path, *QUIET, "-i", agent, normalize=True) == 0
-    assert f"{agent} has no statistics of VecNormalize" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{agent} has no statistics of VecNormalize" in said
+    assert f"The network is that of {agent}: policy and policy_kwargs of the entry do not count." in said
 
 
 def test_damaged_statistics_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
