@@ -13,7 +13,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 
 from sb3_stable_ppo.common.patching import uncompiled
 from sb3_stable_ppo.common.tensors import all_finite, copied, first_nonfinite
-from sb3_stable_ppo.guards.module_state import put_back
+from sb3_stable_ppo.guards.module_state import is_floating_tensor, put_back, state_of
 
 VARIABLES, MEMORY = "variables", "intervention_memory"
 
@@ -21,7 +21,8 @@ VARIABLES, MEMORY = "variables", "intervention_memory"
 class LastGood:
     """
     A copy of what a model learns, in memory: what ``save()`` would keep (SB3's ``_get_torch_save_params``: the policy
-    with its targets and buffers, the optimizers, SAC's entropy coefficient), and what interventions remember.
+    with its targets and buffers, the optimizers, SAC's entropy coefficient), the buffers that it would not, and what
+    interventions remember.
 
     :param model: set up
     """
@@ -29,11 +30,13 @@ class LastGood:
     def __init__(self, model: BaseAlgorithm) -> None:
         self.model = model
         self._copy: dict[str, Any] = {}
-        # A buffer that is not finite before any update, such as a mask of -inf, is meant to be so; a weight never is
-        weights = {f"policy.{name}" for name, _ in model.policy.named_parameters()}
-        buffers = {f"policy.{name}" for name in model.policy.state_dict()} - weights
-        now = self._tensors()
-        self._meant = {name for name in buffers & now.keys() if not all_finite([now[name]])}
+        # A buffer that was not finite before any update, such as a mask of -inf, or was not there, is meant to be so;
+        # a weight never is
+        policy = uncompiled(model.policy)
+        self._weights = {name for name, _ in policy.named_parameters()}
+        self._finite_buffers = {
+            name for name, buffer in state_of(policy).items() if is_floating_tensor(buffer) and all_finite([buffer])
+        }
 
     @property
     def is_taken(self) -> bool:
@@ -54,7 +57,7 @@ class LastGood:
         if actor is not None:
             tensors = [
                 *actor.parameters(),
-                *(b for n, b in actor.named_buffers() if f"policy.actor.{n}" not in self._meant),
+                *(buffer for name, buffer in actor.named_buffers() if self._is_judged(f"actor.{name}")),
             ]
         else:
             tensors = [p for each in self.optimizers.values() for group in each.param_groups for p in group["params"]]
@@ -62,7 +65,7 @@ class LastGood:
 
     def problem(self) -> str | None:
         """What is not finite now, in words, or None."""
-        tensors = {name: tensor for name, tensor in self._tensors().items() if name not in self._meant}
+        tensors = self._judged()
         return None if all_finite(list(tensors.values())) else first_nonfinite(tensors)
 
     def take(self) -> None:
@@ -81,15 +84,29 @@ class LastGood:
             value.data.copy_(self._copy[VARIABLES][name])
         getattr(self.model, MEMORY, {}).update(copied(self._copy[MEMORY]))
 
+    def _is_judged(self, name: str) -> bool:
+        """Whether a tensor of the policy has to be finite."""
+        return name in self._weights or name in self._finite_buffers
+
     def _variables(self) -> dict[str, th.Tensor]:
         return {name: recursive_getattr(self.model, name) for name in self.model._get_torch_save_params()[1]}
 
     def _state(self) -> dict[str, Any]:
         remembered = getattr(self.model, MEMORY, {})
-        return {**self.model.get_parameters(), VARIABLES: self._variables(), MEMORY: remembered}
+        return {**self._parts(), VARIABLES: self._variables(), MEMORY: remembered}
 
-    def _tensors(self) -> dict[str, th.Tensor]:
-        state = {**self.model.get_parameters(), **self._variables()}
+    def _parts(self) -> dict[str, Any]:
+        """What ``get_parameters()`` gives, and the buffers that no zip holds."""
+        parts = {name: recursive_getattr(self.model, name) for name in self.model._get_torch_save_params()[0]}
+        return {
+            name: part.state_dict() if isinstance(part, th.optim.Optimizer) else state_of(uncompiled(part))
+            for name, part in parts.items()
+        }
+
+    def _judged(self) -> dict[str, th.Tensor]:
+        """All that has to be finite."""
+        state = {**self._parts(), **self._variables()}
+        state["policy"] = {name: value for name, value in state["policy"].items() if self._is_judged(name)}
         return {name: tensor.detach() for name, tensor in named_tensors(state) if tensor.is_floating_point()}
 
 

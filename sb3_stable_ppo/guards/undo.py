@@ -18,6 +18,7 @@ from sb3_stable_ppo.common.patching import uncompiled
 from sb3_stable_ppo.common.tensors import all_finite, first_nonfinite, is_broken_distribution
 from sb3_stable_ppo.guards.arithmetic import next_scale
 from sb3_stable_ppo.guards.backup import Backup
+from sb3_stable_ppo.guards.broken_rollout import why_outputs_are_not_finite
 from sb3_stable_ppo.guards.config import GuardConfig
 from sb3_stable_ppo.guards.module_state import is_floating_tensor, state_of
 from sb3_stable_ppo.guards.movement import Movement, kl_between, movement
@@ -29,6 +30,9 @@ from sb3_stable_ppo.schedules.kl_adaptive import KLAdaptiveLR
 from sb3_stable_ppo.schedules.learning_rate import counting_schedule
 
 BROKEN_OUTPUTS = "the weights are finite, and what the policy puts out is not"
+CHANGED_SINCE = (
+    "It could act in the rollout that has just ended: look at the callbacks that change the policy when a rollout ends."
+)
 
 
 class UndoMixin(OnPolicyAlgorithm):
@@ -86,11 +90,15 @@ class UndoMixin(OnPolicyAlgorithm):
 
         :param guards: the bounds
         :return: the last attempt; and why it was dropped, in words, or None where it was kept
+        :raises CollapseError: if the policy's outputs are not finite before the update
         """
         policy = uncompiled(self.policy)
         rows = draw_probe_batch(self.rollout_buffer, guards.probe_rows)
         probe = ActivationProbe(policy)
-        before = read(policy, probe, rows, self.action_space)
+        before = self._read_if_finite(rows, probe)
+        if before is None:
+            why = why_outputs_are_not_finite(policy, self._last_obs, self.num_timesteps)
+            raise CollapseError(f"{why} {CHANGED_SINCE}") from self._error
         remembered = self.intervention_memory
         if self._backup is None or self._backup.policy is not policy or self._backup.remembered is not remembered:
             self._backup = Backup(policy, remembered)

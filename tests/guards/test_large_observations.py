@@ -10,6 +10,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -133,6 +134,22 @@ def test_a_policy_that_cannot_act_since_its_weights_are_broken_says_which() -> N
     next(model.policy.action_net.parameters()).data[0, 0] = np.nan
     with pytest.raises(CollapseError, match=r"cannot act at step 0: .*action_net.weight: 1 of \d+ values"):
         model.learn(32)
+
+
+class BreaksWeights(BaseCallback):
+    """When a rollout has ended: the policy has acted, and the guards are about to read it."""
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.model.policy.action_net.weight.data[0, 0] = np.nan
+
+
+def test_weights_that_a_callback_breaks_before_the_update_are_named_and_callbacks_pointed_at() -> None:
+    model = StablePPO("MlpPolicy", make(0.0), n_steps=32, batch_size=32, seed=0)
+    with pytest.raises(CollapseError, match=r"step 32: .*action_net.weight: 1 of \d+ values.* look at the callbacks"):
+        model.learn(32, callback=BreaksWeights())
 
 
 @pytest.mark.parametrize("size", [3, 1000])

@@ -185,17 +185,32 @@ def test_buffers_that_appear_or_change_their_shape_in_an_update_are_no_reason_to
     assert model._dropped_updates == 2
 
 
-def test_guard_callback_restores_extra_state_with_the_weights() -> None:
-    options = {"policy_kwargs": {"features_extractor_class": WithState}, "batch_size": 32, "n_epochs": 1}
-    model = PPO("MlpPolicy", make_cartpole(), **{**SMALL, **options})
-
+def break_weights_in_each_update(model: PPO) -> None:
     def break_weights(gradient: th.Tensor) -> th.Tensor:
         model.policy.action_net.weight.data.fill_(th.nan)
         return gradient
 
     model.policy.value_net.weight.register_hook(break_weights)
+
+
+def test_guard_callback_restores_extra_state_with_the_weights() -> None:
+    options = {"policy_kwargs": {"features_extractor_class": WithState}, "batch_size": 32, "n_epochs": 1}
+    model = PPO("MlpPolicy", make_cartpole(), **{**SMALL, **options})
+    break_weights_in_each_update(model)
     guard = GuardCallback()
     with pytest.warns(UserWarning, match="The last good weights are restored"):
         model.learn(16, callback=guard)
     assert guard.restored == 1
     assert model.policy.features_extractor.calls == 0
+    assert th.equal(model.policy.features_extractor.mean, th.zeros(4))
+
+
+def test_guard_callback_takes_buffers_that_appear_or_change_their_shape_as_they_are() -> None:
+    options = {"policy_kwargs": {"features_extractor_class": WithCaches}, "batch_size": 32, "n_epochs": 1}
+    guard = GuardCallback(check_every=1)
+    model = PPO("MlpPolicy", make_cartpole(), **{**SMALL, **options}).learn(64, callback=guard)
+    assert guard.restored == 0
+    break_weights_in_each_update(model)
+    with pytest.warns(UserWarning, match="The last good weights are restored"):
+        model.learn(16, callback=guard)
+    assert guard.restored == 1
