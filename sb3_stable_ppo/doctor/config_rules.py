@@ -188,6 +188,7 @@ def _large_rewards(model: Any) -> Told:
     steps = sum(episode["l"] for episode in info)
     if (
         steps
+        and isinstance(model, OnPolicyAlgorithm)  # in the others actor and critic share neither loss nor gradient
         and not _is_normalised_or_clipped(model)
         and not isinstance(getattr(model.policy, "value_net", None), NormalizedValue)
     ):

@@ -60,7 +60,7 @@ def examine(
     try:
         model.set_random_seed(seed)
         observations, action_masks = collect(model, env, rows)
-        model.env = env
+        model.env, model._vec_normalize_env = env, unwrap_vec_normalize(env)  # as SB3's set_env does, but for checks
         diagnosis = diagnose(model, observations, RunReader(path.parent).health(), action_masks)
     finally:
         env.close()

@@ -15,8 +15,8 @@ from sb3_stable_ppo.doctor.findings import Diagnosis, Finding, conclude, finding
 from sb3_stable_ppo.doctor.remedies import BROKEN, HUGE_WEIGHTS, NO_STATISTICS, REMEDIES
 from sb3_stable_ppo.health.thresholds import INACTIVE_LAYER
 
-STATISTICS = ("running_mean", "running_var", "ra_mean", "ra_var")
-"""Of norms; the latter two of sb3-contrib's BatchRenorm."""
+STATISTICS = ("running_mean", "running_var", "ra_mean", "ra_var", "return_mean", "return_var")
+"""Of norms, two of sb3-contrib's BatchRenorm, and those of returns (``norm_value: running``)."""
 HUGE = 1e3
 """A weight this large, where an init gives 1 at most."""
 

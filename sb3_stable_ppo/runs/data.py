@@ -125,7 +125,7 @@ def _attempt(read: Callable[[Path], Mapping[str, Any]], folder: Path, notes: lis
 
 def _sound(line: dict[str, Any]) -> dict[str, Any]:
     """Of a line that somebody else may have written: what is not of its kind is left out."""
-    layers, parts = line.get("layers"), ("features", "policy")
+    layers, parts = line.get("layers"), ("features", "policy", "rollout")
     sound = {name: value for name, value in line.items() if name not in parts or isinstance(value, dict)}
     for key in ("events", "interventions"):
         found = line.get(key)

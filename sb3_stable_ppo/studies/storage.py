@@ -49,6 +49,7 @@ A worker keeps one connection open, and opens a second for the length of each he
 open, and a server has few (PostgreSQL: 100). Each connection is checked before it is used, because the server may have
 been restarted.
 """
+NO_JOURNAL = "it is no journal file; if it is an SQLite database, give its URL"
 IO_ERRORS = (OSError, JSONDecodeError, UnicodeDecodeError, StorageInternalError)
 """What goes wrong between a storage and its file or server, beside SQLAlchemy's errors. Optuna needs the others itself,
 such as KeyError for a study that does not exist."""
@@ -92,6 +93,8 @@ def open_storage(where: str, heartbeat: int = HEARTBEAT) -> BaseStorage:
     with redacted_errors(where, Exception):
         if is_file(where):
             Path(where).parent.mkdir(parents=True, exist_ok=True)
+            if _is_something_else(Path(where)):
+                raise UsageError(f"storage (--storage) {where}: {NO_JOURNAL}, sqlite:///{where}.")
             lock = JournalFileSymlinkLock(where)
             _cut_torn_end(Path(where), lock)
             storage: BaseStorage = _Journal(JournalFileBackend(where, lock))
@@ -127,6 +130,14 @@ def _is_journal(path: Path) -> bool:
     with path.open("rb") as file:
         line = file.readline()
     return _is_json(line) and b"op_code" in line
+
+
+def _is_something_else(path: Path) -> bool:
+    """Whether it begins as no journal does, not even half of one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(1) not in (b"", b"{")
 
 
 def _is_json(line: bytes) -> bool:
@@ -265,7 +276,7 @@ def redacted_errors(where: str, *errors: type[Exception]) -> Iterator[None]:
         if "No module named 'psycopg" in text:
             text += ": pip install 'sb3-stable-ppo[postgres]', and begin the URL with postgresql+psycopg://"
         if isinstance(cause, UnicodeDecodeError):
-            text = f"it is no journal file; if it is an SQLite database, give its URL, sqlite:///{where}"
+            text = f"{NO_JOURNAL}, sqlite:///{where}"
         where, secrets = without_password(where)
         for secret in secrets:
             text = text.replace(secret, "***")

@@ -34,6 +34,7 @@ from sb3_stable_ppo.zoo.checkpointing import CheckpointOptions
 from sb3_stable_ppo.zoo.configuration import entry_for
 from sb3_stable_ppo.zoo.hyperparams import check_hyperparams, find_policy, with_numbers
 from sb3_stable_ppo.zoo.overrides import with_overrides
+from sb3_stable_ppo.zoo.places import FLAG
 
 Manager = TypeVar("Manager", bound=TrialManager)
 
@@ -248,12 +249,15 @@ def base_entry(
     policy = find_policy(entry["policy"], algorithm, found.source)
     if "norm" not in keywords_of(policy):
         raise UsageError(f"{found.source}: tune chooses the norm of our policies; {policy.__name__} has none.")
-    try:
-        entry |= {name: whole_number(entry[name], name, 1) for name in ("n_envs", *ROLLOUT) if name in entry}
-        json.dumps(entry)
-    except (TypeError, ValueError) as error:
-        hint = ": a study keeps numbers, words, lists and mappings" if isinstance(error, TypeError) else ""
-        raise UsageError(f"{found.source}: {one_line(error).rstrip('.')}{hint}.") from None
+    for name, value in entry.items():
+        try:
+            if name in ("n_envs", *ROLLOUT):
+                entry[name] = whole_number(value, name, 1)
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            where = FLAG if name in (overrides or {}) else found.source
+            hint = ": a study keeps numbers, words, lists and mappings" if isinstance(error, TypeError) else ""
+            raise UsageError(f"{where}: {one_line(error).rstrip('.')}{hint}.") from None
     if not isinstance(entry.get("policy_kwargs", {}), dict):
         raise UsageError(f"{found.source}: policy_kwargs must be a mapping, not {entry['policy_kwargs']!r}.")
     return entry

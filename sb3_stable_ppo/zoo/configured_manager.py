@@ -17,7 +17,7 @@ from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_stable_ppo.common.patching import patched
 from sb3_stable_ppo.envs.forkserver import preload_forkserver
@@ -138,11 +138,23 @@ class ConfiguredManager(ExperimentManager):
         if statistics is None:
             if agent and self.normalize and not eval_env:
                 print(f"{agent} has no statistics of VecNormalize (vecnormalize.pkl): the run begins with new ones.")
-            return super()._maybe_normalize(env, eval_env)
+            return self._normalized_anew(env, eval_env)
         if not eval_env:
             print(f"Statistics of VecNormalize: {statistics}")
         self.normalize = True
         return with_statistics(env, statistics, eval_env)
+
+    def _normalized_anew(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        """
+        As rl_zoo3's ``_maybe_normalize``, which takes statistics from the current folder where no agent is given: a run
+        folder, and also others, have some of the same name.
+        """
+        if not self.normalize:
+            return env
+        arguments = {**self.normalize_kwargs, **({"training": False, "norm_reward": False} if eval_env else {})}
+        if self.verbose > 0:
+            print(f"VecNormalize: {arguments}" if arguments else "VecNormalize: observations and rewards")
+        return VecNormalize(env, **arguments)
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
         """A schedule equal to that in the zip goes on with the zip's count; any other one begins."""

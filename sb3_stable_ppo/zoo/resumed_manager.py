@@ -18,7 +18,6 @@ from typing import Any
 
 import rl_zoo3.exp_manager
 import yaml
-from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import HumanOutputFormat, make_output_format
@@ -87,8 +86,8 @@ class ResumedManager(StableExperimentManager):
             return super().create_envs(n_envs, eval_env, no_log)
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
-        """As rl_zoo3's: what the run has saved says whether to normalise, and the checkpoint has the statistics."""
-        return ExperimentManager._maybe_normalize(self, env, eval_env)
+        """What the run has saved says whether to normalise, and the checkpoint has the statistics."""
+        return self._normalized_anew(env, eval_env)
 
     def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:  # noqa: ARG002
         """In place of rl_zoo3's: the model of the checkpoint, and for all else the state that is put back later."""

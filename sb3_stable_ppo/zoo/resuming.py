@@ -174,7 +174,7 @@ def newest_run(log_folder: str | Path, algo: str, argv: Sequence[str]) -> Starte
     for path in Path(log_folder, algo).glob("*/run.json"):
         try:
             facts = RunReader(path.parent).facts
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError):  # no JSON, or no text at all
             continue
         arguments = facts.get("arguments")
         if isinstance(arguments, list) and are_of_one_run(arguments, argv):

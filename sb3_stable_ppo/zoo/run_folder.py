@@ -70,6 +70,7 @@ class ClaimedFolder(LockedFolder):
         self.path = Path(path)
         self._new_parents = [parent for parent in self.path.parents if not parent.exists()]
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._claim()
         except OSError:
             self._remove_parents()
@@ -79,7 +80,7 @@ class ClaimedFolder(LockedFolder):
     def _claim(self) -> None:
         while True:
             try:
-                self.path.mkdir(parents=True)
+                self.path.mkdir()
                 return
             except FileExistsError:
                 stem, _, number = self.path.name.rpartition("_")

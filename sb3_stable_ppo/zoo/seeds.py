@@ -92,6 +92,10 @@ def train_seeds(
             print(f"{name} {how} ({len(ended)} of {len(jobs)})", flush=True)
 
     made = [folder for folder in (logs, logs.parent, log_folder) if not folder.exists()]
+    try:
+        logs.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"--log-folder {log_folder}: {error}") from error
     print(f"{len(jobs)} seeds; what each prints is in {logs}", flush=True)
     try:
         with handled(signal.SIGTERM):
@@ -175,6 +179,7 @@ def show(runs: Mapping[int, RunData]) -> None:
 
     :param runs: by seed
     """
+    from rich.markup import escape
     from rich.table import Table
 
     from sb3_stable_ppo.common.console import Console
@@ -187,7 +192,7 @@ def show(runs: Mapping[int, RunData]) -> None:
         if run.status == FINISHED and last is not None:
             returns.append(last)
         text = "-" if last is None else f"{last:.4g}"
-        table.add_row(str(seed), run.status, f"{run.steps:,}", text, _least_live(run), str(run.folder))
+        table.add_row(str(seed), run.status, f"{run.steps:,}", text, _least_live(run), escape(str(run.folder)))
     console = Console()
     console.print(table)
     if len(returns) > 1:
@@ -199,7 +204,14 @@ def _attempts(log_folder: Path, task: str) -> list[Path]:
     """The folders of a task's runs but for those that were moved away."""
     found = [path.parent for path in sorted(log_folder.glob("*/*/run.json"))]
     left = [folder for folder in found if folder.parent.name not in (CRASHED, CRASHED_BEFORE)]
-    return [folder for folder in left if RunReader(folder).facts.get("task") == task]
+    return [folder for folder in left if _task_of(folder) == task]
+
+
+def _task_of(folder: Path) -> object:
+    try:
+        return RunReader(folder).facts.get("task")
+    except (OSError, ValueError):  # a file of somebody else's, or one that a power cut has left empty
+        return None
 
 
 def _last_return(run: RunData) -> float | None:

@@ -10,7 +10,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
@@ -110,6 +110,12 @@ def test_each_trap_of_the_configuration_is_named_where_it_is_and_only_there(trap
     assert found[trap].evidence
     assert found[trap].remedy
     assert trap not in names(diagnose(good, observations_of(good)))
+
+
+def test_large_rewards_are_no_trap_where_actor_and_critic_have_networks_of_their_own() -> None:
+    model = SAC("MlpPolicy", "Pendulum-v1", buffer_size=100, seed=0)
+    model.ep_info_buffer = deque([{"r": -4000.0, "l": 100, "t": 1.0}])
+    assert "large_rewards" not in {finding.name for finding in check_config(model)}
 
 
 @pytest.mark.parametrize("clip", [True, False])

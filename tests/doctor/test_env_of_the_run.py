@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,11 @@ def test_the_statistics_of_sb3s_checkpoint_callback_are_found_and_named(tmp_path
     path = zips["rl_model_64_steps"]
     doctor(str(path), "--env", "CartPole-v1", "--rows", "32")
     assert "32 observations of CartPole-v1, normalised by rl_model_vecnormalize_64_steps.pkl" in capsys.readouterr().out
+    model.clip_range_vf = 0.2
+    model.ep_info_buffer = deque([{"r": 20.0, "l": 20, "t": 1.0}])
+    model.save(path)
+    doctor(str(path), "--env", "CartPole-v1", "--rows", "32")
+    assert "value_clipping_against_rewards" not in capsys.readouterr().out, "VecNormalize normalises the rewards"
     (tmp_path / "rl_model_vecnormalize_64_steps.pkl").unlink()
     doctor(str(path), "--env", "CartPole-v1", "--rows", "32")
     assert capsys.readouterr().out.splitlines()[0].endswith("32 observations of CartPole-v1")

@@ -159,6 +159,8 @@ def test_stacked_vectors_and_a_critic_without_an_actors_layers_are_shown(
 
 def test_weights_that_exploded_and_norms_without_statistics_are_seen_in_the_weights() -> None:
     assert diagnose_weights({"fc.weight": th.tensor([[1.0, -5e3]])}, {}).findings[0].name == "huge_weights"
+    returns = {"value_net.return_mean": th.tensor(-2e3), "value_net.return_var": th.tensor(9e4)}
+    assert diagnose_weights(returns, {}).verdict == "not ruled out"
     model = StablePPO(StablePongPolicy, make_pong(), seed=0)
     state = dict(model.policy.state_dict())
     diagnosis = diagnose_weights(state, {})

@@ -1,5 +1,6 @@
 """Runs are read whatever wrote them: SB3, rl_zoo3 or this package, whole or half written."""
 
+import json
 import os
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from helpers.envs import make_cartpole
 from helpers.run_folders import write_run, write_tensorboard
 from sb3_stable_ppo.common.errors import UsageError
 from sb3_stable_ppo.report.page import render
+from sb3_stable_ppo.report.verdict import verdict_of
 from sb3_stable_ppo.runs.data import read_run
-from sb3_stable_ppo.runs.folder import RunWriter
+from sb3_stable_ppo.runs.folder import RunReader, RunWriter
+from sb3_stable_ppo.snapshots.timeline import timeline_of
 
 
 def test_a_plain_sb3_run_is_read_from_its_progress_csv_and_evaluations(tmp_path: Path) -> None:
@@ -85,6 +88,14 @@ def test_a_line_that_is_half_written_is_passed_over(tmp_path: Path) -> None:
     cut = read_run(folder)
     assert len(cut.health) == len(whole.health)
     assert cut.curves["train/loss"].values.tolist() == whole.curves["train/loss"].values.tolist()
+
+
+@pytest.mark.parametrize("part", ["features", "policy", "rollout", "layers", "events"])
+def test_a_part_of_a_line_that_is_not_of_its_kind_is_left_out(part: str, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (folder / "health.jsonl").read_text().splitlines()]
+    (folder / "health.jsonl").write_text("".join(json.dumps({**line, part: 5}) + "\n" for line in lines))
+    assert verdict_of(read_run(folder), timeline_of(RunReader(folder))).word
 
 
 def test_a_stray_quote_costs_its_own_line(tmp_path: Path) -> None:

@@ -97,6 +97,11 @@ def test_a_file_that_is_no_journal_is_told_of_and_left_as_it_is(tmp_path: Path) 
     with pytest.raises(UsageError, match=r"no journal file; if it is an SQLite database, give its URL, sqlite:///"):
         open_study(open_storage(str(path)), "s", PLAN, "none", 0, 1)
     assert path.read_bytes() == before
+    for content in ("hello", "def main():\n    pass\n"):
+        path.write_text(content)
+        with pytest.raises(UsageError, match="it is no journal file"):
+            open_study(open_storage(str(path)), "s", PLAN, "none", 0, 1)
+        assert path.read_text() == content
 
 
 def test_a_storage_in_a_file_is_missing_where_the_file_is(tmp_path: Path) -> None:

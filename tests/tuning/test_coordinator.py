@@ -103,7 +103,10 @@ def test_an_error_that_is_not_the_storages_is_not_told_as_one(tmp_path: Path, mo
         ({"ray": "auto"}, "ray (--ray) needs storage (--storage) with the URL of a database"),
         ({"worker_gpus": "0.5"}, "worker_gpus (--worker-gpus) must be a share of a GPU from 0 to 1"),
         ({"seeds": None}, "seeds (--seeds) None: give"),
-        ({"hyperparams": {"n_steps": 0}}, "n_steps must be a whole number of at least 1, not 0"),
+        (
+            {"hyperparams": {"n_steps": 0}},
+            "--hyperparams (-params): n_steps must be a whole number of",
+        ),
         ({"hyperparams": {"batch_size": "abc"}}, "batch_size must be a whole number of at least 1, not 'abc'"),
         ({"hyperparams": {"policy_kwargs": {"optimizer_class": Path}}}, "a study keeps numbers, words, lists"),
         (

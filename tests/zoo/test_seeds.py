@@ -19,6 +19,7 @@ from sb3_stable_ppo import UsageError
 from sb3_stable_ppo.cli.app import main
 from sb3_stable_ppo.parallel.local import Job
 from sb3_stable_ppo.parallel.options import WorkerOptions
+from sb3_stable_ppo.zoo.resuming import newest_run
 from sb3_stable_ppo.zoo.seeds import move_dead_attempt, runs_of, train_seeds
 
 pytestmark = pytest.mark.slow(seconds=1)
@@ -33,6 +34,29 @@ def test_what_a_killed_run_left_is_moved_away_and_nothing_else(tmp_path: Path) -
     move_dead_attempt(tmp_path, "b/3")
     assert sorted(path.name for path in (tmp_path / "stable_ppo").iterdir()) == ["CartPole-v1_1", "CartPole-v1_3"]
     assert [path.name for path in (tmp_path / "crashed").iterdir()] == ["CartPole-v1_2_b_2_0"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe{", b"[1]"])
+def test_a_broken_run_json_beside_them_is_nobodys(content: bytes, tmp_path: Path) -> None:
+    broken = tmp_path / "stable_ppo" / "Old_1"
+    broken.mkdir(parents=True)
+    (broken / "run.json").write_bytes(content)
+    assert move_dead_attempt(tmp_path, "b/1") is None
+    assert runs_of(tmp_path, {1: "b/1"}) == {}
+    assert newest_run(tmp_path, "stable_ppo", ["--env", "CartPole-v1"]) is None
+    assert broken.is_dir()
+
+
+@pytest.mark.parametrize("flags", [[], ["--seeds", "0-1"]])
+def test_a_log_folder_that_cannot_be_made_is_one_sentence(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A link to a disk that is not there looks like a folder that exists, and like none."""
+    (tmp_path / "gone").symlink_to(tmp_path / "no_such_disk")
+    (tmp_path / "file").write_text("")
+    for folder in ("gone", "file"):
+        assert main(["train", "--env", "CartPole-v1", "-n", "64", "-f", str(tmp_path / folder), *flags]) == 2
+        assert f"--log-folder {tmp_path / folder}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

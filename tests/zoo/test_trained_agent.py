@@ -118,3 +118,17 @@ def test_a_configuration_is_saved_as_it_was_written_though_a2c_changes_its_own(t
     assert main([*args, "-f", str(tmp_path / "logs"), *QUIET]) == 0
     saved = (tmp_path / "logs" / "a2c" / "CartPole-v1_1" / "CartPole-v1" / "config.yml").read_text()
     assert "RMSprop" not in saved
+
+
+def test_statistics_in_the_current_folder_are_not_those_of_a_run_that_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(tmp_path, *QUIET, normalize=True) == 0
+    monkeypatch.chdir(run_folder(tmp_path))
+    assert Path("CartPole-v1/vecnormalize.pkl").is_file()
+    for number, normalize in ((2, False), (3, True)):
+        assert train(tmp_path, *QUIET, normalize=normalize) == 0
+        statistics = run_folder(tmp_path, number) / "CartPole-v1" / "vecnormalize.pkl"
+        assert statistics.is_file() is normalize
+    found = VecNormalize.load(str(statistics), make_vec_env("CartPole-v1", 2))
+    assert found.obs_rms.count == pytest.approx(64 + 2, abs=1e-3), "it counts those of its own run alone"
