@@ -93,6 +93,11 @@ class TrialManager(StableExperimentManager):
         """Optuna's trial is a new one, which knows nothing of the evaluations before the checkpoint."""
         self.report_to.repeat(self.evaluated)
 
+    def _save_model(self, model: BaseAlgorithm) -> None:
+        """Not of a pruned trial, of which there are many; that of its best evaluation is there."""
+        if not self.evaluation.is_pruned:
+            super()._save_model(model)
+
     def _in_training(self, model: BaseAlgorithm) -> ModelInTraining:
         self.training = super()._in_training(model)
         return self.training

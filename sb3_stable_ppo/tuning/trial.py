@@ -218,7 +218,6 @@ class Plan(NamedTuple):
             raise optuna.TrialPruned(str(error)) from error
         if manager.evaluation.is_pruned:
             raise optuna.TrialPruned
-        manager.save_trained_model(model)
         evaluated = manager.evaluated
         if not evaluated:
             raise ValueError(f"training ended at step {model.num_timesteps:,}, before its first evaluation")

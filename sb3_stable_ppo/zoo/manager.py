@@ -142,7 +142,8 @@ class StableExperimentManager(ConfiguredManager):
 
     def learn(self, model: BaseAlgorithm) -> None:
         """
-        As rl_zoo3's, which saves after an interruption but not after a failure, and counts from zero when it resumes.
+        As rl_zoo3's, which does not save the model after a failure, and counts from zero when it resumes. The model is
+        saved here, before the run counts as ended: who ends the process meanwhile can go on from a checkpoint.
 
         :param model: the model to train
         :raises CollapseError: when training cannot go on; the model is saved before
@@ -176,15 +177,28 @@ class StableExperimentManager(ConfiguredManager):
         finally:
             model.logger.close()
             self.has_trained = bool(status)
-            if status in ("failed", "collapsed"):
-                self.save_trained_model(model)
             if status:
-                signal_name = None if self.interrupted_by is None else self.interrupted_by.name
-                told = {"status": status, "error": problem, "interrupted_by": signal_name}
-                self.run.describe(**told, num_timesteps=model.num_timesteps)
-                self._folder.end(status)
+                self._end_run(model, status, problem)
             else:
                 self._folder.give_up()
+
+    def _end_run(self, model: BaseAlgorithm, status: str, problem: str | None) -> None:
+        try:
+            self._save_model(model)
+        except BaseException as error:  # a full disk, or Ctrl-C
+            status, problem = "failed", f"The model could not be saved: {described(error)}"
+            raise
+        finally:
+            signal_name = None if self.interrupted_by is None else self.interrupted_by.name
+            told = {"status": status, "error": problem, "interrupted_by": signal_name}
+            self.run.describe(**told, num_timesteps=model.num_timesteps)
+            self._folder.end(status)
+
+    def _save_model(self, model: BaseAlgorithm) -> None:
+        super().save_trained_model(model)
+
+    def save_trained_model(self, model: BaseAlgorithm) -> None:
+        """Nothing: rl_zoo3 saves the model after :meth:`learn`, which has saved it."""
 
     def _in_training(self, model: BaseAlgorithm) -> ModelInTraining:
         return ModelInTraining(model, resumes=self.continue_training)

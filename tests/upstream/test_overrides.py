@@ -142,6 +142,7 @@ OVERRIDES: dict[str, dict[str, str]] = {
         "hyperparameters_optimization": "self",
         "learn": "self, model",
         "objective": "self, trial",
+        "save_trained_model": "self, model",
         "setup_experiment": "self",
     },
     "ResumedManager": {

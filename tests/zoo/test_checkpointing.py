@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rl_zoo3.utils import ALGOS
 from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 
 from helpers.processes import LIMIT, begin, until
@@ -149,6 +151,30 @@ def test_a_run_that_another_process_trains_is_refused(tmp_path: Path, capsys: py
     assert "another process is training this run" in capsys.readouterr().err
     other.release()
     assert main(["train", "--resume", str(folder), "--no-report"]) == 0
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_run_whose_model_could_not_be_saved_has_not_finished_and_is_finished_by_resuming_it(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = BaseAlgorithm.save
+
+    def fails(self: BaseAlgorithm, path: Any, *args: Any, **kwargs: Any) -> None:
+        if str(path).endswith("_1/CartPole-v1"):
+            raise error
+        save(self, path, *args, **kwargs)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(BaseAlgorithm, "save", fails)
+        with suppress(OSError):
+            assert run(tmp_path, "--checkpoint-steps", "64") == 128 + signal.SIGINT
+    folder = run_folder(tmp_path)
+    facts = facts_of(folder)
+    assert facts["status"] == "failed"
+    assert facts["error"].startswith("The model could not be saved: ")
+    assert main(["train", "--resume", str(folder), "--no-report"]) == 0
+    assert facts_of(folder)["status"] == "finished"
+    assert (folder / "CartPole-v1.zip").is_file()
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
